@@ -1,0 +1,99 @@
+"""Check the project as CI does: format, lint, types, layers, tests. Each step gets one line and its time.
+
+    python3 scripts/run.py check           everything; the last line is pytest's
+    python3 scripts/run.py check --fast    without the tests
+
+Every step runs even when an earlier one failed; the exit status is 1 when any failed. Runs inside .venv, which
+scripts/run.py sets up.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PACKAGES = ("sync", "schema", "node", "server", "scripts")
+
+Step = tuple[str, list[str]]
+STEPS: tuple[Step, ...] = (
+    ("format", [sys.executable, "-m", "ruff", "format", "--check", "."]),
+    ("lint", [sys.executable, "-m", "ruff", "check", "."]),
+    ("types", [sys.executable, "-m", "mypy", "--strict", *PACKAGES]),
+    ("layers", [str(BIN / "lint-imports"), "--no-cache"]),
+)
+TESTS: Step = ("tests", [sys.executable, "-m", "pytest"])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the steps and return 0 when all passed, else 1."""
+    parser = argparse.ArgumentParser(description="Format, lint, types, layers, tests: what CI runs.")
+    parser.add_argument("--fast", action="store_true", help="leave the tests out")
+    fast = parser.parse_args(arguments).fast
+    start = time.monotonic()
+    failed = [step[0] for step in STEPS if not passes(step)]
+    closing = ""
+    if not fast:
+        passed, closing = run_tests()
+        failed += [] if passed else [TESTS[0]]
+    result = f"failed: {', '.join(failed)}" if failed else "all passed"
+    print(f"check: {result} ({time.monotonic() - start:.1f} s)")
+    if closing:
+        print(closing)
+    return 1 if failed else 0
+
+
+def passes(step: Step) -> bool:
+    """Run one step, print its line, and its output only when it failed."""
+    name, command = step
+    start = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    report(name, done.returncode == 0, start)
+    if done.returncode != 0:
+        print(done.stdout.rstrip(), flush=True)
+    return done.returncode == 0
+
+
+def run_tests() -> tuple[bool, str]:
+    """Run pytest with its output as it comes; return whether it passed and its closing line."""
+    name, command = TESTS
+    start = time.monotonic()
+    closing = ""
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            closing = line.strip() or closing
+    report(name, process.returncode == 0, start)
+    return process.returncode == 0, closing
+
+
+def report(name: str, passed: bool, start: float) -> None:
+    """Print a step's line."""
+    print(f"{name:<8}{'ok' if passed else 'FAILED':<8}{time.monotonic() - start:6.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

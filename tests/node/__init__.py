@@ -1,0 +1,1 @@
+"""The node's modules on a real SQLite file."""

@@ -1,0 +1,1 @@
+"""Real servers and nodes as processes over loopback HTTP: cut, killed, run again."""

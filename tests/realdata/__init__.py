@@ -1,0 +1,1 @@
+"""The public sales data, imported and synced, against an independent computation."""

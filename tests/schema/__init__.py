@@ -1,0 +1,1 @@
+"""Declarations, generated SQL, the importer and the command's root."""

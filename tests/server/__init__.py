@@ -1,0 +1,1 @@
+"""The server's modules on a real database."""
