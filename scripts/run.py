@@ -41,8 +41,8 @@ Then run the same command again."""
 
 NO_NETWORK = """The packages could not be fetched: the package index cannot be reached.
 Connect once and run the same command again; later runs need no network. Behind a proxy, set HTTPS_PROXY.
-Without any network: on a connected machine `pip download -d wheels hatchling -c constraints.txt '.[dev]'`, bring the
-folder here, and run with PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels."""
+Without any network: on a connected machine run `pip download -d wheels hatchling editables -c constraints.txt '.[dev]'`
+in this folder, bring the folder wheels here, and run with PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels."""
 
 # What pip writes when the index cannot be reached, whatever the cause.
 NETWORK_SIGNS = (
@@ -57,6 +57,7 @@ NETWORK_SIGNS = (
     "ConnectTimeoutError",
     "Temporary failure in name resolution",
     "getaddrinfo failed",
+    "(from versions: none)",  # asked without retries, pip says no more than this
 )
 
 
