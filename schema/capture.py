@@ -1,0 +1,183 @@
+"""Capture: reading what programs have written to the tables since the last look.
+
+A look happens inside one write transaction, so nothing moves while it lasts: rows whose number lies above the mark are
+new, the log tells what happened to older ones. `Look.close()` moves the marks in the same transaction in which the
+caller keeps what it read. Used by the node's outbox and by the server for what central programs wrote.
+Spec: PROTOCOL.md §5.1; layout: SPIKE §1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal
+
+from schema.declare import Table
+from schema.dialects.base import ROW_ID, Connection, Dialect
+from schema.dialects.sqlite import DELETED, FORCED, REKEYED, REPLACED, quote
+from schema.registry import Schema
+
+CHUNK_ROWS = 5_000
+
+Row = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Change:
+    """What became of one row since the last look, net."""
+
+    table: Table
+    kind: Literal["insert", "update", "delete"]
+    key: Row
+    rid: int
+    row: Row | None  # values now, in the order of table.names; None if the row is gone
+    old: dict[str, Any] = field(default_factory=dict)  # before: changed columns of an update, all of a delete
+    cells: tuple[str, ...] = ()  # changed cells of an update
+    wall: int = 0  # writer's clock in ms, 0 where capture does not know it (inserts)
+    order: int = 0  # rises with time among changes of one look that were logged
+
+
+@dataclass(frozen=True)
+class Store:
+    """A database with declared tables, and the numbers they have in it."""
+
+    connection: Connection
+    dialect: Dialect
+    schema: Schema
+    numbers: dict[str, int]
+
+
+class Look:
+    """One look at what is new. Valid inside the write transaction it was opened in."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        connection = store.connection
+        marks: dict[int, int] = dict(connection.execute("SELECT t, rid FROM _mark").fetchall())
+        highest = store.dialect.highest(connection)
+        names = store.numbers.items()
+        self.ranges = {name: (marks.get(t, 0), highest.get(name, 0)) for name, t in names if highest.get(name, 0) > marks.get(t, 0)}
+        self.log_end = int(connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0])
+        self.marks = {name: marks.get(t, 0) for name, t in names}
+        self._taken: dict[str, set[int]] = {}  # new rows already told as updates (INSERT OR REPLACE)
+
+    def __bool__(self) -> bool:
+        return bool(self.ranges) or self.log_end > 0
+
+    def inserted(self, table: Table, low: int, high: int, *, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
+        """Yield chunks of new rows (row number last) with low < number ≤ high, by number."""
+        columns = ", ".join(map(quote, table.names))
+        sql = (
+            f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} > ? AND {ROW_ID} <= ? ORDER BY {ROW_ID} LIMIT ?"
+        )
+        taken = self._taken.get(table.name, ())
+        while low < high:
+            rows = read_rows(self.store, sql, (low, high, size))
+            if not rows:
+                return
+            low = rows[-1][-1]
+            yield [row for row in rows if row[-1] not in taken] if taken else rows
+
+    def logged(self) -> Iterator[Change]:
+        """Yield what the log says of older rows: updates and deletes, and inserts of rows whose key was changed.
+
+        Must be read to its end before `inserted`: a replaced row is told here as an update, not there as an insert.
+        """
+        sql = "SELECT t, rid, c, wall, old, seq FROM _log WHERE seq <= ? ORDER BY t, rid, seq"
+        tables = {t: self.store.schema.by_name[name] for name, t in self.store.numbers.items() if name in self.store.schema.by_name}
+        connection, dialect = self.store.connection, self.store.dialect
+        dialect.read_bytes(connection, True)  # streamed, so a value that is not UTF-8 must not stop it half-way
+        try:
+            for (number, rid), entries in groupby(connection.execute(sql, (self.log_end,)), key=itemgetter(0, 1)):
+                table = tables.get(number)
+                if table is not None and rid <= self.marks[table.name]:
+                    yield from self._net(table, rid, list(entries))
+        finally:
+            dialect.read_bytes(connection, False)
+
+    def _net(self, table: Table, rid: int, entries: list[Row]) -> Iterator[Change]:
+        olds: dict[int, Any] = {}
+        for entry in entries:
+            if entry[2] >= 0:
+                olds.setdefault(entry[2], entry[4])
+        marks = {entry[2] for entry in entries if entry[2] < 0}
+        forced = {table.names[entry[4]] for entry in entries if entry[2] == FORCED}
+        wall, order = max(entry[3] or 0 for entry in entries), entries[0][5]
+        row = self._row(table, f"{ROW_ID} = ?", (rid,))
+        before = {table.names[c]: value for c, value in olds.items()}
+        if row is None:
+            key = tuple(before[name] for name in table.key)
+            successor = self._successor(table, key) if REPLACED in marks and DELETED not in marks else None
+            if successor is None:
+                yield Change(table, "delete", key, rid, None, before, (), wall, order)
+            else:
+                yield from self._update(table, successor, before, forced, wall, order)
+        elif REKEYED in marks and any(not same(before[name], row[table.position[name]]) for name in table.key):
+            yield Change(table, "delete", tuple(before[name] for name in table.key), rid, None, before, (), wall, order)
+            yield Change(table, "insert", row[: len(table.key)], rid, row[:-1], {}, (), wall, order)
+        else:
+            yield from self._update(table, row, before, forced, wall, order)
+
+    def _update(self, table: Table, row: Row, before: dict[str, Any], forced: set[str], wall: int, order: int) -> Iterator[Change]:
+        changed = {n for n, value in before.items() if n not in table.key and not same(value, row[table.position[n]])} | forced
+        cells = tuple(cell.name for cell in table.cells if not changed.isdisjoint(cell.columns))
+        if not cells:
+            return
+        columns = [column for name in cells for column in table.cell_named[name].columns]
+        old = {column: before.get(column, row[table.position[column]]) for column in columns}
+        yield Change(table, "update", row[: len(table.key)], row[-1], row[:-1], old, cells, wall, order)
+
+    def _successor(self, table: Table, key: Row) -> Row | None:
+        where = " AND ".join(f"{quote(name)} = ?" for name in table.key)
+        row = self._row(table, where, key)
+        if row is None or row[-1] <= self.marks[table.name]:
+            return None
+        self._taken.setdefault(table.name, set()).add(row[-1])
+        return row
+
+    def _row(self, table: Table, where: str, parameters: Sequence[Any]) -> Row | None:
+        sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {where}"
+        rows = read_rows(self.store, sql, parameters)
+        return rows[0] if rows else None
+
+    def close(self) -> None:
+        """Take everything up to here as seen."""
+        connection = self.store.connection
+        for name, (_, high) in self.ranges.items():
+            connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, self.store.numbers[name]))
+        if self.log_end:
+            connection.execute("DELETE FROM _log WHERE seq <= ?", (self.log_end,))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two SQL values are the same value of the same type."""
+    return type(one) is type(other) and bool(one == other)
+
+
+def read_rows(store: Store, sql: str, parameters: Sequence[Any]) -> list[Row]:
+    """Return all rows; TEXT that is not UTF-8 comes with its bytes as surrogate escapes instead of stopping the read."""
+    connection, dialect = store.connection, store.dialect
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except Exception as error:
+        if not dialect.is_undecodable(error):
+            raise
+    dialect.read_bytes(connection, True)
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        dialect.read_bytes(connection, False)
+
+
+def mark_all(store: Store) -> None:
+    """Take every row there is as seen: what pulled or merged rows need, so that they are not captured as local ones."""
+    for name, high in store.dialect.highest(store.connection).items():
+        if name in store.numbers:
+            store.connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, store.numbers[name]))
+
+
+def set_applying(store: Store, on: bool) -> None:
+    """Switch capture off while the engine itself writes, or on again. Inside the same transaction."""
+    store.connection.execute("UPDATE _state SET applying = ? WHERE id = 1", (int(on),))

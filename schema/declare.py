@@ -1,0 +1,233 @@
+"""Declaring a table that syncs: one SQLModel class with a `sync` attribute, in one file of `schema/tables/`.
+
+    class Visit(Synced, table=True):
+        \"\"\"A visit of a rep to a client.\"\"\"
+
+        sync: ClassVar[Sync] = Sync(kind=Kind.RECORD, scope=(Through("contact", "contact_id"),))
+
+        id: str = Field(primary_key=True)
+        contact_id: str | None = None
+        note: str | None = None
+
+From this the registry derives the frozen `Table` that everything else works with: SQL tables and capture triggers
+(schema/dialects), the wire (sync/segment), rights and scopes (server/scopes), conflict policies (sync/policies).
+Meaning of kinds, scopes and policies: PROTOCOL.md §2.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Literal
+
+from sqlalchemy import MetaData
+from sqlmodel import SQLModel
+
+ColumnType = Literal["text", "integer", "real", "blob"]
+
+
+class Kind(enum.StrEnum):
+    """Who writes a table, and what happens on concurrent change."""
+
+    REFERENCE = "reference"  # the centre writes; a node's change is held as a proposal
+    RECORD = "record"  # nodes in scope and the centre write; policies decide per cell
+    EVENT = "event"  # append-only
+    DOCUMENT = "document"  # written once by its node; corrections are new documents
+    SET = "set"  # a row is an element; adding wins over an unseen removal
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Rows belong to the scope `prefix:<value of column>`; NULL belongs to none."""
+
+    prefix: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """Rows belong to the scopes of the parent that `column` names. `owned` children die with their parent."""
+
+    table: str
+    column: str
+    owned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone:
+    """Rows belong to every node: the scope `*`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Rows written together with the row that `column` names are one transaction (RULES §4)."""
+
+    table: str
+    column: str
+
+
+ScopeRule = By | Through | Everyone
+EVERYONE = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """How a table syncs. `policies` names the policy per column or group; all others have `latest`."""
+
+    kind: Kind
+    scope: tuple[ScopeRule, ...]
+    policies: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ties: tuple[Tie, ...] = ()
+    indexes: tuple[str, ...] = ()
+
+
+class Synced(SQLModel):
+    """Base of every table that syncs."""
+
+    metadata = MetaData()
+    sync: ClassVar[Sync]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: NULL allowed or not, and its default when a writer leaves it out."""
+
+    name: str
+    type: ColumnType
+    nullable: bool
+    default: str | int | float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What conflicts are decided on: one column, or a group of columns decided as one (RULES H17)."""
+
+    name: str
+    columns: tuple[str, ...]
+    policy: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A declared table, as the engine sees it. Key columns come first in `columns`."""
+
+    name: str
+    kind: Kind
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    scope: tuple[ScopeRule, ...]
+    ties: tuple[Tie, ...]
+    indexes: tuple[str, ...]
+    doc: str
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Return all column names, key first."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        """Return the names of the columns outside the key."""
+        return self.names[len(self.key) :]
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Return each column's place in `columns`."""
+        return {name: index for index, name in enumerate(self.names)}
+
+    @cached_property
+    def cell_of(self) -> dict[str, Cell]:
+        """Return the cell each column outside the key belongs to."""
+        return {name: cell for cell in self.cells for name in cell.columns}
+
+    @cached_property
+    def cell_named(self) -> dict[str, Cell]:
+        """Return cells by name."""
+        return {cell.name: cell for cell in self.cells}
+
+    @property
+    def immutable(self) -> bool:
+        """Tell whether rows never change once written (documents and events)."""
+        return self.kind in (Kind.DOCUMENT, Kind.EVENT)
+
+    @cached_property
+    def parents(self) -> tuple[Through, ...]:
+        """Return the scope rules that run through a parent."""
+        return tuple(rule for rule in self.scope if isinstance(rule, Through))
+
+
+class BadDeclaration(ValueError):
+    """A table's declaration contradicts itself; the message names table and column."""
+
+
+_TYPES: dict[object, ColumnType] = {str: "text", int: "integer", float: "real", bytes: "blob"}
+
+
+def table_of(model: type[Synced]) -> Table:
+    """Return the frozen description of a declared class. Raises BadDeclaration."""
+    sync = model.sync
+    name = str(model.__tablename__)
+    columns = [_column(model, key) for key in model.model_fields]
+    key = tuple(column.name for column in model.__table__.primary_key.columns)  # type: ignore[attr-defined]
+    if not key:
+        raise BadDeclaration(f"{name}: no primary key")
+    ordered = sorted(columns, key=lambda column: key.index(column.name) if column.name in key else len(key))
+    table = Table(
+        name=name,
+        kind=sync.kind,
+        columns=tuple(ordered),
+        key=key,
+        cells=_cells(name, sync, [column.name for column in ordered if column.name not in key]),
+        scope=sync.scope,
+        ties=sync.ties,
+        indexes=sync.indexes,
+        doc=(model.__doc__ or "").strip(),
+    )
+    _check(table)
+    return table
+
+
+def _column(model: type[Synced], name: str) -> Column:
+    field_ = model.model_fields[name]
+    annotation: object = field_.annotation
+    nullable = False
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        arms = [arm for arm in typing.get_args(annotation) if arm is not types.NoneType]
+        nullable = len(arms) != len(typing.get_args(annotation))
+        annotation = arms[0] if len(arms) == 1 else annotation
+    kind = _TYPES.get(annotation)
+    if kind is None:
+        raise BadDeclaration(f"{model.__tablename__}.{name}: {field_.annotation} is not str, int, float or bytes")
+    default = None if field_.is_required() else field_.default
+    return Column(name, kind, nullable, default)
+
+
+def _cells(table: str, sync: Sync, values: list[str]) -> tuple[Cell, ...]:
+    grouped = {column: group for group, columns in sync.groups.items() for column in columns}
+    unknown = [name for name in (*grouped, *sync.policies) if name not in values and name not in sync.groups]
+    if unknown:
+        raise BadDeclaration(f"{table}: policy or group names unknown column {unknown[0]}")
+    cells: dict[str, Cell] = {}
+    for column in values:
+        group = grouped.get(column, column)
+        columns = sync.groups.get(group, (column,)) if column in grouped else (column,)
+        cells.setdefault(group, Cell(group, tuple(columns), sync.policies.get(group, "latest")))
+    return tuple(cells.values())
+
+
+def _check(table: Table) -> None:
+    names = set(table.names)
+    for rule in (*table.scope, *table.ties):
+        if not isinstance(rule, Everyone) and rule.column not in names:
+            raise BadDeclaration(f"{table.name}: scope or tie names unknown column {rule.column}")
+    if not table.scope:
+        raise BadDeclaration(f"{table.name}: no scope")
+    for column in table.columns:
+        if column.name.startswith("_"):
+            raise BadDeclaration(f"{table.name}.{column.name}: names with _ are the engine's own")

@@ -1,0 +1,92 @@
+"""What a database must be able to do for the engine; one implementation per file beside this one.
+
+The engine writes its SQL once, with `?` parameters and the common subset (upserts with ON CONFLICT, UPDATE … FROM, RETURNING).
+What cannot be said in it stands here: types, keys, capture, opening, and how a write transaction takes its place in the
+order of versions. A second database is a second file; the contract suite in tests/contract runs over the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from schema.declare import Table
+
+ROW_ID = "_rid"
+"""The engine's own row number: rises with every insert and is never used twice (SPIKE §1)."""
+
+
+class Cursor(Protocol):
+    """The part of DB-API cursors the engine uses."""
+
+    @property
+    def rowcount(self) -> int:
+        """Return rows changed by the last statement."""
+
+    def fetchone(self) -> Any:
+        """Return the next row or None."""
+
+    def fetchmany(self, size: int = ..., /) -> list[Any]:
+        """Return up to `size` rows."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all remaining rows."""
+
+    def __iter__(self) -> Any:
+        """Iterate over rows."""
+
+
+class Connection(Protocol):
+    """The part of DB-API connections the engine uses."""
+
+    def execute(self, sql: str, parameters: Sequence[object] = ..., /) -> Cursor:
+        """Run one statement."""
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[object]], /) -> Cursor:
+        """Run one statement for many parameter rows."""
+
+    def executescript(self, sql: str, /) -> object:
+        """Run several statements."""
+
+    def commit(self) -> None:
+        """Commit."""
+
+    def rollback(self) -> None:
+        """Roll back."""
+
+    def close(self) -> None:
+        """Close."""
+
+
+class Dialect(Protocol):
+    """One database."""
+
+    name: str
+
+    def open(self, url: Path, *, readonly: bool = False) -> Connection:
+        """Return a connection with durable commits, a bounded cache and a busy timeout."""
+
+    def begin_write(self, connection: Connection) -> None:
+        """Begin a transaction that holds its place in the order of versions until it commits (ENGINE §3)."""
+
+    def begin_read(self, connection: Connection) -> None:
+        """Begin a transaction that sees one snapshot."""
+
+    def tables(self, tables: Sequence[Table]) -> list[str]:
+        """Return the DDL of declared tables, their indexes and views."""
+
+    def capture(self, table: Table, number: int) -> list[str]:
+        """Return the DDL that captures what any program does to the table; `number` stands for it in the log."""
+
+    def bookkeeping(self) -> list[str]:
+        """Return the DDL of the capture's own tables: state, marks, log."""
+
+    def highest(self, connection: Connection) -> dict[str, int]:
+        """Return the highest row number ever given out, per table that had an insert."""
+
+    def is_undecodable(self, error: Exception) -> bool:
+        """Tell whether reading failed because a TEXT value is not valid UTF-8."""
+
+    def read_bytes(self, connection: Connection, on: bool) -> None:
+        """Make the connection return TEXT with bytes that are not UTF-8 as surrogate escapes, or stop it."""

@@ -1,0 +1,162 @@
+"""SQLite: files of nodes, and of the default server. Driver sqlcipher3 (one SQLite library per process).
+
+Capture is as cheap as SPIKE §1 found it: inserts are recognised by their row number (`_rid`, AUTOINCREMENT) lying above a
+mark, so they cost no trigger; updates and deletes are logged with their old values, new ones are read when sealed. The
+triggers use only what SQLite 3.37 has, and no JSON, so that any program's library may write the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlcipher3 import dbapi2
+
+from schema.declare import Cell, Column, Table
+from schema.dialects.base import ROW_ID, Connection
+
+DELETED = -1
+REPLACED = -3
+REKEYED = -4
+FORCED = -6
+"""Marks in `_log.c`; other values are column positions. FORCED: a write that keeps the value (a decision)."""
+
+_TYPES = {"text": "TEXT", "integer": "INTEGER", "real": "REAL", "blob": "BLOB"}
+_WALL = "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
+_CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
+_CACHE_KIB = 64 * 1024
+_BUSY_MS = 30_000
+
+
+def quote(name: str) -> str:
+    """Return an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Sqlite:
+    """The dialect of SQLite ≥ 3.37 files, opened by sqlcipher3's newer library."""
+
+    name = "sqlite"
+
+    def open(self, url: Path, *, readonly: bool = False) -> Connection:
+        """Return a connection: WAL, synchronous=FULL, freed pages overwritten, no implicit transactions."""
+        target = f"{url.resolve().as_uri()}?mode={'ro' if readonly else 'rwc'}"
+        connection = dbapi2.connect(target, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        if not readonly:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("PRAGMA temp_store=FILE")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        return connection  # type: ignore[no-any-return]
+
+    def begin_write(self, connection: Connection) -> None:
+        """Take the file's one write lock now, so that nothing read inside is stale."""
+        connection.execute("BEGIN IMMEDIATE")
+
+    def begin_read(self, connection: Connection) -> None:
+        """Begin a deferred transaction and pin its snapshot by reading."""
+        connection.execute("BEGIN")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+    def tables(self, tables: Sequence[Table]) -> list[str]:
+        """Return the DDL of declared tables, and of indexes where a scope or a tie runs through a column."""
+        script: list[str] = []
+        for table in tables:
+            columns = [_column(column, column.name in table.key) for column in table.columns]
+            key = ", ".join(map(quote, table.key))
+            body = ", ".join([*columns, f"{ROW_ID} INTEGER PRIMARY KEY AUTOINCREMENT", f"UNIQUE ({key})"])
+            script.append(f"CREATE TABLE IF NOT EXISTS {quote(table.name)} ({body})")
+            script += [
+                f"CREATE INDEX IF NOT EXISTS {quote(f'_{table.name}_{column}')} ON {quote(table.name)} ({quote(column)})"
+                for column in _indexed(table)
+            ]
+        return script
+
+    def bookkeeping(self) -> list[str]:
+        """Return the DDL of state, marks and log."""
+        return [
+            "CREATE TABLE IF NOT EXISTS _state (id INTEGER PRIMARY KEY, applying INTEGER NOT NULL DEFAULT 0)",
+            "INSERT OR IGNORE INTO _state (id, applying) VALUES (1, 0)",
+            "CREATE TABLE IF NOT EXISTS _table (t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+            "CREATE TABLE IF NOT EXISTS _mark (t INTEGER PRIMARY KEY, rid INTEGER NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS _log (seq INTEGER PRIMARY KEY AUTOINCREMENT, t INTEGER NOT NULL, rid INTEGER NOT NULL,"
+            " c INTEGER NOT NULL, wall INTEGER, old)",
+        ]
+
+    def capture(self, table: Table, number: int) -> list[str]:
+        """Return the triggers of one table."""
+        name = quote(table.name)
+        when = _CAPTURING
+        script = [
+            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_delete')} AFTER DELETE ON {name} WHEN {when}"
+            f" BEGIN {_image(table, number, DELETED)} END"
+        ]
+        changed = " OR ".join(f"NEW.{quote(c)} IS NOT OLD.{quote(c)}" for c in table.key)
+        script.append(
+            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_key')} AFTER UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
+            f" WHEN ({changed}) AND {when} BEGIN {_image(table, number, REKEYED)} END"
+        )
+        for cell in table.cells:
+            script.append(_update_trigger(table, number, cell))
+        if table.cells and not table.immutable:
+            same = " AND ".join(f"{quote(c)} = NEW.{quote(c)}" for c in table.key)
+            existing = f"FROM {name} WHERE {same}"
+            rows = " UNION ALL ".join(
+                f"SELECT {number}, {ROW_ID}, {c}, {_WALL}, {column} {existing}"
+                for c, column in [(REPLACED, "NULL"), *((table.position[n], quote(n)) for n in table.names)]
+            )
+            script.append(
+                f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_replace')} BEFORE INSERT ON {name}"
+                f" WHEN EXISTS (SELECT 1 {existing}) AND {when} BEGIN INSERT INTO _log(t, rid, c, wall, old) {rows}; END"
+            )
+        return script
+
+    def highest(self, connection: Connection) -> dict[str, int]:
+        """Return AUTOINCREMENT's own memory of the highest row number."""
+        return dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+
+    def is_undecodable(self, error: Exception) -> bool:
+        """Tell whether the driver met TEXT that is not UTF-8."""
+        return isinstance(error, dbapi2.OperationalError) and "decode" in str(error).lower()
+
+    def read_bytes(self, connection: Connection, on: bool) -> None:
+        """Switch how TEXT is decoded."""
+        connection.text_factory = _escaped if on else str  # type: ignore[attr-defined]
+
+
+def _escaped(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _column(column: Column, is_key: bool) -> str:
+    null = "" if column.nullable and not is_key else " NOT NULL"
+    default = "" if column.default is None else f" DEFAULT {_literal(column.default)}"
+    return f"{quote(column.name)} {_TYPES[column.type]}{null}{default}"
+
+
+def _literal(value: str | int | float) -> str:
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
+def _indexed(table: Table) -> list[str]:
+    columns = [rule.column for rule in (*table.parents, *table.ties)] + list(table.indexes)
+    return [column for column in dict.fromkeys(columns) if column != table.key[0]]
+
+
+def _image(table: Table, number: int, mark: int) -> str:
+    rows = [f"({number}, OLD.{ROW_ID}, {mark}, {_WALL}, NULL)"]
+    rows += [f"({number}, OLD.{ROW_ID}, {table.position[n]}, {_WALL}, OLD.{quote(n)})" for n in table.names]
+    return f"INSERT INTO _log(t, rid, c, wall, old) VALUES {', '.join(rows)};"
+
+
+def _update_trigger(table: Table, number: int, cell: Cell) -> str:
+    changed = " OR ".join(f"NEW.{quote(c)} IS NOT OLD.{quote(c)}" for c in cell.columns)
+    rows = ", ".join(f"({number}, OLD.{ROW_ID}, {table.position[c]}, {_WALL}, OLD.{quote(c)})" for c in cell.columns)
+    return (
+        f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_{cell.name}')}"
+        f" AFTER UPDATE OF {', '.join(map(quote, cell.columns))} ON {quote(table.name)}"
+        f" WHEN ({changed}) AND {_CAPTURING} BEGIN INSERT INTO _log(t, rid, c, wall, old) VALUES {rows}; END"
+    )

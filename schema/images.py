@@ -1,0 +1,59 @@
+"""Images: the values of a row, or of some columns, kept as one blob in bookkeeping tables.
+
+msgpack, with a raw text (sync/values.py) as an extension, so that every value comes back exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from sync.values import RawText
+
+_RAW_TEXT = 1
+
+
+def _encode_hook(value: Any) -> Any:
+    raise TypeError(f"not a value: {type(value).__name__}")
+
+
+def _decode_ext(code: int, data: memoryview) -> Any:
+    if code != _RAW_TEXT:
+        raise ValueError(f"unknown extension {code}")
+    return RawText(bytes(data))
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_hook)
+_decoder = msgspec.msgpack.Decoder(ext_hook=_decode_ext)
+
+
+def pack_values(values: Any) -> bytes:
+    """Return values (tuples, lists, dicts of them) as bytes."""
+    return _encoder.encode(_mark(values))
+
+
+def unpack_values(data: bytes) -> Any:
+    """Return what `pack_values` packed; sequences come back as lists."""
+    return _decoder.decode(data)
+
+
+def _mark(values: Any) -> Any:
+    if isinstance(values, RawText):
+        return msgspec.msgpack.Ext(_RAW_TEXT, values.raw)
+    if isinstance(values, dict):
+        return {key: _mark(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_mark(value) for value in values]
+    return values
+
+
+def unpack_tuple(data: bytes | None) -> tuple[Any, ...] | None:
+    """Return a packed tuple, or None for NULL."""
+    return None if data is None else tuple(unpack_values(data))
+
+
+def pack_tuple(values: Sequence[Any] | None) -> bytes | None:
+    """Return a tuple as bytes, or None for None."""
+    return None if values is None else pack_values(values)

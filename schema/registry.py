@@ -1,0 +1,167 @@
+"""The registry: all declared tables, found by listing a folder, with what follows from them together.
+
+`load()` reads `schema/tables/`, and further folders an integrator names (`OUTPOST_TABLES`), and returns a `Schema`: tables
+with parents before children, the paths along which scope keys are found, and who hangs off whom. Adding a table is one
+new file there and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import ModuleType
+
+import schema.tables
+from schema.declare import BadDeclaration, By, Everyone, Kind, Synced, Table, Through, table_of
+
+SCHEMA_VERSION = 1
+"""Of the declaration as a whole; a test hashes the tables and fails until this moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopePath:
+    """One way a row gets scope keys: up through parents, then a column of the last one.
+
+    `steps` are (column of the child, parent table); `prefix` is "" for everyone, and then `column` is too.
+    """
+
+    steps: tuple[tuple[str, str], ...]
+    prefix: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEdge:
+    """A table whose scope runs through a parent."""
+
+    table: Table
+    column: str
+    owned: bool
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All tables, parents before children."""
+
+    tables: tuple[Table, ...]
+    version: int = SCHEMA_VERSION
+
+    @cached_property
+    def by_name(self) -> dict[str, Table]:
+        """Return tables by name."""
+        return {table.name: table for table in self.tables}
+
+    @cached_property
+    def rank(self) -> dict[str, int]:
+        """Return each table's place: parents have smaller ones."""
+        return {table.name: index for index, table in enumerate(self.tables)}
+
+    @cached_property
+    def paths(self) -> dict[str, tuple[ScopePath, ...]]:
+        """Return every way a table's rows get scope keys."""
+        return {table.name: self._paths(table) for table in self.tables}
+
+    def _paths(self, table: Table) -> tuple[ScopePath, ...]:
+        found: list[ScopePath] = []
+        for rule in table.scope:
+            match rule:
+                case Everyone():
+                    found.append(ScopePath((), "", ""))
+                case By():
+                    found.append(ScopePath((), rule.prefix, rule.column))
+                case Through():
+                    found += [
+                        ScopePath(((rule.column, rule.table), *path.steps), path.prefix, path.column)
+                        for path in self._paths(self.by_name[rule.table])
+                    ]
+        return tuple(found)
+
+    @cached_property
+    def children(self) -> dict[str, tuple[ChildEdge, ...]]:
+        """Return, per table, the tables whose scope runs through it."""
+        return {
+            parent.name: tuple(
+                ChildEdge(table, rule.column, rule.owned)
+                for table in self.tables
+                for rule in table.parents
+                if rule.table == parent.name
+            )
+            for parent in self.tables
+        }
+
+    @cached_property
+    def fixed(self) -> frozenset[str]:
+        """Return the tables whose rows and whose scope keys never change: documents and events, all the way up."""
+        return frozenset(table.name for table in self.tables if self._fixed(table))
+
+    def _fixed(self, table: Table) -> bool:
+        return table.immutable and all(self._fixed(self.by_name[rule.table]) for rule in table.parents)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a hash of everything that matters to the other side."""
+        return hashlib.sha256(repr([(t.name, t.kind, t.columns, t.cells, t.scope) for t in self.tables]).encode()).hexdigest()
+
+
+def build(models: Iterable[type[Synced]]) -> Schema:
+    """Return the schema of these classes. Raises BadDeclaration."""
+    tables = {table.name: table for table in map(table_of, models)}
+    done: dict[str, Table] = {}
+
+    def place(table: Table, below: tuple[str, ...]) -> None:
+        if table.name in below:
+            raise BadDeclaration(f"{table.name}: its scope runs in a circle")
+        for rule in (*table.parents, *table.ties):
+            if rule.table not in tables:
+                raise BadDeclaration(f"{table.name}: names unknown table {rule.table}")
+            if len(tables[rule.table].key) != 1:
+                raise BadDeclaration(f"{table.name}: {rule.table} has a composite key and cannot be a parent")
+            if rule.table not in done:
+                place(tables[rule.table], (*below, table.name))
+        done.setdefault(table.name, table)
+
+    for table in sorted(tables.values(), key=lambda table: (_ORDER[table.kind], table.name)):
+        place(table, ())
+    return Schema(tuple(done.values()))
+
+
+_ORDER = {Kind.REFERENCE: 0, Kind.RECORD: 1, Kind.SET: 2, Kind.DOCUMENT: 3, Kind.EVENT: 4}
+
+
+@cache
+def load(extra: tuple[str, ...] | None = None) -> Schema:
+    """Return the schema of `schema/tables/` and of further folders (`OUTPOST_TABLES`, separated like PATH)."""
+    folders = tuple(filter(None, os.environ.get("OUTPOST_TABLES", "").split(os.pathsep))) if extra is None else extra
+    modules = [importlib.import_module(f"schema.tables.{info.name}") for info in pkgutil.iter_modules(schema.tables.__path__)]
+    for folder in folders:
+        modules += [_import_file(path) for path in sorted(Path(folder).glob("*.py"))]
+    return build(model for module in modules for model in _models(module))
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"outpost_tables_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BadDeclaration(f"{path}: cannot be read as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _models(module: ModuleType) -> list[type[Synced]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Synced) and value.__module__ == module.__name__ and hasattr(value, "sync")
+    ]

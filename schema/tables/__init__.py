@@ -1,0 +1,1 @@
+"""The tables that sync, one file each. Found by listing this folder (schema/registry.py)."""

@@ -1,0 +1,180 @@
+"""Conflicts: both values of every concurrent change, kept until someone decides and for ever after.
+
+A conflict is open while it waits for a person (policy `ask`); one that a rule decided is on record, closed, and either
+side can still be taken. A decision is an ordinary change that names the conflict (PROTOCOL.md §6.5).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from schema.capture import Store
+from schema.declare import Table
+from schema.images import pack_tuple, unpack_tuple
+from schema.keys import key_json, key_parts, key_text
+from server import scopes
+from sync.messages import ConflictNotice
+from sync.values import RawText
+
+CENTRE_NODE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two sides of one cell (or, with no columns, of a whole row). None stands for a deletion."""
+
+    table: str
+    key: tuple[Any, ...]
+    columns: tuple[str, ...]
+    base: Sequence[Any] | None
+    mine: Sequence[Any] | None
+    theirs: Sequence[Any] | None
+    rule: str
+    winner: str
+    open: bool
+    mine_node: int
+    theirs_node: int
+
+
+def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: bytes) -> None:
+    """Keep a conflict. Its id follows from what it is about, so that the same push records it once."""
+    name = repr((conflict.table, conflict.key, conflict.columns)).encode()
+    store.connection.execute(
+        "INSERT OR IGNORE INTO _conflict (id, ver, tbl, key, columns, base, mine, theirs, rule, winner, open, mine_node, theirs_node,"
+        " at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            sha256(seed + name).digest()[:16],
+            version,
+            conflict.table,
+            key_text(conflict.key),
+            json.dumps(conflict.columns),
+            pack_tuple(conflict.base),
+            pack_tuple(conflict.mine),
+            pack_tuple(conflict.theirs),
+            conflict.rule,
+            conflict.winner,
+            int(conflict.open),
+            conflict.mine_node,
+            conflict.theirs_node,
+            at_ms,
+        ),
+    )
+
+
+def close(store: Store, conflict_id: bytes, version: int, node: int, at_ms: int) -> None:
+    """Note that a person decided. Deciding twice keeps the first decision; an unknown id is nobody's harm."""
+    store.connection.execute(
+        "UPDATE _conflict SET open = 0, decided_ms = ?, decided_node = ?, ver = ? WHERE id = ? AND decided_ms IS NULL",
+        (at_ms, node, version, conflict_id),
+    )
+
+
+_COLUMNS = (
+    "c.id, c.ver, c.tbl, c.key, c.columns, c.base, c.mine, c.theirs, c.rule, c.winner, c.open, c.mine_node, c.theirs_node, c.at_ms,"
+    " COALESCE(m.name, 'centre'), COALESCE(o.name, 'centre'), c.decided_ms, COALESCE(d.name, 'centre')"
+)
+_JOINS = "LEFT JOIN _node m ON m.node = c.mine_node LEFT JOIN _node o ON o.node = c.theirs_node LEFT JOIN _node d ON d.node = c.decided_node"
+
+
+def notices(store: Store, node: int, scope: frozenset[str], low: int, high: int, limit: int) -> tuple[list[ConflictNotice], int]:
+    """Return what a node is told of conflicts its edits took part in, low < version ≤ high, rows in its scope only.
+
+    Also returns the version up to which this is complete (`limit` may cut it, at a version's border).
+    """
+    rows = store.connection.execute(
+        f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.ver > ? AND c.ver <= ? AND (c.mine_node = ? OR c.theirs_node = ?)"
+        " ORDER BY c.ver LIMIT ?",
+        (low, high, node, node, limit + 1),
+    ).fetchall()
+    if len(rows) > limit:
+        cut = rows[-1][1]
+        kept = [row for row in rows if row[1] < cut]
+        rows, high = (kept, cut - 1) if kept else (rows, cut)
+    return [_notice(store, row, node) for row in rows if _in_scope(store, row, scope)], high
+
+
+def _in_scope(store: Store, row: Sequence[Any], scope: frozenset[str]) -> bool:
+    table = store.schema.by_name[row[2]]
+    rid = scopes.rid_of(store, table, key_parts(row[3], len(table.key)))
+    return rid is not None and not scope.isdisjoint(scopes.keys_of(store, table, rid))
+
+
+def _notice(store: Store, row: Sequence[Any], node: int) -> ConflictNotice:
+    table = store.schema.by_name[row[2]]
+    mine, theirs, winner = unpack_tuple(row[6]), unpack_tuple(row[7]), row[9]
+    mine_by, theirs_by = row[14], row[15]
+    if row[11] != node:
+        mine, theirs, winner = theirs, mine, "theirs" if winner == "mine" else "mine"
+        mine_by, theirs_by = theirs_by, mine_by
+    return ConflictNotice(
+        id=row[0],
+        version=row[1],
+        table=row[2],
+        key=key_parts(row[3], len(table.key)),
+        columns=tuple(json.loads(row[4])),
+        base=unpack_tuple(row[5]),
+        mine=mine,
+        theirs=theirs,
+        rule=row[8],
+        winner=winner,
+        open=bool(row[10]),
+        mine_by=mine_by,
+        theirs_by=theirs_by,
+        at_ms=row[13],
+        why=why(store, table, row),
+    )
+
+
+def why(store: Store, table: Table, row: Sequence[Any]) -> str:
+    """Say in words who wrote what and which rule decided."""
+    mine_by, theirs_by, rule = row[14], row[15], row[8]
+    stands = mine_by if row[9] == "mine" else theirs_by
+    if row[16] is not None:
+        return f"decided by {row[17]}"
+    if row[10]:
+        return f"{mine_by} and {theirs_by} changed it without knowing of each other; {stands}'s value stands until someone decides"
+    return f"{mine_by} and {theirs_by} changed it without knowing of each other; rule '{rule}': {stands}'s value stands"
+
+
+def listing(store: Store, only_open: bool = False) -> list[dict[str, object]]:
+    """Return all conflicts for the centre, newest first: `mine` is the value pushed, `theirs` what stood."""
+    rows = store.connection.execute(
+        f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.open >= ? ORDER BY c.ver DESC, c.id", (int(only_open),)
+    ).fetchall()
+    return [
+        {
+            "id": row[0].hex(),
+            "version": row[1],
+            "table": row[2],
+            "key": key_json(key_parts(row[3], len(store.schema.by_name[row[2]].key))),
+            "column": column_json(json.loads(row[4])),
+            "base": value_json(unpack_tuple(row[5])),
+            "mine": value_json(unpack_tuple(row[6])),
+            "theirs": value_json(unpack_tuple(row[7])),
+            "mine_by": row[14],
+            "theirs_by": row[15],
+            "rule": row[8],
+            "winner": row[9],
+            "open": bool(row[10]),
+            "at_ms": row[13],
+            "why": why(store, store.schema.by_name[row[2]], row),
+        }
+        for row in rows
+    ]
+
+
+def column_json(columns: Sequence[str]) -> object:
+    """Return a column's name, a group's list of columns, or None for a whole row."""
+    return columns[0] if len(columns) == 1 else list(columns) or None
+
+
+def value_json(values: Sequence[Any] | None) -> object:
+    """Return a cell for people and programs: a value, a group's list, None for a deletion."""
+    if values is None:
+        return None
+    plain = [value.hex() if isinstance(value, bytes) else value.raw.decode("utf-8", "replace") if isinstance(value, RawText) else value for value in values]
+    return plain[0] if len(plain) == 1 else plain

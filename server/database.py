@@ -1,0 +1,137 @@
+"""The server's database: its bookkeeping tables, one writer, many readers.
+
+Every effect happens in `writing()`: one transaction at a time, which is also what orders versions (PROTOCOL.md §6.1).
+`reading()` gives a snapshot that no writer waits for. Declared tables lie beside the bookkeeping as ordinary tables.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from schema.capture import Store
+from schema.dialects.base import Connection, Dialect
+from schema.dialects.sqlite import Sqlite
+from schema.install import install, number_tables
+from schema.registry import Schema
+from sync.errors import AlreadyThere, NotJoined
+
+BOOKKEEPING = (
+    # the end of the journal, and which life of the server this is
+    "CREATE TABLE IF NOT EXISTS _server (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, head INTEGER NOT NULL,"
+    " digest BLOB NOT NULL, schema INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS _node (node INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
+    " public_key BLOB, revoked_ms INTEGER, invited_ms INTEGER, joined_ms INTEGER, last_push_ms INTEGER, last_pull_ms INTEGER,"
+    " unsynced INTEGER, conflicts INTEGER, held INTEGER, cursor INTEGER NOT NULL DEFAULT 0)",
+    "CREATE TABLE IF NOT EXISTS _invitation (code_hash BLOB PRIMARY KEY, node INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
+    " used_ms INTEGER)",
+    # which scope keys a node is entitled to, in which versions
+    "CREATE TABLE IF NOT EXISTS _entitled (node INTEGER NOT NULL, scope TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,"
+    " PRIMARY KEY (node, scope, since)) WITHOUT ROWID",
+    # each life of a node's history: where its chain ends
+    "CREATE TABLE IF NOT EXISTS _incarnation (inc INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, node INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL, digest BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS _lineage (inc INTEGER NOT NULL, ancestor INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL,"
+    " PRIMARY KEY (inc, ancestor, low)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _journal (ver INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, inc INTEGER NOT NULL,"
+    " seq INTEGER, segment BLOB, first INTEGER, transactions INTEGER NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS _journal_segment ON _journal (segment) WHERE segment IS NOT NULL",
+    # what each incarnation's chain holds: a segment sent again after a fork is in two chains, in the journal once
+    "CREATE TABLE IF NOT EXISTS _chain (inc INTEGER NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL, segment BLOB NOT NULL,"
+    " PRIMARY KEY (inc, seq)) WITHOUT ROWID",
+    # transactions that were not plainly accepted
+    "CREATE TABLE IF NOT EXISTS _verdict (segment BLOB NOT NULL, txn INTEGER NOT NULL, node INTEGER NOT NULL, ver INTEGER NOT NULL,"
+    " verdict TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (segment, txn)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS _verdict_node ON _verdict (node, ver)",
+    "CREATE TABLE IF NOT EXISTS _held (id INTEGER PRIMARY KEY AUTOINCREMENT, segment BLOB NOT NULL, txn INTEGER NOT NULL,"
+    " inc INTEGER NOT NULL, node INTEGER NOT NULL, skew_ms INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
+    " since_ms INTEGER NOT NULL, approved INTEGER NOT NULL DEFAULT 0, UNIQUE (segment, txn))",
+    "CREATE TABLE IF NOT EXISTS _held_row (held INTEGER NOT NULL, node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
+    " PRIMARY KEY (node, tbl, key, held)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _refused_insert (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
+    # the feed's index: what changed in a scope at a version; op: see server/scopes.py
+    "CREATE TABLE IF NOT EXISTS _change (t INTEGER NOT NULL, sc TEXT NOT NULL, ver INTEGER NOT NULL, lo INTEGER NOT NULL,"
+    " op INTEGER NOT NULL, hi INTEGER NOT NULL, wr INTEGER NOT NULL, PRIMARY KEY (t, sc, ver, lo, op)) WITHOUT ROWID",
+    # who wrote a cell: c 0 is the row's birth, others are cells by place
+    "CREATE TABLE IF NOT EXISTS _clock (t INTEGER NOT NULL, rid INTEGER NOT NULL, c INTEGER NOT NULL, ver INTEGER NOT NULL,"
+    " wr INTEGER NOT NULL, n INTEGER NOT NULL, stamp INTEGER NOT NULL, PRIMARY KEY (t, rid, c)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _tombstone (t INTEGER NOT NULL, rid INTEGER NOT NULL, key TEXT NOT NULL, ver INTEGER NOT NULL,"
+    " wr INTEGER NOT NULL, image BLOB NOT NULL, PRIMARY KEY (t, rid)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS _tombstone_key ON _tombstone (t, key)",
+    "CREATE TABLE IF NOT EXISTS _conflict (id BLOB PRIMARY KEY, ver INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
+    " columns TEXT NOT NULL, base BLOB, mine BLOB, theirs BLOB, rule TEXT NOT NULL, winner TEXT NOT NULL, open INTEGER NOT NULL,"
+    " mine_node INTEGER NOT NULL, theirs_node INTEGER NOT NULL, at_ms INTEGER NOT NULL, decided_ms INTEGER, decided_node INTEGER)",
+    "CREATE INDEX IF NOT EXISTS _conflict_ver ON _conflict (ver)",
+    "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
+)
+
+READERS_MAX = 8
+
+
+class Database:
+    """One server's database. Thread-safe; `writing` is exclusive."""
+
+    def __init__(self, path: Path, schema: Schema, dialect: Dialect | None = None) -> None:
+        if not path.exists():
+            raise NotJoined(f"There is no server here yet ({path}). Start one with: outpost server init")
+        self.path, self.schema, self.dialect = path, schema, dialect or Sqlite()
+        self._lock = threading.RLock()
+        self._readers: SimpleQueue[Connection] = SimpleQueue()
+        self._writer = self.dialect.open(path)
+        install(self._writer, self.dialect, schema, BOOKKEEPING)
+        self.numbers = number_tables(self._writer, schema)
+        self._store = Store(self._writer, self.dialect, schema, self.numbers)
+
+    @contextmanager
+    def writing(self) -> Iterator[Store]:
+        """Run a block as one transaction, alone. Any exception undoes it whole."""
+        with self._lock:
+            self.dialect.begin_write(self._writer)
+            try:
+                yield self._store
+            except BaseException:
+                self._writer.rollback()
+                raise
+            self._writer.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Store]:
+        """Run a block on one snapshot."""
+        try:
+            connection = self._readers.get_nowait()
+        except Empty:
+            connection = self.dialect.open(self.path)
+        try:
+            self.dialect.begin_read(connection)
+            yield Store(connection, self.dialect, self.schema, self.numbers)
+        finally:
+            connection.rollback()
+            if self._readers.qsize() < READERS_MAX:
+                self._readers.put(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            self._writer.close()
+            while True:
+                try:
+                    self._readers.get_nowait().close()
+                except Empty:
+                    return
+
+
+def create(path: Path, schema: Schema) -> Database:
+    """Create a server's database. Raises AlreadyThere."""
+    if path.exists():
+        raise AlreadyThere(f"There is a server here already ({path}).")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = Sqlite().open(path)
+    install(connection, Sqlite(), schema, BOOKKEEPING)
+    connection.execute("INSERT INTO _server (id, epoch, head, digest, schema) VALUES (1, 1, 0, ?, ?)", (bytes(32), schema.version))
+    connection.close()
+    return Database(path, schema)

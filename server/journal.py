@@ -1,0 +1,65 @@
+"""The journal: every accepted version, append-only, each hash-chained to the one before.
+
+Versions are gap-free in commit order because they are given inside the one write transaction (PROTOCOL.md §6.1). The
+journal keeps the bytes a node sealed, so that anyone can recompute the chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schema.capture import Store
+from sync.digest import version_point
+from sync.errors import Diverged
+from sync.messages import Point
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one version consists of. `kind`: segment, part, central, release, refusal, rescope."""
+
+    kind: str
+    inc: int
+    body: bytes
+    transactions: int = 0
+    seq: int | None = None
+    segment: bytes | None = None
+    first: int | None = None
+
+
+def head(store: Store) -> Point:
+    """Return the newest version and the chain's digest there."""
+    number, digest = store.connection.execute("SELECT head, digest FROM _server WHERE id = 1").fetchone()
+    return Point(number, digest)
+
+
+def epoch(store: Store) -> int:
+    """Return which life of the server's history this is."""
+    return int(store.connection.execute("SELECT epoch FROM _server WHERE id = 1").fetchone()[0])
+
+
+def append(store: Store, entry: Entry, at_ms: int) -> int:
+    """Give the next version to an entry and return it."""
+    point = version_point(head(store), entry.kind, entry.body)
+    store.connection.execute(
+        "INSERT INTO _journal (ver, at_ms, kind, inc, seq, segment, first, transactions, digest, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (point.number, at_ms, entry.kind, entry.inc, entry.seq, entry.segment, entry.first, entry.transactions, point.digest, entry.body),
+    )
+    store.connection.execute("UPDATE _server SET head = ?, digest = ? WHERE id = 1", (point.number, point.digest))
+    return point.number
+
+
+def point_at(store: Store, version: int) -> Point | None:
+    """Return the chain's point at a version, or None if there is none."""
+    if version == 0:
+        return Point(0, bytes(32))
+    row = store.connection.execute("SELECT digest FROM _journal WHERE ver = ?", (version,)).fetchone()
+    return Point(version, row[0]) if row else None
+
+
+def require(store: Store, *points: Point) -> None:
+    """Check that this history holds the points a node remembers (RULES H5, H12). Raises Diverged."""
+    for point in points:
+        if point_at(store, point.number) != point:
+            raise Diverged(f"The centre has no version {point.number} as this node remembers it.")

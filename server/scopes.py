@@ -1,0 +1,156 @@
+"""Scopes: which scope keys a row has, what moves when they change, and what a node is entitled to.
+
+A row's keys follow from its own columns and its parents' (schema/registry.py `paths`). Whenever a row is written, dies
+or moves, a line per scope key goes into `_change`, the index the feed reads:
+
+    STATE  the row was written while it had this key          ENTER  it was alive before and gained this key
+    LEAVE  it lost this key and lives on elsewhere            DEAD   it was deleted while it had this key
+
+Spec: PROTOCOL.md §8.1; RULES H2, H18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from schema.capture import Store
+from schema.declare import EVERYONE, By, Everyone, Table, Through
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from schema.registry import Schema, ScopePath
+
+STATE, ENTER, LEAVE, DEAD = range(4)
+
+
+def node_scope(node: int) -> str:
+    """Return the private scope through which one node is told about rows it put out of its own sight (RULES H2)."""
+    return f"node#{node}"
+
+
+@cache
+def keys_sql(schema: Schema, table: Table, source: str) -> str:
+    """Return SQL yielding (rid, scope key) for the row numbers in `source`, a table or subquery with a column `rid`."""
+    return " UNION ".join(_path_sql(schema, table, path, source) for path in schema.paths[table.name])
+
+
+def _path_sql(schema: Schema, table: Table, path: ScopePath, source: str) -> str:
+    joins = f"{source} s CROSS JOIN {quote(table.name)} r0 ON r0.{ROW_ID} = s.rid"
+    for depth, (column, parent) in enumerate(path.steps):
+        key = quote(schema.by_name[parent].key[0])
+        joins += f" CROSS JOIN {quote(parent)} r{depth + 1} ON r{depth + 1}.{key} = r{depth}.{quote(column)}"
+    if not path.prefix:
+        return f"SELECT s.rid AS rid, '{EVERYONE}' AS sc FROM {joins}"
+    column = f"r{len(path.steps)}.{quote(path.column)}"
+    return f"SELECT s.rid AS rid, '{path.prefix}:' || {column} AS sc FROM {joins} WHERE {column} IS NOT NULL"
+
+
+def keys_of(store: Store, table: Table, rid: int) -> set[str]:
+    """Return a living row's scope keys."""
+    sql = keys_sql(store.schema, table, "(SELECT ? AS rid)")
+    parameters = [rid] * len(store.schema.paths[table.name])
+    return {row[1] for row in store.connection.execute(sql, parameters)}
+
+
+def keys_of_values(store: Store, table: Table, values: dict[str, Any]) -> set[str]:
+    """Return the scope keys a row with these values has or had, parents as they are now."""
+    keys: set[str] = set()
+    for rule in table.scope:
+        match rule:
+            case Everyone():
+                keys.add(EVERYONE)
+            case By():
+                if values.get(rule.column) is not None:
+                    keys.add(f"{rule.prefix}:{values[rule.column]}")
+            case Through():
+                parent = store.schema.by_name[rule.table]
+                rid = rid_of(store, parent, (values.get(rule.column),))
+                if rid is not None:
+                    keys |= keys_of(store, parent, rid)
+    return keys
+
+
+@cache
+def scope_columns(table: Table) -> frozenset[str]:
+    """Return the columns that a row's scope keys depend on."""
+    return frozenset(rule.column for rule in table.scope if not isinstance(rule, Everyone))
+
+
+def rid_of(store: Store, table: Table, key: Sequence[Any]) -> int | None:
+    """Return the row number of a living row, or None."""
+    where = " AND ".join(f"{quote(name)} = ?" for name in table.key)
+    row = store.connection.execute(f"SELECT {ROW_ID} FROM {quote(table.name)} WHERE {where}", key).fetchone()
+    return int(row[0]) if row else None
+
+
+def note(store: Store, table: Table, keys: Iterable[str], version: int, rid: int, writer: int, op: int, last: int | None = None) -> None:
+    """Write lines of the change index. Two writers in one version count as foreign to both (writer 0)."""
+    t, high = store.numbers[table.name], rid if last is None else last
+    store.connection.executemany(
+        "INSERT INTO _change (t, sc, ver, lo, op, hi, wr) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (t, sc, ver, lo, op) DO UPDATE SET wr = CASE WHEN wr = excluded.wr THEN wr ELSE 0 END, hi = max(hi, excluded.hi)",
+        [(t, key, version, rid, op, high, writer) for key in keys],
+    )
+
+
+def touch(store: Store, table: Table, rid: int, version: int, writer: int, before: set[str] | None) -> set[str]:
+    """Note that a row was written, and what it and its descendants gained and lost if its keys were `before`.
+
+    `before` None means the row was not there. Returns its keys now.
+    """
+    now = keys_of(store, table, rid)
+    note(store, table, now, version, rid, writer, STATE)
+    if before is None:
+        _descend(store, table, rid, version, set(), now)
+    elif before != now:
+        note(store, table, now - before, version, rid, writer, ENTER)
+        note(store, table, before - now, version, rid, writer, LEAVE)
+        _descend(store, table, rid, version, before - now, now - before)
+    return now
+
+
+def bury(store: Store, table: Table, rid: int, key: Sequence[Any], version: int, writer: int, before: set[str]) -> None:
+    """Note that a row died which had the keys `before`; descendants that live on lose them."""
+    note(store, table, before, version, rid, writer, DEAD)
+    _descend(store, table, rid, version, before, set(), key)
+
+
+def _descend(
+    store: Store, table: Table, rid: int, version: int, lost: set[str], gained: set[str], key: Sequence[Any] | None = None
+) -> None:
+    """Tell the rows whose scope runs through this one. A row's descendants have had every key it had."""
+    edges = store.schema.children[table.name]
+    if not edges or not (lost or gained):
+        return
+    parent_id = key[0] if key else _id_of(store, table, rid)
+    for edge in edges:
+        sql = f"SELECT {ROW_ID} FROM {quote(edge.table.name)} WHERE {quote(edge.column)} = ?"
+        for (child,) in store.connection.execute(sql, (parent_id,)).fetchall():
+            now = keys_of(store, edge.table, child)
+            really_lost = lost - now
+            note(store, edge.table, gained & now, version, child, 0, ENTER)
+            note(store, edge.table, really_lost, version, child, 0, LEAVE)
+            _descend(store, edge.table, child, version, really_lost, gained & now)
+
+
+def _id_of(store: Store, table: Table, rid: int) -> Any:
+    sql = f"SELECT {quote(table.key[0])} FROM {quote(table.name)} WHERE {ROW_ID} = ?"
+    return store.connection.execute(sql, (rid,)).fetchone()[0]
+
+
+# --- what a node may see ------------------------------------------------------------------------------------------------
+
+
+def entitled(store: Store, node: int, since: int | None = None) -> frozenset[str]:
+    """Return the scope keys a node has now, or those it had at any time after version `since` as well."""
+    sql = "SELECT scope FROM _entitled WHERE node = ? AND (until IS NULL OR until > ?)"
+    rows = store.connection.execute(sql, (node, 1 << 62 if since is None else since))
+    return frozenset([EVERYONE, *(row[0] for row in rows)])
+
+
+def left_since(store: Store, table: Table, rid: int, scopes: frozenset[str], version: int) -> bool:
+    """Tell whether a row left one of these scopes, or died in it, after a version."""
+    sql = "SELECT 1 FROM _change WHERE t = ? AND sc = ? AND ver > ? AND lo = ? AND op >= ? LIMIT 1"
+    t = store.numbers[table.name]
+    return any(store.connection.execute(sql, (t, scope, version, rid, LEAVE)).fetchone() for scope in scopes)

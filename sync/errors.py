@@ -1,0 +1,306 @@
+"""Errors of the engine: one tree, split by whose fault it is, each with a stable code.
+
+    OutpostError
+    ├─ PeerError      the other side sent something we must not act on; nothing of it was kept
+    ├─ UsError        our own store or programme is not in a state to go on
+    └─ WorldError     the network, the disk or the clock; trying again may help
+
+Every error carries what a person needs: `code` (stable, for programs), `message` (what happened), `kept` (what became
+of the work) and `todo` (what to do next). `status` is the HTTP status when it travels as an RFC 9457 problem
+document. Spec: PROTOCOL.md §10, which lists every code; a test compares the two lists.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OutpostError(Exception):
+    """Root of the tree. Subclasses fix `code`; instances add the message."""
+
+    code: ClassVar[str] = "outpost.error"
+    status: ClassVar[int] = 500
+    retry: ClassVar[bool] = False
+    kept: ClassVar[str] = "Nothing was changed."
+    todo: ClassVar[str] = ""
+
+    def __init__(self, message: str = "", **extra: object) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().split("\n", 1)[0])
+        self.extra = extra
+
+    @property
+    def message(self) -> str:
+        """Return what happened, one or two sentences."""
+        return str(self)
+
+    def document(self) -> dict[str, object]:
+        """Return the RFC 9457 problem document: JSON-able, with the stable `code`."""
+        return {
+            "type": f"urn:outpost:problem:{self.code}",
+            "title": (type(self).__doc__ or self.code).strip().split("\n", 1)[0],
+            "status": self.status,
+            "detail": self.message,
+            "code": self.code,
+            "retry": self.retry,
+            "kept": self.kept,
+            "todo": self.todo,
+            **self.extra,
+        }
+
+
+class PeerError(OutpostError):
+    """The other side sent something that cannot be accepted."""
+
+    code = "peer.error"
+    status = 400
+
+
+class UsError(OutpostError):
+    """This store is not in a state to go on."""
+
+    code = "us.error"
+    status = 500
+
+
+class WorldError(OutpostError):
+    """Network, disk or clock got in the way."""
+
+    code = "world.error"
+    status = 503
+    retry = True
+    kept = "Everything recorded here is safe and will be sent later."
+    todo = "Try again when the connection is back."
+
+
+# --- the wire -------------------------------------------------------------------------------------------------------
+
+
+class Malformed(PeerError):
+    """The message is not well formed."""
+
+    code = "wire.malformed"
+
+
+class MalformedBlock(PeerError):
+    """A block of rows is not well formed."""
+
+    code = "wire.column"
+
+
+class TooLarge(PeerError):
+    """The message is larger than the protocol allows."""
+
+    code = "wire.too_large"
+    status = 413
+
+
+class UnsupportedMedia(PeerError):
+    """The body is in a form this server does not read."""
+
+    code = "wire.media"
+    status = 415
+
+
+class UnknownProtocol(PeerError):
+    """The two sides share no protocol version."""
+
+    code = "protocol.unknown"
+    status = 400
+    todo = "Update the older side; work goes on offline until then."
+
+
+class UnknownTable(PeerError):
+    """The message names a table or column this side does not have."""
+
+    code = "schema.unknown"
+    status = 409
+    todo = "Update the older side; work goes on offline until then."
+
+
+class NotFound(PeerError):
+    """There is nothing at this address."""
+
+    code = "http.not_found"
+    status = 404
+
+
+class MethodNotAllowed(PeerError):
+    """This address does not take that method."""
+
+    code = "http.method"
+    status = 405
+
+
+class TooSlow(PeerError):
+    """The body did not arrive in time."""
+
+    code = "http.timeout"
+    status = 408
+    retry = True
+
+
+class TooBusy(PeerError):
+    """The server has as many requests as it can take."""
+
+    code = "http.busy"
+    status = 503
+    retry = True
+
+
+class HeadersTooLarge(PeerError):
+    """The request's headers are larger than the protocol allows."""
+
+    code = "http.headers"
+    status = 431
+
+
+class Internal(WorldError):
+    """The server ran into an error of its own."""
+
+    code = "server.internal"
+    status = 500
+    todo = "Try again later; if it stays, tell the central office: the details are in the server's log."
+
+
+# --- who is calling -------------------------------------------------------------------------------------------------
+
+
+class Unsigned(PeerError):
+    """The request is not signed, or its signature headers are malformed."""
+
+    code = "auth.unsigned"
+    status = 401
+
+
+class BadSignature(PeerError):
+    """The signature does not match the request."""
+
+    code = "auth.signature"
+    status = 401
+
+
+class UnknownNode(PeerError):
+    """No node with this id has joined this server."""
+
+    code = "auth.unknown_node"
+    status = 401
+
+
+class BadNonce(PeerError):
+    """The nonce is unknown, was used already, or has expired."""
+
+    code = "auth.nonce"
+    status = 401
+    retry = True
+
+
+class Revoked(PeerError):
+    """This node has been revoked by the centre."""
+
+    code = "auth.revoked"
+    status = 403
+    kept = "Everything recorded on this node stays on it."
+    todo = "Ask the central office; unsent work can be handed over from this machine."
+
+
+class BadInvitation(PeerError):
+    """The invitation code is unknown, was used already, or has expired."""
+
+    code = "join.code"
+    status = 403
+    todo = "Ask the central office for a new code."
+
+
+# --- histories ------------------------------------------------------------------------------------------------------
+
+
+class Forked(PeerError):
+    """The server holds another history of this node than the node itself.
+
+    A restored backup or a copied disk. Nothing of the request is kept under the old history; the node opens a new
+    incarnation and sends the same work again. Source: PROTOCOL.md §7.3.
+    """
+
+    code = "history.forked"
+    status = 409
+
+
+class Gap(PeerError):
+    """The node's segments do not follow on from what the server holds of its history."""
+
+    code = "history.gap"
+    status = 409
+
+
+class Diverged(PeerError):
+    """The server's history is not the one this node remembers: the server was restored from a backup."""
+
+    code = "history.diverged"
+    status = 409
+    kept = "Everything recorded here is safe."
+    todo = "Tell the central office that its server was restored."
+
+
+class UnknownIncarnation(PeerError):
+    """The request names an incarnation that belongs to no history of this node."""
+
+    code = "history.incarnation"
+    status = 409
+
+
+class Moved(PeerError):
+    """The server has moved on since the version asked about."""
+
+    code = "verify.moved"
+    status = 409
+    retry = True
+
+
+# --- here -----------------------------------------------------------------------------------------------------------
+
+
+class NotJoined(UsError):
+    """There is no database here yet."""
+
+    code = "home.empty"
+    status = 404
+
+
+class AlreadyThere(UsError):
+    """There is a database here already."""
+
+    code = "home.taken"
+    status = 409
+
+
+class NotEqual(UsError):
+    """Node and centre do not hold the same rows."""
+
+    code = "verify.not_equal"
+    status = 409
+
+
+class NoSuch(UsError):
+    """There is no such thing."""
+
+    code = "usage.unknown"
+    status = 404
+
+
+class BadValue(UsError):
+    """The value cannot be used here."""
+
+    code = "usage.value"
+    status = 400
+
+
+class Offline(WorldError):
+    """The server cannot be reached."""
+
+    code = "net.offline"
+
+
+class BadReply(WorldError):
+    """The server's answer could not be read."""
+
+    code = "net.reply"

@@ -1,0 +1,84 @@
+"""Bounds of the protocol, one place. Spec: PROTOCOL.md §3; a test compares the table there with these values.
+
+Every message, list, page and string a peer can send is bounded by one of these. They are the same on both sides, so a
+well-behaved sender never meets them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL_VERSIONS: Final = (1,)
+"""Versions this code speaks, newest last."""
+
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of a request body as received."""
+
+MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of any one message or segment once decompressed."""
+
+REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of a reply's body as received."""
+
+JOIN_BYTES_MAX: Final = 16 * 1024
+"""Bytes of a request to join, as received and once decompressed; it is the one body that anybody may send."""
+
+HEADER_BYTES_MAX: Final = 16 * 1024
+"""Bytes of all headers of one request."""
+
+SEGMENT_ROWS_MAX: Final = 50_000
+"""Changed rows (inserts, deletes, changed cells) in one segment."""
+
+SEGMENT_ROWS: Final = 10_000
+"""Rows a node aims at per segment."""
+
+SEGMENT_PARTS_MAX: Final = 1_000
+"""Segments one transaction may be spread over."""
+
+PUSH_SEGMENTS_MAX: Final = 64
+"""Segments in one push."""
+
+PUSH_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of segments a node aims at per push."""
+
+PAGE_ROWS: Final = 10_000
+"""Rows and removals a server aims at per page."""
+
+PAGE_ROWS_MAX: Final = 60_000
+"""Rows and removals a node accepts in one page."""
+
+PAGE_NOTICES_MAX: Final = 5_000
+"""Conflict notices, and verdicts, in one page."""
+
+PAGES_MAX: Final = 100_000
+"""Pages of one pull."""
+
+VALUE_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one text or blob."""
+
+KEY_BYTES_MAX: Final = 512
+"""Bytes of one key column."""
+
+NAME_BYTES_MAX: Final = 200
+"""Bytes of a node's name, a scope key, a table's or a column's name."""
+
+SCOPES_MAX: Final = 10_000
+"""Scope keys one node may be entitled to."""
+
+TABLES_MAX: Final = 500
+"""Tables, and columns of one table."""
+
+NONCE_LIFE_MS: Final = 5 * 60 * 1000
+"""How long a nonce may wait for its request."""
+
+INVITATION_LIFE_MS: Final = 7 * 24 * 3600 * 1000
+"""How long an invitation code is good for."""
+
+BODY_SECONDS_MAX: Final = 120.0
+"""How long one request body may take to arrive."""
+
+BODY_IDLE_SECONDS_MAX: Final = 20.0
+"""How long a request body may pause."""
+
+EXCHANGE_RETRIES_MAX: Final = 5
+"""Times one exchange starts a step again (nonce, fork, moved) before it gives up."""

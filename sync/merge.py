@@ -1,0 +1,110 @@
+"""Merging one cell: what was known, what was not, and what the declared policy makes of it.
+
+The whole of conflict resolution is here and in sync/policies; server/merge.py only loads and stores what this decides.
+
+    seen()  ── did the writer know the value that stands? ──► causally later: it wins, nothing to record
+       │ no
+    equal? ── yes ──► no conflict
+       │ no
+    the column's policy ──► who stands; both values are recorded
+
+Spec: PROTOCOL.md §6.4; RULES H3, H7, H8, H10, H19. No clock takes part in `seen`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sync.change import Key
+from sync.policy import Cell, Decision, Policy
+from sync.values import Value
+
+CENTRE = 0
+"""The writer number of rules and of the centre's own work: foreign to every node (RULES H3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Who wrote what stands: version, writer (incarnation number), the writer's own sequence, corrected stamp, node."""
+
+    version: int
+    writer: int
+    sequence: int
+    stamp: int
+    node: str
+
+
+class Lineage:
+    """The histories a pusher may call its own: incarnation → ranges of own sequence numbers (RULES H7)."""
+
+    def __init__(self, ranges: Mapping[int, list[tuple[int, int]]]) -> None:
+        self._ranges = ranges
+
+    def has(self, writer: int, sequence: int) -> bool:
+        """Tell whether a write belongs to the lineage."""
+        return any(low <= sequence <= high for low, high in self._ranges.get(writer, ()))
+
+
+def seen(meta: Meta, base: int, since: int, lineage: Lineage) -> bool:
+    """Tell whether a writer with this base and since knew the value that stands (RULES H8)."""
+    return meta.version <= base or (meta.sequence >= since and lineage.has(meta.writer, meta.sequence))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of one cell.
+
+    `value` stands afterwards, written at `stamp` if `write`. `conflict`: both sides are recorded, `side` is who stands.
+    `altered`: the cell ends other than as pushed, so the pusher must be told (RULES H3).
+    """
+
+    value: Key
+    stamp: int
+    write: bool
+    conflict: bool
+    side: Literal["mine", "theirs"]
+    altered: bool
+    ask: bool
+
+
+def merge_cell(policy: Policy, old: Key, new: Key, stamp: int, node: str, standing: Key, meta: Meta, known: bool) -> Outcome:
+    """Return what becomes of a cell that holds `standing` when a node pushes `old` → `new`.
+
+    `known` is `seen()` for this edit; a causally later write is stamped later than what it replaces, so that a wrong
+    clock cannot make it lose to a third writer what it has rightly won.
+    """
+    mine, theirs = Cell(_value(new), stamp, node), Cell(_value(standing), meta.stamp, meta.node)
+    if policy.differential:
+        return _differential(policy(Cell(_value(old), stamp, node), mine, theirs), new, standing, max(stamp, meta.stamp + 1))
+    if known or same_values(new, standing):
+        return Outcome(new, max(stamp, meta.stamp + 1) if known else max(stamp, meta.stamp), True, False, "mine", False, False)
+    decision = policy(Cell(_value(old), stamp, node), mine, theirs)
+    if decision.side == "mine":
+        return Outcome(new, stamp, True, True, "mine", False, False)
+    return Outcome(standing, meta.stamp, False, True, "theirs", True, decision.ask)
+
+
+def _differential(decision: Decision, new: Key, standing: Key, stamp: int) -> Outcome:
+    if decision.ask:
+        return Outcome(standing, stamp, False, True, "theirs", True, True)
+    value = (decision.value,) if not isinstance(decision.value, tuple) else decision.value
+    return Outcome(value, stamp, True, False, "mine", False, False)
+
+
+def replay(policy: Policy, old: Key, new: Key, standing: Key) -> Key:
+    """Return what a pending edit makes of a newer server value on the node: differences are added, others stand."""
+    if not policy.differential:
+        return new
+    decision = policy(Cell(_value(old), 0, ""), Cell(_value(new), 0, ""), Cell(_value(standing), 0, ""))
+    return decision.value if isinstance(decision.value, tuple) else (decision.value,)
+
+
+def _value(values: Key) -> Value | Key:
+    return values[0] if len(values) == 1 else values
+
+
+def same_values(one: Key, other: Key) -> bool:
+    """Tell whether two cells hold the same values of the same types."""
+    return all(type(a) is type(b) and a == b for a, b in zip(one, other, strict=True))

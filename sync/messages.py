@@ -1,0 +1,305 @@
+"""Messages of the protocol: what node and server say to each other, as typed structures.
+
+Encoded as msgpack arrays (fields in the order written here), the whole compressed with zstd. Typed decoding is the first
+line of defence: whatever decodes has the right shape; bounds and meaning are checked by the step that reads it.
+Spec: PROTOCOL.md §4 (messages) and §5 (segments). A test hashes these definitions: changing one means a new protocol
+version.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from sync.columns import Column
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Version = Annotated[int, msgspec.Meta(ge=-1, le=2**62)]
+Millis = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Words = Annotated[str, msgspec.Meta(max_length=2000)]
+Plain = None | int | float | str | bytes
+VerdictName = Literal["accepted", "merged", "ask", "held", "refused"]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """A structure on the wire."""
+
+
+class Point(Message, frozen=True):
+    """A place in a hash chain: its number and the digest there. (0, 32 zero bytes) is the beginning."""
+
+    number: Version
+    digest: Digest
+
+
+class Told(Message, frozen=True):
+    """What a node tells about itself with every exchange, for the centre's board of nodes."""
+
+    unsynced: Count
+    conflicts: Count
+    held: Count
+
+
+# --- segments: a node's sealed work (§5) ------------------------------------------------------------------------------
+
+
+class Inserts(Message, frozen=True):
+    """New rows of one table. `base` and `since` are -1 but on top of an own pending delete (RULES H10)."""
+
+    table: Name
+    columns: tuple[Name, ...]
+    count: Count
+    transaction: Column  # index of the row's transaction in the segment
+    base: Column
+    since: Column
+    values: tuple[Column, ...]  # one per entry of `columns`
+
+
+class Updates(Message, frozen=True):
+    """Changed cells of one kind: one column, or one group of columns that is decided as one (RULES H17)."""
+
+    table: Name
+    cell: Name
+    columns: tuple[Name, ...]
+    count: Count
+    transaction: Column
+    base: Column  # version the writer had seen (RULES H8)
+    since: Column  # own sequence of the oldest own change it rests on (RULES H8)
+    wall: Column  # node's clock, ms
+    key: tuple[Column, ...]
+    old: tuple[Column, ...]  # one per entry of `columns`
+    new: tuple[Column, ...]
+
+
+class Deletes(Message, frozen=True):
+    """Deleted rows of one table."""
+
+    table: Name
+    count: Count
+    transaction: Column
+    base: Column
+    since: Column
+    key: tuple[Column, ...]
+
+
+class Decision(Message, frozen=True):
+    """A transaction of the segment that settles a conflict."""
+
+    transaction: Count
+    conflict: Id16
+
+
+class Segment(Message, frozen=True):
+    """Consecutive transactions of one node, sealed once. Its id and a transaction's index name the transaction."""
+
+    id: Id16
+    schema: Count
+    first: Count  # own sequence number of its first transaction
+    transactions: Count
+    part: Literal[0, 1, 2]  # 0 whole; 1 one transaction, more parts follow; 2 its last part
+    wall: Column  # per transaction: node's clock when it was made, ms
+    base: Column  # per transaction: the node's cursor when it was made
+    decisions: tuple[Decision, ...]
+    deletes: tuple[Deletes, ...]
+    inserts: tuple[Inserts, ...]
+    updates: tuple[Updates, ...]
+
+
+# --- push (§6) --------------------------------------------------------------------------------------------------------
+
+
+class Sealed(Message, frozen=True):
+    """A segment as it is signed, chained, journaled: its compressed bytes and the chain's digest after it."""
+
+    body: bytes
+    digest: Digest
+
+
+class Parent(Message, frozen=True):
+    """Where a new incarnation left its parent: the parent's id and the last point both share."""
+
+    incarnation: Id16
+    last: Point
+
+
+class PushRequest(Message, frozen=True):
+    """Node → server: consecutive segments. Sending it twice is harmless."""
+
+    protocol: Count
+    epoch: Count
+    incarnation: Id16
+    parent: Parent | None
+    cursor: Point
+    highest: Point  # the highest point of the server's chain the node ever heard of (RULES H12)
+    before: Point  # of the node's own chain, before the first segment
+    segments: tuple[Sealed, ...]
+    adopted: tuple[Id16, ...]  # own segments whose verdict came through another incarnation (RULES H7)
+    clock_ms: Millis  # the node's clock now; the server corrects stamps by the difference
+    told: Told
+
+
+class Exception_(Message, frozen=True):
+    """A transaction of a segment that was not plainly accepted."""
+
+    transaction: Count
+    verdict: VerdictName
+    version: Version
+    code: Words
+    reason: Words
+
+
+class SegmentVerdict(Message, frozen=True):
+    """What became of one segment: accepted at `version`, but for the exceptions."""
+
+    segment: Id16
+    version: Version
+    transactions: Count
+    exceptions: tuple[Exception_, ...]
+
+
+class PushReply(Message, frozen=True):
+    """Server → node, after the commit."""
+
+    epoch: Count
+    head: Point
+    verdicts: tuple[SegmentVerdict, ...]
+
+
+# --- pull (§8) --------------------------------------------------------------------------------------------------------
+
+
+class Position(Message, frozen=True):
+    """Where the next page begins. Opaque to the node; the server checks it and trusts it with nothing."""
+
+    low: Version
+    high: Version
+    step: Count  # table and scope, in the server's order
+    version: Version
+    row: Version
+
+
+class PullRequest(Message, frozen=True):
+    """Node → server: what changed after my cursor, in my scope?"""
+
+    protocol: Count
+    epoch: Count
+    incarnation: Id16
+    cursor: Point
+    highest: Point
+    position: Position | None
+    rows: Count  # rows wanted per page
+    told: Told
+
+
+class Rows(Message, frozen=True):
+    """The newest state of rows of one table."""
+
+    table: Name
+    columns: tuple[Name, ...]
+    count: Count
+    values: tuple[Column, ...]
+
+
+class Removals(Message, frozen=True):
+    """Rows that were deleted or left the node's scope."""
+
+    table: Name
+    count: Count
+    key: tuple[Column, ...]
+
+
+class ConflictNotice(Message, frozen=True):
+    """A conflict the node took part in, told from the node's side."""
+
+    id: Id16
+    version: Version
+    table: Name
+    key: tuple[Plain, ...]
+    columns: tuple[Name, ...]  # empty: the whole row (a delete against an edit)
+    base: tuple[Plain, ...] | None
+    mine: tuple[Plain, ...] | None  # None: deleted
+    theirs: tuple[Plain, ...] | None
+    rule: Name
+    winner: Literal["mine", "theirs"]
+    open: bool
+    mine_by: Words
+    theirs_by: Words
+    at_ms: Millis
+    why: Words
+
+
+class LateVerdict(Message, frozen=True):
+    """A verdict that came after the push: released, decided, refused."""
+
+    segment: Id16
+    transaction: Count
+    verdict: VerdictName
+    version: Version
+    code: Words
+    reason: Words
+
+
+class Page(Message, frozen=True):
+    """Server → node: one page of the feed. Staged until the last one, then applied in one commit (§8.4)."""
+
+    epoch: Count
+    incarnation: Id16
+    since: Version  # the cursor it starts from
+    head: Version  # the server's version when it was read (RULES H4b)
+    to: Point  # where the cursor goes when `position` is None
+    chain: Point  # the server's end of this incarnation's own chain (RULES H5)
+    position: Position | None
+    rows: tuple[Rows, ...]
+    removals: tuple[Removals, ...]
+    conflicts: tuple[ConflictNotice, ...]
+    verdicts: tuple[LateVerdict, ...]
+
+
+# --- joining and verifying (§9) ---------------------------------------------------------------------------------------
+
+
+class JoinRequest(Message, frozen=True):
+    """Newcomer → server: an invitation code and the public key made on the node."""
+
+    protocols: tuple[Count, ...]
+    code: Name
+    public_key: Digest
+    incarnation: Id16
+
+
+class JoinReply(Message, frozen=True):
+    """Server → node: who you are."""
+
+    protocol: Count
+    node: Name
+    name: Name
+    epoch: Count
+    schema: Count
+
+
+class VerifyRequest(Message, frozen=True):
+    """Node → server: digests of my rows, please compare (§9.3)."""
+
+    protocol: Count
+    epoch: Count
+    incarnation: Id16
+    cursor: Point
+
+
+class TableDigest(Message, frozen=True):
+    """Number of rows and the sum of their digests."""
+
+    table: Name
+    rows: Count
+    digest: Digest
+
+
+class VerifyReply(Message, frozen=True):
+    """Server → node: the digests of the node's scope at `version`."""
+
+    version: Version
+    tables: tuple[TableDigest, ...]

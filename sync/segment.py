@@ -1,0 +1,410 @@
+"""Segments: transactions sealed together, in columns, once; the bytes are signed, chained, journaled as they are.
+
+    node/outbox ─► SegmentBuilder ─► bytes ══► server/ingest ─► read_segment() ─► blocks (fast path)
+                                                                              └─► transactions() (one by one)
+
+Spec: PROTOCOL.md §5. What a peer can send wrong raises Malformed, MalformedBlock or TooLarge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
+from sync.columns import Column, MalformedColumn, decode_column, encode_column
+from sync.errors import Malformed, MalformedBlock, TooLarge
+from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, SEGMENT_ROWS_MAX, TABLES_MAX, VALUE_BYTES_MAX
+from sync.messages import Decision, Deletes, Inserts, Segment, Updates
+from sync.values import RawText, Value
+from sync.wire import pack, unpack
+
+
+_SIZED = {str, bytes}
+
+
+@dataclass(slots=True)
+class _InsertRows:
+    columns: tuple[str, ...]
+    rows: list[Sequence[Any]] = field(default_factory=list)
+    transaction: list[int] = field(default_factory=list)
+    base: list[int] = field(default_factory=list)
+    since: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _EditRows:
+    columns: tuple[str, ...]
+    keys: list[Key] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+    transaction: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _DeleteRows:
+    keys: list[Key] = field(default_factory=list)
+    transaction: list[int] = field(default_factory=list)
+    base: list[int] = field(default_factory=list)
+    since: list[int] = field(default_factory=list)
+
+
+class SegmentBuilder:
+    """Collects transactions and their changes. Blocks come out in the order in which their tables came in."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._wall: list[int] = []
+        self._base: list[int] = []
+        self._inserts: dict[tuple[str, tuple[str, ...]], _InsertRows] = {}
+        self._updates: dict[tuple[str, str], _EditRows] = {}
+        self._deletes: dict[str, _DeleteRows] = {}
+        self._decisions: list[Decision] = []
+
+    @property
+    def transactions(self) -> int:
+        """Return how many transactions were begun."""
+        return len(self._wall)
+
+    def begin(self, wall: int, base: int) -> int:
+        """Begin a transaction and return its index."""
+        self._wall.append(wall)
+        self._base.append(base)
+        return len(self._wall) - 1
+
+    def begin_many(self, count: int, wall: int, base: int) -> None:
+        """Begin many transactions alike."""
+        self._wall += [wall] * count
+        self._base += [base] * count
+
+    def insert_rows(self, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], transactions: Sequence[int]) -> None:
+        """Add new rows that build on nothing, one transaction index each. Values beyond `columns` are ignored."""
+        block = self._inserts.setdefault((table, columns), _InsertRows(columns))
+        block.rows += rows
+        block.transaction += transactions
+        block.base += [NEVER] * len(rows)
+        block.since += [NEVER] * len(rows)
+        self.rows += len(rows)
+
+    def add(self, transaction: int, op: Op) -> None:
+        """Add one change."""
+        match op:
+            case Insert():
+                block = self._inserts.setdefault((op.table, tuple(op.values)), _InsertRows(tuple(op.values)))
+                block.rows.append(tuple(op.values.values()))
+                block.transaction.append(transaction)
+                block.base.append(op.base)
+                block.since.append(op.since)
+                self.rows += 1
+            case Update():
+                for edit in op.edits:
+                    edits = self._updates.setdefault((op.table, edit.cell), _EditRows(edit.columns))
+                    edits.keys.append(op.key)
+                    edits.edits.append(edit)
+                    edits.transaction.append(transaction)
+                self.rows += len(op.edits)
+            case Delete():
+                deletes = self._deletes.setdefault(op.table, _DeleteRows())
+                deletes.keys.append(op.key)
+                deletes.transaction.append(transaction)
+                deletes.base.append(op.base)
+                deletes.since.append(op.since)
+                self.rows += 1
+
+    def decide(self, transaction: int, conflict: bytes) -> None:
+        """Note that a transaction settles a conflict."""
+        self._decisions.append(Decision(transaction, conflict))
+
+    def build(self, segment_id: bytes, schema: int, first: int, part: int = 0) -> bytes:
+        """Return the sealed segment: msgpack, compressed. `first` is its first transaction's own number."""
+        return pack(
+            Segment(
+                id=segment_id,
+                schema=schema,
+                first=first,
+                transactions=self.transactions,
+                part=part,  # type: ignore[arg-type]
+                wall=encode_column(self._wall),
+                base=encode_column(self._base),
+                decisions=tuple(self._decisions),
+                deletes=tuple(_deletes(table, rows) for table, rows in self._deletes.items()),
+                inserts=tuple(_inserts(table, rows) for (table, _), rows in self._inserts.items()),
+                updates=tuple(_updates(table, cell, rows) for (table, cell), rows in self._updates.items()),
+            )
+        )
+
+
+def _inserts(table: str, rows: _InsertRows) -> Inserts:
+    values = columns_of(rows.rows, len(rows.columns))
+    ints = (rows.transaction, rows.base, rows.since)
+    return Inserts(table, rows.columns, len(rows.rows), *map(encode_column, ints), values)
+
+
+def _updates(table: str, cell: str, rows: _EditRows) -> Updates:
+    width = len(rows.columns)
+    return Updates(
+        table,
+        cell,
+        rows.columns,
+        len(rows.keys),
+        encode_column(rows.transaction),
+        encode_column([edit.base for edit in rows.edits]),
+        encode_column([edit.since for edit in rows.edits]),
+        encode_column([edit.wall for edit in rows.edits]),
+        columns_of(rows.keys, len(rows.keys[0])),
+        columns_of([edit.old for edit in rows.edits], width),
+        columns_of([edit.new for edit in rows.edits], width),
+    )
+
+
+def _deletes(table: str, rows: _DeleteRows) -> Deletes:
+    ints = (rows.transaction, rows.base, rows.since)
+    return Deletes(table, len(rows.keys), *map(encode_column, ints), columns_of(rows.keys, len(rows.keys[0])))
+
+
+def columns_of(rows: Sequence[Sequence[Any]], width: int) -> tuple[Column, ...]:
+    """Return rows as `width` encoded columns; values beyond `width` are left out."""
+    if not rows:
+        return tuple(encode_column([]) for _ in range(width))
+    columns = zip(*rows, strict=True)
+    return tuple(encode_column(mark_raw(column)) for column, _ in zip(columns, range(width), strict=False))
+
+
+def mark_raw(values: Sequence[Any]) -> Sequence[Value]:
+    """Return the values with every text that is not clean (NUL inside, bytes that are not UTF-8) as RawText."""
+    try:
+        joined = "".join(values)
+    except TypeError:
+        joined = "".join([value for value in values if type(value) is str])
+    if "\0" not in joined and (joined.isascii() or _encodes(joined)):
+        return values
+    return [_raw(value) if type(value) is str else value for value in values]
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _raw(text: str) -> Value:
+    data = text.encode("utf-8", "surrogateescape")
+    return text if "\0" not in text and _encodes(text) else RawText(data)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class InsertBlock:
+    """New rows of one table, decoded: `values` holds one list per entry of `columns`."""
+
+    table: str
+    columns: tuple[str, ...]
+    count: int
+    transaction: list[int]
+    base: list[int]
+    since: list[int]
+    values: list[list[Value]]
+
+
+@dataclass(slots=True)
+class UpdateBlock:
+    """Changed cells of one kind, decoded."""
+
+    table: str
+    cell: str
+    columns: tuple[str, ...]
+    count: int
+    transaction: list[int]
+    base: list[int]
+    since: list[int]
+    wall: list[int]
+    key: list[Key]
+    old: list[Key]
+    new: list[Key]
+
+
+@dataclass(slots=True)
+class DeleteBlock:
+    """Deleted rows, decoded."""
+
+    table: str
+    count: int
+    transaction: list[int]
+    base: list[int]
+    since: list[int]
+    key: list[Key]
+
+
+@dataclass(slots=True)
+class OpenSegment:
+    """A segment, checked and decoded."""
+
+    id: bytes
+    schema: int
+    first: int
+    transactions: int
+    part: int
+    wall: list[int]
+    base: list[int]
+    decisions: tuple[Decision, ...]
+    deletes: list[DeleteBlock]
+    inserts: list[InsertBlock]
+    updates: list[UpdateBlock]
+
+
+def read_segment(body: bytes) -> OpenSegment:
+    """Return the decoded segment. Raises Malformed, MalformedBlock, TooLarge; everything in it is bounded then."""
+    segment = unpack(Segment, body, MESSAGE_BYTES_MAX)
+    blocks = (*segment.deletes, *segment.inserts, *segment.updates)
+    if sum(block.count for block in blocks) > SEGMENT_ROWS_MAX or segment.transactions > SEGMENT_ROWS_MAX:
+        raise TooLarge(f"a segment holds more than {SEGMENT_ROWS_MAX} rows")
+    if segment.transactions < 1 or (segment.part and segment.transactions != 1):
+        raise Malformed("a segment holds at least one transaction, a part of one exactly one")
+    if any(decision.transaction >= segment.transactions for decision in segment.decisions):
+        raise Malformed("a decision names a transaction that is not there")
+    count = segment.transactions
+    try:
+        return OpenSegment(
+            segment.id,
+            segment.schema,
+            segment.first,
+            count,
+            segment.part,
+            _ints(segment.wall, count),
+            _ints(segment.base, count),
+            segment.decisions,
+            [_read_deletes(block, count) for block in segment.deletes],
+            [_read_inserts(block, count) for block in segment.inserts],
+            [_read_updates(block, count) for block in segment.updates],
+        )
+    except MalformedColumn as error:
+        raise MalformedBlock(str(error)) from error
+
+
+def _ints(column: Column, count: int) -> list[int]:
+    values = decode_column(column, count)
+    if values and set(map(type, values)) != {int}:
+        raise MalformedBlock("a column of numbers holds something else")
+    return values  # type: ignore[return-value]
+
+
+def _indexes(column: Column, count: int, transactions: int) -> list[int]:
+    values = _ints(column, count)
+    if values and (min(values) < 0 or max(values) >= transactions):
+        raise MalformedBlock("a row names a transaction that is not there")
+    return values
+
+
+def _bounded(values: list[Value], bytes_max: int) -> list[Value]:
+    sized = values if set(map(type, values)) <= _SIZED else [v for v in values if type(v) in _SIZED]
+    if sized and max(map(len, sized)) > bytes_max:  # type: ignore[arg-type]
+        raise TooLarge(f"a value is longer than {bytes_max} bytes")
+    if any(isinstance(value, RawText) and len(value.raw) > bytes_max for value in values if type(value) is RawText):
+        raise TooLarge(f"a value is longer than {bytes_max} bytes")
+    return values
+
+
+def _keys(columns: tuple[Column, ...], count: int) -> list[Key]:
+    if not 1 <= len(columns) <= TABLES_MAX:
+        raise MalformedBlock("a block without key columns")
+    return list(zip(*(_bounded(decode_column(column, count), KEY_BYTES_MAX) for column in columns), strict=True))
+
+
+def _tuples(columns: tuple[Column, ...], width: int, count: int) -> list[Key]:
+    if len(columns) != width or not 1 <= width <= TABLES_MAX:
+        raise MalformedBlock("a block names more or fewer columns than it holds")
+    return list(zip(*(_bounded(decode_column(column, count), VALUE_BYTES_MAX) for column in columns), strict=True))
+
+
+def _read_inserts(block: Inserts, transactions: int) -> InsertBlock:
+    if len(block.values) != len(block.columns) or not 1 <= len(block.columns) <= TABLES_MAX:
+        raise MalformedBlock("a block names more or fewer columns than it holds")
+    if len(set(block.columns)) != len(block.columns):
+        raise MalformedBlock("a block names a column twice")
+    count = block.count
+    return InsertBlock(
+        block.table,
+        block.columns,
+        count,
+        _indexes(block.transaction, count, transactions),
+        _ints(block.base, count),
+        _ints(block.since, count),
+        [_bounded(decode_column(column, count), VALUE_BYTES_MAX) for column in block.values],
+    )
+
+
+def _read_updates(block: Updates, transactions: int) -> UpdateBlock:
+    count, width = block.count, len(block.columns)
+    return UpdateBlock(
+        block.table,
+        block.cell,
+        block.columns,
+        count,
+        _indexes(block.transaction, count, transactions),
+        _ints(block.base, count),
+        _ints(block.since, count),
+        _ints(block.wall, count),
+        _keys(block.key, count),
+        _tuples(block.old, width, count),
+        _tuples(block.new, width, count),
+    )
+
+
+def _read_deletes(block: Deletes, transactions: int) -> DeleteBlock:
+    count = block.count
+    return DeleteBlock(
+        block.table,
+        count,
+        _indexes(block.transaction, count, transactions),
+        _ints(block.base, count),
+        _ints(block.since, count),
+        _keys(block.key, count),
+    )
+
+
+def transactions(segment: OpenSegment, key_columns: dict[str, tuple[str, ...]], wanted: Iterable[int] | None = None) -> list[Transaction]:
+    """Return the segment's transactions one by one (or only the `wanted` indexes), changes in the order they apply:
+    deletes, then inserts, then updates, each as the blocks hold them (§5.2). `key_columns` names each table's key.
+    """
+    keep = set(range(segment.transactions)) if wanted is None else set(wanted)
+    found = {i: Transaction(i, segment.first + i, segment.wall[i], segment.base[i]) for i in sorted(keep)}
+    for decision in segment.decisions:
+        if decision.transaction in keep:
+            found[decision.transaction].decisions.append(decision.conflict)
+    for deletes in segment.deletes:
+        for index, key, base, since in zip(deletes.transaction, deletes.key, deletes.base, deletes.since, strict=True):
+            if index in keep:
+                found[index].ops.append(Delete(deletes.table, key, base, since))
+    for inserts in segment.inserts:
+        _spread_inserts(inserts, key_columns[inserts.table], keep, found)
+    rows: dict[tuple[int, str, Key], Update] = {}
+    for updates in segment.updates:
+        _spread_updates(updates, keep, found, rows)
+    return list(found.values())
+
+
+def _spread_inserts(block: InsertBlock, key: tuple[str, ...], keep: set[int], found: dict[int, Transaction]) -> None:
+    positions = [block.columns.index(name) for name in key]
+    rows = zip(*block.values, strict=True)
+    for index, base, since, row in zip(block.transaction, block.base, block.since, rows, strict=True):
+        if index in keep:
+            row_key = tuple(row[position] for position in positions)
+            found[index].ops.append(Insert(block.table, row_key, dict(zip(block.columns, row, strict=True)), base, since))
+
+
+def _spread_updates(
+    block: UpdateBlock, keep: set[int], found: dict[int, Transaction], rows: dict[tuple[int, str, Key], Update]
+) -> None:
+    columns = (block.transaction, block.key, block.old, block.new, block.base, block.since, block.wall)
+    for index, key, old, new, base, since, wall in zip(*columns, strict=True):
+        if index not in keep:
+            continue
+        update = rows.get((index, block.table, key))
+        if update is None:
+            update = rows[index, block.table, key] = Update(block.table, key, [])
+            found[index].ops.append(update)
+        update.edits.append(Edit(block.cell, block.columns, old, new, base, since, wall))
