@@ -1,0 +1,43 @@
+"""What the HTTP surface (server/app.py) asks of the engine behind it (ingest, feed, auth).
+
+Every method may block (it is called in a worker thread, several at a time) and raises errors of the tree (sync.errors),
+which travel as they are; anything else becomes `server.internal`. `push` serialises itself. `node` is the id that the
+request's signature proved. `now_ms` is the server's clock, milliseconds UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sync.messages import (
+    JoinReply,
+    JoinRequest,
+    Page,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    VerifyReply,
+    VerifyRequest,
+)
+
+
+class Service(Protocol):
+    """The engine as the HTTP surface sees it. The protocol version of a request is one the server speaks."""
+
+    def key_of(self, node: str) -> bytes:
+        """Return the node's Ed25519 public key, 32 bytes. Raises UnknownNode, Revoked."""
+
+    def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
+        """Register a newcomer who shows an invitation. Raises BadInvitation."""
+
+    def push(self, node: str, request: PushRequest, now_ms: int) -> PushReply:
+        """Take the node's segments; when this returns they are durable."""
+
+    def pull(self, node: str, request: PullRequest, now_ms: int) -> Page:
+        """Return the next page of the node's feed."""
+
+    def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
+        """Return the digests of the node's scope."""
+
+    def health(self) -> dict[str, object]:
+        """Return what /v1/health says besides `status` and `protocols`: JSON-able, nothing secret, quick."""
