@@ -1,0 +1,38 @@
+"""What can stop an import as a whole. A bad line or sale never does: it is rejected in the report and the rest goes in.
+
+ImportFailed
+├── MappingInvalid      the mapping's author: the TOML says something that cannot be done
+├── SourceUnreadable    the user or the environment: a file is missing, damaged or of another kind
+└── BranchUnknown       the user: --branch names none of the branches there are
+
+None of them is worth a retry without a change. What was committed before stays; the same import again brings the rest.
+"""
+
+
+class ImportFailed(Exception):
+    """The import could not be done. The text says what is wrong where, and what to do."""
+
+    code = "import.failed"
+    retry = False
+
+
+class MappingInvalid(ImportFailed):
+    """A mapping cannot be used. The text is `file: key: reason`."""
+
+    code = "import.mapping"
+
+
+class SourceUnreadable(ImportFailed):
+    """A file cannot be read at all: absent, damaged, empty, of another format, or without the columns it needs."""
+
+    code = "import.source"
+
+
+class BranchUnknown(ImportFailed):
+    """The branch asked for is none of the source's. The text lists those there are."""
+
+    code = "import.branch"
+
+
+class ValueRejected(ValueError):
+    """One cell or value cannot be used. The line it stands in is rejected with this reason, the import goes on."""
