@@ -240,9 +240,7 @@ def _plain_words(client: httpx.Client) -> Iterator[None]:
         raise Offline(f"The server at {where} went silent.") from error
     except (httpx.ConnectError, httpx.ProxyError) as error:
         if _is_about_certificate(error):
-            raise Offline(
-                f"The server at {where} could not prove who it is: its certificate is not trusted."
-            ) from error
+            raise Offline(f"The server at {where} could not prove who it is: its certificate is not trusted.") from error
         raise Offline(f"The server at {where} cannot be reached.") from error
     except httpx.TransportError as error:
         raise Offline(f"The connection to {where} broke before the whole answer had come.") from error

@@ -17,7 +17,10 @@ from typing import Any, Literal
 from schema.declare import Table
 from schema.dialects.base import ROW_ID, Connection, Dialect
 from schema.dialects.sqlite import DELETED, FORCED, REKEYED, REPLACED, quote
+from schema.keys import where_key
 from schema.registry import Schema
+from sync.segment import mark_raw
+from sync.values import is_clean, text_value
 
 CHUNK_ROWS = 5_000
 
@@ -37,6 +40,8 @@ class Change:
     cells: tuple[str, ...] = ()  # changed cells of an update
     wall: int = 0  # writer's clock in ms, 0 where capture does not know it (inserts)
     order: int = 0  # rises with time among changes of one look that were logged
+    last: int = 0  # of its last entry in the log
+    was: int = 0  # the row's number before, where INSERT OR REPLACE gave it a new one
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,7 @@ class Look:
     def inserted(self, table: Table, low: int, high: int, *, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
         """Yield chunks of new rows (row number last) with low < number ≤ high, by number."""
         columns = ", ".join(map(quote, table.names))
-        sql = (
-            f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} > ? AND {ROW_ID} <= ? ORDER BY {ROW_ID} LIMIT ?"
-        )
+        sql = f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} > ? AND {ROW_ID} <= ? ORDER BY {ROW_ID} LIMIT ?"
         taken = self._taken.get(table.name, ())
         while low < high:
             rows = read_rows(self.store, sql, (low, high, size))
@@ -87,60 +90,65 @@ class Look:
         """
         sql = "SELECT t, rid, c, wall, old, seq FROM _log WHERE seq <= ? ORDER BY t, rid, seq"
         tables = {t: self.store.schema.by_name[name] for name, t in self.store.numbers.items() if name in self.store.schema.by_name}
-        connection, dialect = self.store.connection, self.store.dialect
-        dialect.read_bytes(connection, True)  # streamed, so a value that is not UTF-8 must not stop it half-way
-        try:
-            for (number, rid), entries in groupby(connection.execute(sql, (self.log_end,)), key=itemgetter(0, 1)):
-                table = tables.get(number)
-                if table is not None and rid <= self.marks[table.name]:
-                    yield from self._net(table, rid, list(entries))
-        finally:
-            dialect.read_bytes(connection, False)
+        for (number, rid), entries in groupby(self.rows(sql, (self.log_end,)), key=itemgetter(0, 1)):
+            table = tables.get(number)
+            if table is not None and rid <= self.marks[table.name]:
+                yield from self._net(table, rid, list(entries))
 
     def _net(self, table: Table, rid: int, entries: list[Row]) -> Iterator[Change]:
         olds: dict[int, Any] = {}
         for entry in entries:
             if entry[2] >= 0:
-                olds.setdefault(entry[2], entry[4])
+                olds.setdefault(entry[2], clean(entry[4]))
         marks = {entry[2] for entry in entries if entry[2] < 0}
         forced = {table.names[entry[4]] for entry in entries if entry[2] == FORCED}
-        wall, order = max(entry[3] or 0 for entry in entries), entries[0][5]
+        wall, order, last = max(entry[3] or 0 for entry in entries), entries[0][5], entries[-1][5]
         row = self._row(table, f"{ROW_ID} = ?", (rid,))
         before = {table.names[c]: value for c, value in olds.items()}
         if row is None:
             key = tuple(before[name] for name in table.key)
             successor = self._successor(table, key) if REPLACED in marks and DELETED not in marks else None
             if successor is None:
-                yield Change(table, "delete", key, rid, None, before, (), wall, order)
+                yield Change(table, "delete", key, rid, None, before, (), wall, order, last)
             else:
-                yield from self._update(table, successor, before, forced, wall, order)
+                yield from self._update(table, successor, before, forced, (wall, order, last, rid))
         elif REKEYED in marks and any(not same(before[name], row[table.position[name]]) for name in table.key):
-            yield Change(table, "delete", tuple(before[name] for name in table.key), rid, None, before, (), wall, order)
-            yield Change(table, "insert", row[: len(table.key)], rid, row[:-1], {}, (), wall, order)
+            yield Change(table, "delete", tuple(before[name] for name in table.key), rid, None, before, (), wall, order, last)
+            yield Change(table, "insert", row[: len(table.key)], rid, row[:-1], {}, (), wall, order, last)
         else:
-            yield from self._update(table, row, before, forced, wall, order)
+            yield from self._update(table, row, before, forced, (wall, order, last, rid))
 
-    def _update(self, table: Table, row: Row, before: dict[str, Any], forced: set[str], wall: int, order: int) -> Iterator[Change]:
+    def _update(
+        self, table: Table, row: Row, before: dict[str, Any], forced: set[str], when: tuple[int, int, int, int]
+    ) -> Iterator[Change]:
         changed = {n for n, value in before.items() if n not in table.key and not same(value, row[table.position[n]])} | forced
         cells = tuple(cell.name for cell in table.cells if not changed.isdisjoint(cell.columns))
         if not cells:
             return
         columns = [column for name in cells for column in table.cell_named[name].columns]
         old = {column: before.get(column, row[table.position[column]]) for column in columns}
-        yield Change(table, "update", row[: len(table.key)], row[-1], row[:-1], old, cells, wall, order)
+        yield Change(table, "update", row[: len(table.key)], row[-1], row[:-1], old, cells, *when)
 
     def _successor(self, table: Table, key: Row) -> Row | None:
-        where = " AND ".join(f"{quote(name)} = ?" for name in table.key)
-        row = self._row(table, where, key)
+        row = self._row(table, *where_key(table, key))
         if row is None or row[-1] <= self.marks[table.name]:
             return None
         self._taken.setdefault(table.name, set()).add(row[-1])
         return row
 
+    def rows(self, sql: str, parameters: Sequence[Any]) -> Iterator[Row]:
+        """Yield rows of a query of the caller's, streamed; TEXT that is not UTF-8 does not stop it."""
+        connection, dialect = self.store.connection, self.store.dialect
+        dialect.read_bytes(connection, True)
+        try:
+            yield from connection.execute(sql, parameters)
+        finally:
+            dialect.read_bytes(connection, False)
+
     def _row(self, table: Table, where: str, parameters: Sequence[Any]) -> Row | None:
         sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {where}"
         rows = read_rows(self.store, sql, parameters)
-        return rows[0] if rows else None
+        return clean_row(rows[0]) if rows else None
 
     def close(self) -> None:
         """Take everything up to here as seen."""
@@ -149,6 +157,16 @@ class Look:
             connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, self.store.numbers[name]))
         if self.log_end:
             connection.execute("DELETE FROM _log WHERE seq <= ?", (self.log_end,))
+
+
+def clean(value: Any) -> Any:
+    """Return a value as sync knows it: TEXT that is not clean as RawText."""
+    return text_value(value.encode("utf-8", "surrogateescape")) if type(value) is str and not is_clean(value) else value
+
+
+def clean_row(row: Row) -> Row:
+    """Return a row with every value clean."""
+    return tuple(mark_raw(row))
 
 
 def same(one: Any, other: Any) -> bool:

@@ -128,9 +128,7 @@ def print_version(wanted: bool) -> None:
 
 
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=print_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=print_version, is_eager=True)] = False,
 ) -> None:
     """Take the options of the root itself; its help text is ABOUT."""
 

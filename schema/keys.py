@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from schema.declare import Table
+from schema.dialects.sqlite import quote
+from sync.values import RawText
+
+_RAW = "\0raw:"
+"""Begins the text of a key part that is not clean text; clean text has no NUL."""
 
 
 def key_text(key: tuple[Any, ...]) -> str:
-    """Return a key as one text: the id itself, or the JSON array of a composite key."""
+    """Return a key as one clean-enough text: the id itself, or the JSON array of a composite key."""
     if len(key) == 1 and isinstance(key[0], str):
         return key[0]
-    return json.dumps([_plain(part) for part in key], ensure_ascii=False, separators=(",", ":"))
+    if len(key) == 1 and isinstance(key[0], RawText):
+        return _RAW + key[0].raw.hex()
+    return json.dumps([_RAW + part.raw.hex() if isinstance(part, RawText) else _plain(part) for part in key], ensure_ascii=False)
 
 
-def key_parts(text: str, width: int) -> tuple[str, ...]:
+def key_parts(text: str, width: int) -> tuple[Any, ...]:
     """Return the key a text stands for."""
-    return (text,) if width == 1 else tuple(json.loads(text))
+    if width == 1:
+        return (_part(text),)
+    return tuple(_part(part) for part in json.loads(text))
+
+
+def _part(part: Any) -> Any:
+    return RawText(bytes.fromhex(part[len(_RAW) :])) if isinstance(part, str) and part.startswith(_RAW) else part
 
 
 def key_json(key: tuple[Any, ...]) -> object:
@@ -29,3 +45,10 @@ def _plain(value: Any) -> object:
         return value
     raw = value if isinstance(value, bytes) else value.raw
     return raw.decode("utf-8", "replace")
+
+
+def where_key(table: Table, key: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the condition that finds a row by key, and its parameters; a raw text is compared by its bytes."""
+    marks = ["CAST(? AS TEXT)" if isinstance(part, RawText) else "?" for part in key]
+    condition = " AND ".join(f"{quote(name)} = {mark}" for name, mark in zip(table.key, marks, strict=True))
+    return condition, [part.raw if isinstance(part, RawText) else part for part in key]

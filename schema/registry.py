@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 import schema.tables
-from schema.declare import BadDeclaration, By, Everyone, Kind, Synced, Table, Through, table_of
+from schema.declare import BadDeclaration, By, Everyone, Kind, Synced, Table, Through, Tie, table_of
 
 SCHEMA_VERSION = 1
 """Of the declaration as a whole; a test hashes the tables and fails until this moves."""
@@ -89,10 +89,7 @@ class Schema:
         """Return, per table, the tables whose scope runs through it."""
         return {
             parent.name: tuple(
-                ChildEdge(table, rule.column, rule.owned)
-                for table in self.tables
-                for rule in table.parents
-                if rule.table == parent.name
+                ChildEdge(table, rule.column, rule.owned) for table in self.tables for rule in table.parents if rule.table == parent.name
             )
             for parent in self.tables
         }
@@ -119,13 +116,16 @@ def build(models: Iterable[type[Synced]]) -> Schema:
     def place(table: Table, below: tuple[str, ...]) -> None:
         if table.name in below:
             raise BadDeclaration(f"{table.name}: its scope runs in a circle")
-        for rule in (*table.parents, *table.ties):
+        above: list[Through | Tie] = [*table.parents, *table.ties]
+        for rule in above:
             if rule.table not in tables:
                 raise BadDeclaration(f"{table.name}: names unknown table {rule.table}")
             if len(tables[rule.table].key) != 1:
                 raise BadDeclaration(f"{table.name}: {rule.table} has a composite key and cannot be a parent")
             if rule.table not in done:
                 place(tables[rule.table], (*below, table.name))
+        if table.immutable and len(table.ties) > 1:
+            raise BadDeclaration(f"{table.name}: a document or event is tied to one table at most")
         done.setdefault(table.name, table)
 
     for table in sorted(tables.values(), key=lambda table: (_ORDER[table.kind], table.name)):

@@ -141,9 +141,7 @@ class _Surface:
             data = await body.read()
             return await self._work(self.writers, lambda: self._join(media, data))
 
-    def signed(
-        self, type_: type[T], serve: Callable[[str, T, int], Message], limiter: anyio.CapacityLimiter
-    ) -> Endpoint:
+    def signed(self, type_: type[T], serve: Callable[[str, T, int], Message], limiter: anyio.CapacityLimiter) -> Endpoint:
         """Return the endpoint of a signed request of this type."""
 
         async def endpoint(request: Request) -> Response:
@@ -323,9 +321,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     known = {404: NotFound, 405: MethodNotAllowed}.get(error.status_code)
     if known is None:
-        response = _json(
-            {"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "http.error"}
-        )
+        response = _json({"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "http.error"})
         response.status_code, response.headers["Content-Type"] = error.status_code, PROBLEM
     else:
         response = problem_response(known())

@@ -77,7 +77,9 @@ _COLUMNS = (
     "c.id, c.ver, c.tbl, c.key, c.columns, c.base, c.mine, c.theirs, c.rule, c.winner, c.open, c.mine_node, c.theirs_node, c.at_ms,"
     " COALESCE(m.name, 'centre'), COALESCE(o.name, 'centre'), c.decided_ms, COALESCE(d.name, 'centre')"
 )
-_JOINS = "LEFT JOIN _node m ON m.node = c.mine_node LEFT JOIN _node o ON o.node = c.theirs_node LEFT JOIN _node d ON d.node = c.decided_node"
+_JOINS = (
+    "LEFT JOIN _node m ON m.node = c.mine_node LEFT JOIN _node o ON o.node = c.theirs_node LEFT JOIN _node d ON d.node = c.decided_node"
+)
 
 
 def notices(store: Store, node: int, scope: frozenset[str], low: int, high: int, limit: int) -> tuple[list[ConflictNotice], int]:
@@ -176,5 +178,8 @@ def value_json(values: Sequence[Any] | None) -> object:
     """Return a cell for people and programs: a value, a group's list, None for a deletion."""
     if values is None:
         return None
-    plain = [value.hex() if isinstance(value, bytes) else value.raw.decode("utf-8", "replace") if isinstance(value, RawText) else value for value in values]
+    plain = [
+        value.hex() if isinstance(value, bytes) else value.raw.decode("utf-8", "replace") if isinstance(value, RawText) else value
+        for value in values
+    ]
     return plain[0] if len(plain) == 1 else plain

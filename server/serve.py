@@ -60,8 +60,11 @@ def run(app: Starlette, host: str = "127.0.0.1", port: int = 8470) -> None:
         end = threading.Timer(STOP_SECONDS, _end_process)
         end.daemon = True
         server.on_stop = end.start
+        threads_before = set(threading.enumerate())
         with _signals_ignored_once_handled():
             server.run(sockets=[listener])
+        for thread in set(threading.enumerate()) - threads_before - {end}:
+            thread.join()  # a worker still busy; if it does not end, `end` ends the process
         end.cancel()
 
 

@@ -142,7 +142,7 @@ class PushRequest(Message, frozen=True):
     told: Told
 
 
-class Exception_(Message, frozen=True):
+class Exceptional(Message, frozen=True):
     """A transaction of a segment that was not plainly accepted."""
 
     transaction: Count
@@ -158,7 +158,7 @@ class SegmentVerdict(Message, frozen=True):
     segment: Id16
     version: Version
     transactions: Count
-    exceptions: tuple[Exception_, ...]
+    exceptions: tuple[Exceptional, ...]
 
 
 class PushReply(Message, frozen=True):

@@ -20,7 +20,6 @@ from sync.messages import Decision, Deletes, Inserts, Segment, Updates
 from sync.values import RawText, Value
 from sync.wire import pack, unpack
 
-
 _SIZED = {str, bytes}
 
 
@@ -136,8 +135,8 @@ class SegmentBuilder:
 
 def _inserts(table: str, rows: _InsertRows) -> Inserts:
     values = columns_of(rows.rows, len(rows.columns))
-    ints = (rows.transaction, rows.base, rows.since)
-    return Inserts(table, rows.columns, len(rows.rows), *map(encode_column, ints), values)
+    transaction, base, since = map(encode_column, (rows.transaction, rows.base, rows.since))
+    return Inserts(table, rows.columns, len(rows.rows), transaction, base, since, values)
 
 
 def _updates(table: str, cell: str, rows: _EditRows) -> Updates:
@@ -158,8 +157,8 @@ def _updates(table: str, cell: str, rows: _EditRows) -> Updates:
 
 
 def _deletes(table: str, rows: _DeleteRows) -> Deletes:
-    ints = (rows.transaction, rows.base, rows.since)
-    return Deletes(table, len(rows.keys), *map(encode_column, ints), columns_of(rows.keys, len(rows.keys[0])))
+    transaction, base, since = map(encode_column, (rows.transaction, rows.base, rows.since))
+    return Deletes(table, len(rows.keys), transaction, base, since, columns_of(rows.keys, len(rows.keys[0])))
 
 
 def columns_of(rows: Sequence[Sequence[Any]], width: int) -> tuple[Column, ...]:
@@ -259,7 +258,7 @@ class OpenSegment:
 def read_segment(body: bytes) -> OpenSegment:
     """Return the decoded segment. Raises Malformed, MalformedBlock, TooLarge; everything in it is bounded then."""
     segment = unpack(Segment, body, MESSAGE_BYTES_MAX)
-    blocks = (*segment.deletes, *segment.inserts, *segment.updates)
+    blocks: list[Deletes | Inserts | Updates] = [*segment.deletes, *segment.inserts, *segment.updates]
     if sum(block.count for block in blocks) > SEGMENT_ROWS_MAX or segment.transactions > SEGMENT_ROWS_MAX:
         raise TooLarge(f"a segment holds more than {SEGMENT_ROWS_MAX} rows")
     if segment.transactions < 1 or (segment.part and segment.transactions != 1):
@@ -301,10 +300,10 @@ def _indexes(column: Column, count: int, transactions: int) -> list[int]:
 
 def _bounded(values: list[Value], bytes_max: int) -> list[Value]:
     sized = values if set(map(type, values)) <= _SIZED else [v for v in values if type(v) in _SIZED]
-    if sized and max(map(len, sized)) > bytes_max:  # type: ignore[arg-type]
-        raise TooLarge(f"a value is longer than {bytes_max} bytes")
-    if any(isinstance(value, RawText) and len(value.raw) > bytes_max for value in values if type(value) is RawText):
-        raise TooLarge(f"a value is longer than {bytes_max} bytes")
+    sizes = list(map(len, sized))  # type: ignore[arg-type]
+    sizes += [len(value.raw) for value in values if isinstance(value, RawText)] if len(sized) < len(values) else []
+    if sizes and (max(sizes) > bytes_max or sum(sizes) > MESSAGE_BYTES_MAX):  # a column may name one value many times
+        raise TooLarge(f"a value is longer than {bytes_max} bytes, or a column of them than {MESSAGE_BYTES_MAX}")
     return values
 
 
@@ -396,9 +395,7 @@ def _spread_inserts(block: InsertBlock, key: tuple[str, ...], keep: set[int], fo
             found[index].ops.append(Insert(block.table, row_key, dict(zip(block.columns, row, strict=True)), base, since))
 
 
-def _spread_updates(
-    block: UpdateBlock, keep: set[int], found: dict[int, Transaction], rows: dict[tuple[int, str, Key], Update]
-) -> None:
+def _spread_updates(block: UpdateBlock, keep: set[int], found: dict[int, Transaction], rows: dict[tuple[int, str, Key], Update]) -> None:
     columns = (block.transaction, block.key, block.old, block.new, block.base, block.since, block.wall)
     for index, key, old, new, base, since, wall in zip(*columns, strict=True):
         if index not in keep:

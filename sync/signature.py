@@ -38,9 +38,7 @@ MEDIA: Final = re.compile(r"[A-Za-z0-9.+/_-]{1,100}")
 DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 SIGNATURE: Final = re.compile(r"outpost=:([A-Za-z0-9+/]{86}==):")
 COVERED: Final = '("@method" "@path" "content-digest" "content-type" "outpost-node")'
-INPUT: Final = re.compile(
-    rf'outpost=({re.escape(COVERED)};keyid="({NODE.pattern})";alg="ed25519";nonce="({NONCE.pattern})")'
-)
+INPUT: Final = re.compile(rf'outpost=({re.escape(COVERED)};keyid="({NODE.pattern})";alg="ed25519";nonce="({NONCE.pattern})")')
 HEADERS: Final = ("content-digest", "content-type", "outpost-node", "signature-input", "signature")
 
 
@@ -55,9 +53,7 @@ class Claim(msgspec.Struct, frozen=True):
     lines: tuple[str, ...]  # of the signature base below "@method" and "@path"
 
 
-def sign(
-    private_key: Ed25519PrivateKey, method: str, path: str, body: bytes, content_type: str, node: str, nonce: str
-) -> dict[str, str]:
+def sign(private_key: Ed25519PrivateKey, method: str, path: str, body: bytes, content_type: str, node: str, nonce: str) -> dict[str, str]:
     """Return the headers that sign this request, Content-Type and Outpost-Node among them.
 
     `path` is the path below the server's base address, without a query. Raises BadValue for a node id, nonce or content

@@ -97,7 +97,7 @@ class Sqlite:
         changed = " OR ".join(f"NEW.{quote(c)} IS NOT OLD.{quote(c)}" for c in table.key)
         script.append(
             f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_key')} AFTER UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
-            f" WHEN ({changed}) AND {when} BEGIN {_image(table, number, REKEYED)} END"
+            f" WHEN {when} AND ({changed}) BEGIN {_image(table, number, REKEYED)} END"
         )
         for cell in table.cells:
             script.append(_update_trigger(table, number, cell))
@@ -110,7 +110,7 @@ class Sqlite:
             )
             script.append(
                 f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_replace')} BEFORE INSERT ON {name}"
-                f" WHEN EXISTS (SELECT 1 {existing}) AND {when} BEGIN INSERT INTO _log(t, rid, c, wall, old) {rows}; END"
+                f" WHEN {when} AND EXISTS (SELECT 1 {existing}) BEGIN INSERT INTO _log(t, rid, c, wall, old) {rows}; END"
             )
         return script
 
@@ -142,7 +142,7 @@ def _literal(value: str | int | float) -> str:
 
 
 def _indexed(table: Table) -> list[str]:
-    columns = [rule.column for rule in (*table.parents, *table.ties)] + list(table.indexes)
+    columns = [rule.column for rule in table.parents] + [tie.column for tie in table.ties] + list(table.indexes)
     return [column for column in dict.fromkeys(columns) if column != table.key[0]]
 
 
@@ -158,5 +158,5 @@ def _update_trigger(table: Table, number: int, cell: Cell) -> str:
     return (
         f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_{cell.name}')}"
         f" AFTER UPDATE OF {', '.join(map(quote, cell.columns))} ON {quote(table.name)}"
-        f" WHEN ({changed}) AND {_CAPTURING} BEGIN INSERT INTO _log(t, rid, c, wall, old) VALUES {rows}; END"
+        f" WHEN {_CAPTURING} AND ({changed}) BEGIN INSERT INTO _log(t, rid, c, wall, old) VALUES {rows}; END"
     )

@@ -7,6 +7,7 @@ an integer of minor units (money), ten-thousandths (e4: prices, fractions) or th
 import re
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from functools import reduce
 from typing import Literal
 
 from schema.importer.errors import ValueRejected
@@ -86,11 +87,8 @@ def _mark_used(text: str) -> str:
 
 
 def multiply(factors: Iterable[Decimal]) -> Decimal:
-    """Return the exact product."""
-    product = Decimal(1)
-    for factor in factors:
-        product = _EXACT.multiply(product, factor)
-    return product
+    """Return the exact product of one or more numbers."""
+    return reduce(_EXACT.multiply, factors)
 
 
 def remainder(fraction: Decimal) -> Decimal:

@@ -61,9 +61,7 @@ class Plan:
         self._header = header
         build = _Builder(self.names, maps, lookups)
         cells = [(place, field) for place, field in enumerate(role.fields) if isinstance(field.origin, Cell)]
-        self._cells = [
-            (place, build.cell(field), at) for place, field in cells if (at := self._columns[place]) is not None
-        ]
+        self._cells = [(place, build.cell(field), at) for place, field in cells if (at := self._columns[place]) is not None]
         self._computed = [
             (place, _demanded(field, build.computed(field)))
             for place, field in enumerate(role.fields)
@@ -187,23 +185,27 @@ class _Builder:
         return compute
 
     def _product(self, field: Field, product: Product) -> Compute:
-        factors, less = [self._at[name] for name in product.factors], [self._at[name] for name in product.less]
-        digits = _digits(field.typing)
+        pick = self._picker((*product.factors, *product.less))
+        taken, digits = len(product.factors), _digits(field.typing)
 
-        def compute(values: Sequence[Any]) -> Value:
-            numbers = [values[at] for at in factors]
-            kept = [values[at] for at in less]
-            if None in numbers or None in kept:
+        @lru_cache(REMEMBERED)
+        def compute(*numbers: Decimal | None) -> Value:
+            known = [number for number in numbers if number is not None]
+            if len(known) < len(numbers):
                 return None
-            result = multiply([*numbers, *map(remainder, kept)])
+            result = multiply([*known[:taken], *map(remainder, known[taken:])])
             return result if digits is None else scaled(result, digits)
 
-        return compute
+        return lambda values: compute(*pick(values)[:-1])
 
     def _digest(self, digest: Digest) -> Compute:
-        pick = itemgetter(*(self._at[name] for name in digest.fields), 0)  # always a tuple; its last is left out
+        pick = self._picker(digest.fields)
         encode = msgspec.json.encode
         return lambda values: blake2b(encode(pick(values)[:-1]), digest_size=DIGEST_BYTES).hexdigest()
+
+    def _picker(self, names: Sequence[str]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+        """Return what gives these fields' values and one more: with a single place, itemgetter would give no tuple."""
+        return itemgetter(*(self._at[name] for name in names), 0)
 
     def _converter(self, steps: Steps, typing: Typing) -> Convert | None:
         """Return what makes the value from the clean text; None where the text itself is the value."""

@@ -35,12 +35,7 @@ class Gatherer:
         self._report = report
         self._numbers = {path: number for number, path in enumerate(names)}
         self._keys = {
-            role: [
-                (number, key)
-                for number, each in enumerate(mapping.documents)
-                for of, key in streams(each)
-                if of == role
-            ]
+            role: [(number, key) for number, each in enumerate(mapping.documents) for of, key in streams(each) if of == role]
             for role in mapping.files
         }
 

@@ -70,9 +70,7 @@ def load_mapping(name: str) -> Mapping:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(shipped_mappings())
-        raise MappingInvalid(
-            f"{name}: neither a shipped mapping ({known}) nor a readable TOML file: {error}"
-        ) from error
+        raise MappingInvalid(f"{name}: neither a shipped mapping ({known}) nor a readable TOML file: {error}") from error
     return parse_mapping(text, path.name)
 
 
@@ -114,9 +112,7 @@ def _zone(section: Section, default: str) -> str:
     try:
         ZoneInfo(zone)
     except (KeyError, ValueError, OSError):
-        section.fail(
-            f"no time zone {zone!r} on this machine (where there are none, install the package tzdata)", "zone"
-        )
+        section.fail(f"no time zone {zone!r} on this machine (where there are none, install the package tzdata)", "zone")
     return zone
 
 
@@ -137,9 +133,7 @@ def _lookups(section: Section) -> dict[str, Lookup]:
     lookups = {}
     for name in section.names():
         each = section.table(name)
-        lookups[name] = Lookup(
-            name, each.text("file"), each.text("key"), each.text("value"), each.optional_text("least")
-        )
+        lookups[name] = Lookup(name, each.text("file"), each.text("key"), each.text("value"), each.optional_text("least"))
         each.close()
     return lookups
 
@@ -147,9 +141,7 @@ def _lookups(section: Section) -> dict[str, Lookup]:
 # Files and fields
 
 
-def _roles(
-    section: Section, defaults: _Defaults, maps: Table[str, ValueMap], lookups: Table[str, Lookup]
-) -> Iterable[FileRole]:
+def _roles(section: Section, defaults: _Defaults, maps: Table[str, ValueMap], lookups: Table[str, Lookup]) -> Iterable[FileRole]:
     for name in section.names():
         each = section.table(name)
         delimiter = each.optional_text("delimiter")
@@ -164,9 +156,7 @@ def _roles(
         yield FileRole(name, match, encoding, DELIMITERS[delimiter] if delimiter else None, fields)
 
 
-def _fields(
-    section: Section, defaults: _Defaults, maps: Table[str, ValueMap], lookups: Table[str, Lookup]
-) -> Iterable[Field]:
+def _fields(section: Section, defaults: _Defaults, maps: Table[str, ValueMap], lookups: Table[str, Lookup]) -> Iterable[Field]:
     before: dict[str, Field] = {}
     for name in section.names():
         if isinstance(section.raw(name), str):
@@ -189,9 +179,7 @@ def _field(name: str, each: Section, defaults: _Defaults, before: Table[str, Fie
         each.optional_text("default"),
     )
     kind = cast("FieldType", each.choice("type", TYPES, "text"))
-    typing = Typing(
-        kind, _decimal(each, defaults.decimal), _formats(each, kind), _zone(each, defaults.zone), defaults.currency
-    )
+    typing = Typing(kind, _decimal(each, defaults.decimal), _formats(each, kind), _zone(each, defaults.zone), defaults.currency)
     if kind == "minor" and not defaults.currency:
         each.fail("money needs [mapping] currency", "type")
     if isinstance(origin, Product) and kind not in ("decimal", "e4", "milli", "minor"):
@@ -205,9 +193,7 @@ def _origin(each: Section, defaults: _Defaults, before: Table[str, Field]) -> Or
         each.fail("needs exactly one of: column, field, text, multiply, digest")
     if kinds == ["column"]:
         null = each.texts("null", defaults.null)
-        return Cell(
-            each.texts("column"), each.flag("optional"), null, each.texts("drop_prefix"), each.texts("drop_suffix")
-        )
+        return Cell(each.texts("column"), each.flag("optional"), null, each.texts("drop_prefix"), each.texts("drop_suffix"))
     if kinds == ["multiply"]:
         product = Product(each.texts("multiply"), each.texts("less"))
         _check_earlier(each, (*product.factors, *product.less), before, "decimal")
@@ -219,9 +205,7 @@ def _origin(each: Section, defaults: _Defaults, before: Table[str, Field]) -> Or
             if before[name].typing.type == "decimal":
                 each.fail(f"uses the decimal field {name!r}; use one of type e4, milli or minor", "digest")
         return digest
-    template = (
-        Template((("", each.text("field")),)) if kinds == ["field"] else _template(each, "text", each.text("text"))
-    )
+    template = Template((("", each.text("field")),)) if kinds == ["field"] else _template(each, "text", each.text("text"))
     _check_earlier(each, template.fields, before)
     return template
 
@@ -258,10 +242,7 @@ def _formats(each: Section, kind: FieldType) -> tuple[str, ...]:
 
 def _in_reading_order(source: str, roles: dict[str, FileRole], lookups: Table[str, Lookup]) -> dict[str, FileRole]:
     """Return the roles so that the file of a lookup comes before the files whose fields use it."""
-    needs = {
-        role.name: {lookups[field.steps.lookup].role for field in role.fields if field.steps.lookup}
-        for role in roles.values()
-    }
+    needs = {role.name: {lookups[field.steps.lookup].role for field in role.fields if field.steps.lookup} for role in roles.values()}
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
@@ -288,9 +269,7 @@ class Names:
             if field not in known:
                 raise MappingInvalid(f"{self.source}: {where}: the file {role!r} has no field {field!r}")
             if known[field] == "decimal":
-                raise MappingInvalid(
-                    f"{self.source}: {where}: {field!r} is decimal; a column needs a field of type e4, milli or minor"
-                )
+                raise MappingInvalid(f"{self.source}: {where}: {field!r} is decimal; a column needs a field of type e4, milli or minor")
 
 
 def _rows(section: Section, names: Names) -> Rows:

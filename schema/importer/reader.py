@@ -77,11 +77,7 @@ class Source:
     def rows(self) -> Iterator[tuple[Path, int, dict[str, str]] | Rejection]:
         """Yield (file, line, cells by header name), or a Rejection in the place of a bad row."""
         for row in self.records():
-            yield (
-                row
-                if isinstance(row, Rejection)
-                else (self.path, row.line, dict(zip(self.header, row.cells, strict=True)))
-            )
+            yield (row if isinstance(row, Rejection) else (self.path, row.line, dict(zip(self.header, row.cells, strict=True))))
 
     def _fault(self, cells: list[str]) -> str | None:
         """Return why a row cannot be used, or None."""
@@ -199,9 +195,7 @@ def _parse(lines: io.TextIOWrapper, delimiter: str) -> Iterator[Record | Rejecti
 def _explain(error: csv.Error, first: int, last: int) -> str:
     """Return csv's complaint for people; a quote that is never closed swallows lines until the limit."""
     if "field limit" in str(error):
-        return (
-            f"a field is longer than {csv.field_size_limit()} characters (lines {first} to {last}); a quote left open?"
-        )
+        return f"a field is longer than {csv.field_size_limit()} characters (lines {first} to {last}); a quote left open?"
     return str(error)
 
 

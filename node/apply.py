@@ -1,0 +1,209 @@
+"""Apply: a complete pull, page by page, in one commit: rows, our own pending work over them, cursor, verdicts.
+
+    (verdicts were noted as the pages came in: all of them before any row)
+    seal what was written meanwhile ─► for each page: settle what it covers ─► its rows ─► its removals
+    ─► redraw rows with pending work ─► conflicts ─► cursor
+
+A reader of the tables sees all of it or nothing. Spec: PROTOCOL.md §8.4; RULES H1, H3, H4b, H5, H11, H12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlcipher3 import dbapi2
+
+from node import outbox, pending
+from node.database import State, hear, read_state
+from node.verdicts import find_own, settle_segments
+from schema.capture import Store, mark_all, set_applying
+from schema.declare import Table
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from schema.images import pack_values
+from schema.keys import key_text
+from sync.change import Insert
+from sync.columns import decode_column
+from sync.errors import Forked, UnknownTable
+from sync.limits import PAGE_ROWS_MAX
+from sync.messages import ConflictNotice, Page, Point, Removals, Rows
+from sync.values import RawText
+
+
+class Stale(Exception):
+    """The pages belong to another state of this node; they are discarded and asked for again."""
+
+
+@dataclass(slots=True)
+class Applied:
+    """What an apply changed in the tables people see."""
+
+    rows: int = 0
+    removed: int = 0
+    conflicts: int = 0
+    refused: int = 0
+    dirty: set[tuple[str, str]] = field(default_factory=set)  # rows to redraw
+
+
+def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
+    """Apply a complete pull inside the caller's write transaction. Raises Stale, Forked, UnknownTable."""
+    outbox.seal(store, now_ms)
+    state = read_state(store.connection)
+    set_applying(store, True)
+    done, last = Applied(), None
+    for page in pages:
+        check_page(store, state, page)
+        _page(store, page, done, now_ms)
+        last = page
+    if last is None or last.position is not None:
+        raise Stale("the pull is not complete")
+    for table, key in done.dirty:
+        pending.redraw(store, store.schema.by_name[table], key)
+    mark_all(store)
+    set_applying(store, False)
+    store.connection.execute(
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ? WHERE id = 1", (last.to.number, last.to.digest, now_ms)
+    )
+    hear(store, last.to)
+    return done
+
+
+def check_page(store: Store, state: State, page: Page) -> None:
+    """Check that a page continues this very life of this node (RULES H5). Raises Stale, Forked."""
+    if page.incarnation != state.incarnation or page.epoch != state.epoch or page.since != state.cursor.number:
+        raise Stale("the page answers another question")
+    if page.to.number < state.cursor.number:
+        raise Stale("the page lies behind the cursor")
+    if not _is_ours(store, state, page.chain):
+        raise Forked("The centre holds another history of this node: it was restored from a backup, or copied.")
+
+
+def _is_ours(store: Store, state: State, chain: Point) -> bool:
+    if chain.number <= state.acked.number:
+        return chain.number < state.acked.number or chain == state.acked
+    sql = "SELECT digest FROM _segment WHERE chain_seq = ? AND version IS NULL"
+    row = store.connection.execute(sql, (chain.number,)).fetchone()
+    return row is not None and row[0] == chain.digest
+
+
+def _page(store: Store, page: Page, done: Applied, now_ms: int) -> None:
+    settled = settle_segments(store, page.head, now_ms)
+    done.dirty |= settled.dirty
+    done.refused += settled.refused
+    for block in page.rows:
+        done.rows += _rows(store, block, done)
+    for removals in page.removals:
+        done.removed += _removals(store, removals, done)
+    for notice in page.conflicts:
+        done.conflicts += keep_conflict(store, notice)
+
+
+def _table(store: Store, name: str, columns: Sequence[str] | None = None) -> Table:
+    table = store.schema.by_name.get(name)
+    if table is None or (columns is not None and tuple(columns) != table.names):
+        raise UnknownTable(f"The centre sent {name} in a form this node does not know; please update it.")
+    return table
+
+
+def _rows(store: Store, block: Rows, done: Applied) -> int:
+    table = _table(store, block.table, block.columns)
+    if block.count > PAGE_ROWS_MAX or len(block.values) != len(table.names):
+        raise UnknownTable(f"The centre sent {block.table} in a form this node does not know; please update it.")
+    columns = [decode_column(column, block.count) for column in block.values]
+    raw = any(RawText in set(map(type, column)) for column in columns)
+    rows: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
+    hidden = pending.shadowed(store, table.name)
+    if hidden:
+        free = []
+        for row in rows:
+            key = key_text(row[: len(table.key)])
+            if key in hidden:
+                pending.set_shadow(store, table.name, key, row)
+                done.dirty.add((table.name, key))
+            else:
+                free.append(row)
+        rows = free
+    if raw or not _write(store, table, rows):
+        for row in rows:
+            _write_one(store, table, row, done)
+    return block.count
+
+
+def _write(store: Store, table: Table, rows: list[tuple[Any, ...]]) -> bool:
+    """Write rows as one statement; False (and nothing written) if a document among them is here already."""
+    if table.name not in store.schema.fixed:
+        pending.put_rows(store, table, rows)
+        return True
+    names, marks = ", ".join(map(quote, table.names)), ", ".join("?" * len(table.names))
+    store.connection.execute("SAVEPOINT rows")
+    try:
+        store.connection.executemany(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", rows)
+    except dbapi2.IntegrityError:
+        store.connection.execute("ROLLBACK TO rows")
+        store.connection.execute("RELEASE rows")
+        return False
+    store.connection.execute("RELEASE rows")
+    return True
+
+
+def _write_one(store: Store, table: Table, row: Sequence[Any], done: Applied) -> None:
+    """Write a row that may be here already; one of our own under the same key that is still on its way stays on top."""
+    key = row[: len(table.key)]
+    rid = pending.number_of_row(store, table, key)
+    if rid is not None and pending.is_own(store, table.name, rid):
+        make_explicit(store, table, rid)
+        pending.set_shadow(store, table.name, key_text(tuple(key)), row)
+        done.dirty.add((table.name, key_text(tuple(key))))
+        return
+    pending.put_row(store, table, row)
+
+
+def make_explicit(store: Store, table: Table, rid: int) -> None:
+    """Keep a document of ours that is on its way as a pending change of its own, to be replayed over the centre's row."""
+    columns = ", ".join(map(quote, table.names))
+    row = store.connection.execute(f"SELECT {columns} FROM {quote(table.name)} WHERE {ROW_ID} = ?", (rid,)).fetchone()
+    number, segment, index = find_own(store, table, rid, row[: len(table.key)])
+    key = row[: len(table.key)]
+    pending.shadow(store, table, key, None)
+    pending.keep(store, number, segment, index, Insert(table.name, key, dict(zip(table.names, row, strict=True))))
+
+
+def _removals(store: Store, block: Removals, done: Applied) -> int:
+    table = _table(store, block.table)
+    if block.count > PAGE_ROWS_MAX or len(block.key) != len(table.key):
+        raise UnknownTable(f"The centre sent {block.table} in a form this node does not know; please update it.")
+    keys: list[tuple[Any, ...]] = list(zip(*(decode_column(column, block.count) for column in block.key), strict=True))
+    hidden = pending.shadowed(store, table.name)
+    removed = 0
+    for key in keys:
+        text = key_text(key)
+        store.connection.execute("DELETE FROM _conflict WHERE tbl = ? AND key = ?", (table.name, text))
+        if text in hidden:
+            pending.set_shadow(store, table.name, text, None)
+            done.dirty.add((table.name, text))
+            removed += 1
+        else:
+            removed += _remove(store, table, key)
+    return removed
+
+
+def _remove(store: Store, table: Table, key: tuple[Any, ...]) -> int:
+    rid = pending.number_of_row(store, table, key)
+    if rid is None or pending.is_own(store, table.name, rid):
+        return 0
+    pending.delete_row(store, table, key)
+    return 1
+
+
+def keep_conflict(store: Store, notice: ConflictNotice) -> int:
+    """Keep what the centre says of a conflict; return 1 if it is new here."""
+    known = store.connection.execute("SELECT version FROM _conflict WHERE id = ?", (notice.id,)).fetchone()
+    body = pack_values([getattr(notice, name) for name in ConflictNotice.__struct_fields__])
+    store.connection.execute(
+        "INSERT INTO _conflict (id, version, tbl, key, body, open) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id)"
+        " DO UPDATE SET version = excluded.version, body = excluded.body, open = excluded.open, deciding = 0",
+        (notice.id, notice.version, notice.table, key_text(tuple(notice.key)), body, int(notice.open)),
+    )
+    return int(known is None)

@@ -1,0 +1,133 @@
+"""Conflicts on the node: what was, what is mine, what is theirs, and deciding.
+
+A decision is an ordinary write of this node that names the conflict; it is recorded even if it keeps the value that
+stands, so that a concurrent write elsewhere cannot be unaware of it. Spec: PROTOCOL.md §6.5; RULES §2 (b).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from node.database import Database
+from node.writer import Transaction, transaction
+from schema.capture import Store
+from schema.declare import Column
+from schema.dialects.sqlite import quote
+from schema.images import unpack_values
+from schema.keys import key_json, where_key
+from sync.errors import BadValue, NoSuch
+from sync.messages import ConflictNotice
+from sync.values import RawText
+
+
+def notices(store: Store) -> list[tuple[ConflictNotice, bool]]:
+    """Return all conflicts known here, newest first, each with whether a decision of ours is on its way."""
+    rows = store.connection.execute("SELECT body, deciding FROM _conflict ORDER BY open DESC, version DESC, id").fetchall()
+    return [(_notice(row[0]), bool(row[1])) for row in rows]
+
+
+def _notice(body: bytes) -> ConflictNotice:
+    values = dict(zip(ConflictNotice.__struct_fields__, unpack_values(body), strict=True))
+    for name in ("key", "columns", "base", "mine", "theirs"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    return ConflictNotice(**values)
+
+
+def listing(store: Store) -> list[dict[str, object]]:
+    """Return conflicts for people and programs."""
+    return [
+        {
+            "id": notice.id.hex(),
+            "table": notice.table,
+            "key": key_json(notice.key),
+            "column": _column(notice.columns),
+            "base": _value(notice.base),
+            "mine": _value(notice.mine),
+            "theirs": _value(notice.theirs),
+            "mine_by": notice.mine_by,
+            "theirs_by": notice.theirs_by,
+            "rule": notice.rule,
+            "winner": notice.winner,
+            "open": notice.open and not deciding,
+            "deciding": deciding,
+            "at_ms": notice.at_ms,
+            "why": notice.why,
+        }
+        for notice, deciding in notices(store)
+    ]
+
+
+def _column(columns: tuple[str, ...]) -> object:
+    return columns[0] if len(columns) == 1 else list(columns) or None
+
+
+def _value(values: tuple[Any, ...] | None) -> object:
+    if values is None:
+        return None
+    plain = [
+        value.hex() if isinstance(value, bytes) else value.raw.decode("utf-8", "replace") if isinstance(value, RawText) else value
+        for value in values
+    ]
+    return plain[0] if len(plain) == 1 else plain
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A decision: one of the sides, or another value (for a group: one text per column, in order)."""
+
+    side: Literal["mine", "theirs"] | None = None
+    values: tuple[str, ...] = ()
+
+
+def resolve(database: Database, conflict_id: str, take: Take) -> dict[str, object]:
+    """Decide a conflict as an ordinary write; return what was written. Raises NoSuch, BadValue; then nothing changed."""
+    found = [notice for notice, _ in notices(database.store) if notice.id.hex().startswith(conflict_id.lower())] if conflict_id else []
+    if len(found) != 1:
+        raise NoSuch(
+            f"There is no conflict {conflict_id} here." if not found else f"{conflict_id} fits {len(found)} conflicts; give more of the id."
+        )
+    notice = found[0]
+    values = _decided(database, notice, take)
+    with transaction(database) as writing:
+        if not _write(database, writing, notice, values):
+            raise BadValue("The row is not here any more, so there is nothing to decide on this node.")
+        writing.decide(notice.id)
+        writing.connection.execute("UPDATE _conflict SET deciding = 1 WHERE id = ?", (notice.id,))
+    return {"id": notice.id.hex(), "table": notice.table, "key": key_json(notice.key), "column": _column(notice.columns), "value": values}
+
+
+def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str, Any] | None:
+    """Return the columns to write, or None for a deletion."""
+    table = database.schema.by_name[notice.table]
+    if take.side is None:
+        columns = [table.columns[table.position[name]] for name in notice.columns]
+        if not columns or len(take.values) != len(columns):
+            raise BadValue(
+                f"This conflict takes {len(columns) or 'no'} value(s), one for each of: {', '.join(notice.columns) or 'mine or theirs'}"
+            )
+        return {column.name: _typed(column, text) for column, text in zip(columns, take.values, strict=True)}
+    side = notice.mine if take.side == "mine" else notice.theirs
+    if side is None:
+        return None
+    names = notice.columns or table.names
+    if len(side) != len(names):
+        raise BadValue("That side is only part of a row; change the row itself instead.")
+    return {name: value for name, value in zip(names, side, strict=True) if name not in table.key}
+
+
+def _typed(column: Column, text: str) -> Any:
+    read: dict[str, Callable[[str], Any]] = {"integer": int, "real": float, "text": str, "blob": bytes.fromhex}
+    try:
+        return read[column.type](text)
+    except ValueError as error:
+        raise BadValue(f"'{text}' is not a value for {column.name} ({column.type}).") from error
+
+
+def _write(database: Database, writing: Transaction, notice: ConflictNotice, values: dict[str, Any] | None) -> bool:
+    table = database.schema.by_name[notice.table]
+    if values is None:
+        where, parameters = where_key(table, notice.key)
+        return bool(writing.connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", parameters).rowcount == 1)
+    return bool(writing.update(notice.table, notice.key, values, force=True))

@@ -1,0 +1,241 @@
+"""One exchange with the centre: seal, push what is sealed, pull what changed, apply it in one commit.
+
+Every step is durable before the next begins, so an exchange can be cut anywhere and the next one goes on from there:
+an acknowledged segment is not sent again, a page that was staged is not asked for again. Spec: PROTOCOL.md §6–§8.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from node import outbox, verdicts
+from node.apply import Applied, Stale, apply, check_page
+from node.database import Database, State, hear, read_state
+from node.transport import Exchange
+from schema.capture import Store
+from sync.digest import BEGINNING, segment_point
+from sync.errors import Forked, Gap, UnknownIncarnation
+from sync.limits import (
+    EXCHANGE_RETRIES_MAX,
+    MESSAGE_BYTES_MAX,
+    PAGE_ROWS,
+    PAGES_MAX,
+    PROTOCOL_VERSIONS,
+    PUSH_BYTES,
+    PUSH_SEGMENTS_MAX,
+)
+from sync.messages import Page, Parent, Point, Position, PullRequest, PushReply, PushRequest, Sealed, Told
+from sync.wire import pack, unpack
+
+Progress = Callable[[str, int, int], None]
+"""Called with (step, done, of how many); 0 of how many: unknown."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one exchange moved."""
+
+    pushed: int = 0
+    pulled: int = 0
+    removed: int = 0
+    conflicts: int = 0
+    verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("accepted", "merged", "ask", "held", "refused"), 0))
+    new_history: bool = False
+
+    def document(self, cursor: int, unsynced: int) -> dict[str, object]:
+        """Return the report as `outpost node sync --json` prints it."""
+        counts = {"pushed": self.pushed, "pulled": self.pulled, "removed": self.removed, "verdicts": self.verdicts}
+        return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, "new_history": self.new_history}
+
+
+class Cycle:
+    """Exchanges of one node with one centre."""
+
+    def __init__(self, database: Database, exchange: Exchange, *, rows: int = PAGE_ROWS, progress: Progress | None = None) -> None:
+        self.database, self.exchange, self.rows = database, exchange, rows
+        self.progress: Progress = progress or (lambda _step, _done, _total: None)
+
+    def sync(self) -> Report:
+        """Run a whole exchange. Raises what the exchange raises; what was done until then stays done."""
+        report = Report()
+        for attempt in range(EXCHANGE_RETRIES_MAX):
+            try:
+                self.push(report)
+                self.pull(report)
+                return report
+            except (Forked, Gap, UnknownIncarnation):
+                if attempt == EXCHANGE_RETRIES_MAX - 1:
+                    raise
+                new_incarnation(self.database)
+                report.new_history = True
+            except Stale:
+                self._discard_stage()
+        return report
+
+    # --- push --------------------------------------------------------------------------------------------------------------
+
+    def push(self, report: Report) -> None:
+        """Seal and send everything, some megabytes at a time."""
+        self.seal()
+        done = 0
+        total = verdicts.counts(self.database.store)[0]
+        while (request := self._push_request()) is not None:
+            reply = self.exchange.push(request)
+            done += self._acknowledge(request, reply, report)
+            self.progress("push", done, total)
+
+    def seal(self) -> int:
+        """Seal what any program has written."""
+        if not self.database.has_changes():
+            return 0
+        with self.database.writing() as store:
+            return outbox.seal(store, self.database.clock_ms())
+
+    def _push_request(self) -> PushRequest | None:
+        store = self.database.store
+        state = read_state(store.connection)
+        segments = list(_batch(store))
+        if not segments and state.registered:
+            return None
+        adopted = store.connection.execute("SELECT segment FROM _adopted LIMIT 10000").fetchall()
+        return PushRequest(
+            protocol=PROTOCOL_VERSIONS[-1],
+            epoch=state.epoch,
+            incarnation=state.incarnation,
+            parent=Parent(state.parent, state.parent_last) if state.parent is not None else None,
+            cursor=state.cursor,
+            highest=state.highest,
+            before=state.acked,
+            segments=tuple(segments),
+            adopted=tuple(row[0] for row in adopted),
+            clock_ms=self.database.clock_ms(),
+            told=self._told(),
+        )
+
+    def _told(self) -> Told:
+        return Told(*verdicts.counts(self.database.store))
+
+    def _acknowledge(self, request: PushRequest, reply: PushReply, report: Report) -> int:
+        now_ms = self.database.clock_ms()
+        with self.database.writing() as store:
+            store.connection.executemany("DELETE FROM _adopted WHERE segment = ?", [(segment,) for segment in request.adopted])
+            store.connection.execute("UPDATE _node SET registered = 1 WHERE id = 1 AND incarnation = ?", (request.incarnation,))
+            for verdict in reply.verdicts:
+                verdicts.acknowledge(store, verdict, now_ms)
+            hear(store, reply.head)
+        pushed = 0
+        for verdict in reply.verdicts:
+            pushed += verdict.transactions
+            for exception in verdict.exceptions:
+                report.verdicts[exception.verdict] += 1
+            report.verdicts["accepted"] += verdict.transactions - len(verdict.exceptions)
+        report.pushed += pushed
+        return pushed
+
+    # --- pull --------------------------------------------------------------------------------------------------------------
+
+    def pull(self, report: Report) -> Applied:
+        """Fetch every page, keep each before asking for the next, apply them all in one commit."""
+        first = self._stage_all()
+        now_ms = self.database.clock_ms()
+        with self.database.writing() as store:
+            applied = apply(store, [first] if first is not None else _staged(store), now_ms)
+            store.connection.execute("DELETE FROM _stage")
+        if applied.removed:
+            # what left must leave the disk: freed pages are overwritten, the write-ahead log is emptied
+            self.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        report.pulled += applied.rows
+        report.removed += applied.removed
+        report.conflicts += applied.conflicts
+        return applied
+
+    def _stage_all(self) -> Page | None:
+        """Fetch pages until the pull is complete. A pull of one page is returned, not staged."""
+        position, number = self._resume(), 0
+        resumed = position is not None
+        rows = 0
+        while number < PAGES_MAX:
+            state = self.database.state()
+            page = self.exchange.pull(self._pull_request(state, position))
+            number += 1
+            rows += sum(block.count for block in page.rows)
+            with self.database.writing() as store:
+                check_page(store, read_state(store.connection), page)
+                for late in page.verdicts:
+                    verdicts.note_verdict(store, late.segment, late.transaction, late, self.database.clock_ms())
+                if page.position is None and number == 1 and not resumed:
+                    return page
+                store.connection.execute("INSERT INTO _stage (body) VALUES (?)", (pack(page),))
+            self.progress("pull", rows, 0)
+            if page.position is None:
+                return None
+            if page.position == position:
+                raise Stale("the centre's pages do not move on")
+            position = page.position
+        raise Stale(f"a pull of more than {PAGES_MAX} pages")
+
+    def _pull_request(self, state: State, position: Position | None) -> PullRequest:
+        version = PROTOCOL_VERSIONS[-1]
+        return PullRequest(version, state.epoch, state.incarnation, state.cursor, state.highest, position, self.rows, self._told())
+
+    def _resume(self) -> Position | None:
+        """Return where an interrupted pull goes on, or None to begin one; pages of another life are discarded."""
+        row = self.database.connection.execute("SELECT body FROM _stage ORDER BY number DESC LIMIT 1").fetchone()
+        if row is None:
+            return None
+        page, state = unpack(Page, row[0], MESSAGE_BYTES_MAX), self.database.state()
+        same = (page.incarnation, page.epoch, page.since) == (state.incarnation, state.epoch, state.cursor.number)
+        if not same or page.position is None:
+            self._discard_stage()
+            return None
+        return page.position
+
+    def _discard_stage(self) -> None:
+        with self.database.writing() as store:
+            store.connection.execute("DELETE FROM _stage")
+
+
+def _batch(store: Store) -> Iterator[Sealed]:
+    """Yield the oldest segments that are not acknowledged, up to one push."""
+    rows = store.connection.execute(
+        "SELECT seq, LENGTH(body) FROM _segment WHERE version IS NULL ORDER BY seq LIMIT ?", (PUSH_SEGMENTS_MAX,)
+    ).fetchall()
+    size = 0
+    for seq, length in rows:
+        size += length
+        if size > PUSH_BYTES and size != length:
+            return
+        yield Sealed(*store.connection.execute("SELECT body, digest FROM _segment WHERE seq = ?", (seq,)).fetchone())
+
+
+def _staged(store: Store) -> Iterator[Page]:
+    """Yield the staged pages in order, one in memory at a time."""
+    last = 0
+    while row := store.connection.execute("SELECT number, body FROM _stage WHERE number > ? ORDER BY number LIMIT 1", (last,)).fetchone():
+        last = row[0]
+        yield unpack(Page, row[1], MESSAGE_BYTES_MAX)
+
+
+def new_incarnation(database: Database) -> None:
+    """Begin a new life of this node's history after a fork: what is unsent follows on from what the centre confirmed.
+
+    Nothing is lost: the same segments are sent again under the new history; the centre knows them by their ids.
+    Source: PROTOCOL.md §7.3.
+    """
+    with database.writing() as store:
+        state = read_state(store.connection)
+        parent, last = (state.incarnation, state.acked) if state.registered else (state.parent, state.parent_last)
+        store.connection.execute(
+            "UPDATE _node SET incarnation = ?, registered = 0, parent = ?, parent_seq = ?, parent_digest = ?, acked_seq = ?, acked_digest = ?"
+            " WHERE id = 1",
+            (secrets.token_bytes(16), parent, last.number, last.digest, BEGINNING.number, BEGINNING.digest),
+        )
+        store.connection.execute("DELETE FROM _stage")
+        point: Point = BEGINNING
+        for seq, body in store.connection.execute("SELECT seq, body FROM _segment WHERE version IS NULL ORDER BY seq").fetchall():
+            point = segment_point(point, body)
+            store.connection.execute(
+                "UPDATE _segment SET chain_seq = ?, digest = ?, rechained = 1 WHERE seq = ?", (point.number, point.digest, seq)
+            )

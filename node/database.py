@@ -1,0 +1,172 @@
+"""The node's database: an ordinary SQLite file that any program may read and write, and our bookkeeping beside it.
+
+    tables people use  =  what the centre holds (at our cursor, in our scope)  +  our own work it does not cover yet
+
+The first part needs no storage of its own: `_shadow` keeps the centre's row only where pending work hides it. Pending
+work lies in `_segment` (sealed bytes on their way), `_op` (changes to replay over newer rows) and `_own` (which new
+documents and events are ours). Spec: PROTOCOL.md §8.4; RULES §3.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schema.capture import Look, Store
+from schema.dialects.base import Connection, Dialect
+from schema.dialects.sqlite import Sqlite
+from schema.install import install, number_tables
+from schema.registry import Schema
+from sync.digest import BEGINNING
+from sync.errors import AlreadyThere, NotJoined
+from sync.messages import Point
+
+BOOKKEEPING = (
+    "CREATE TABLE IF NOT EXISTS _node (id INTEGER PRIMARY KEY, node TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL,"
+    " epoch INTEGER NOT NULL, incarnation BLOB NOT NULL, registered INTEGER NOT NULL, parent BLOB, parent_seq INTEGER,"
+    " parent_digest BLOB, acked_seq INTEGER NOT NULL, acked_digest BLOB NOT NULL, cursor INTEGER NOT NULL,"
+    " cursor_digest BLOB NOT NULL, highest INTEGER NOT NULL, highest_digest BLOB NOT NULL, next INTEGER NOT NULL, as_of_ms INTEGER)",
+    # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
+    "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
+    " transactions INTEGER NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
+    " rechained INTEGER NOT NULL DEFAULT 0, version INTEGER)",
+    # which row numbers of documents and events are a segment's, while the cursor does not cover it
+    "CREATE TABLE IF NOT EXISTS _own (tbl TEXT NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL, segment BLOB NOT NULL,"
+    " PRIMARY KEY (tbl, lo)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS _own_segment ON _own (segment)",
+    # pending changes of rows that can change, and of held documents: to be replayed over what the centre sends
+    "CREATE TABLE IF NOT EXISTS _op (id INTEGER PRIMARY KEY AUTOINCREMENT, n INTEGER NOT NULL, segment BLOB NOT NULL,"
+    " txn INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS _op_row ON _op (tbl, key)",
+    "CREATE INDEX IF NOT EXISTS _op_segment ON _op (segment, txn)",
+    # the centre's row under pending changes; image NULL: the centre has none
+    "CREATE TABLE IF NOT EXISTS _shadow (tbl TEXT NOT NULL, key TEXT NOT NULL, image BLOB, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
+    # transactions that were not plainly accepted
+    "CREATE TABLE IF NOT EXISTS _txn (segment BLOB NOT NULL, txn INTEGER NOT NULL, verdict TEXT NOT NULL, version INTEGER NOT NULL,"
+    " code TEXT NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (segment, txn)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, segment BLOB NOT NULL, txn INTEGER NOT NULL,"
+    " tbl TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
+    " at_ms INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS _conflict (id BLOB PRIMARY KEY, version INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
+    " body BLOB NOT NULL, open INTEGER NOT NULL, deciding INTEGER NOT NULL DEFAULT 0)",
+    "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
+    # pages of a pull that is not complete yet
+    "CREATE TABLE IF NOT EXISTS _stage (number INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS _adopted (segment BLOB PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS _series (branch TEXT NOT NULL, till TEXT NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (branch, till))",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Who this node is and how far it has come. `acked` is the end of its own chain that the centre has confirmed."""
+
+    node: str
+    name: str
+    url: str
+    epoch: int
+    incarnation: bytes
+    registered: bool
+    parent: bytes | None
+    parent_last: Point
+    acked: Point
+    cursor: Point
+    highest: Point
+    next: int
+    as_of_ms: int | None
+
+
+class Database:
+    """One node's database. One writer at a time; used by one process besides foreign programs."""
+
+    def __init__(self, path: Path, schema: Schema, clock_ms: Callable[[], int], dialect: Dialect | None = None) -> None:
+        if not path.exists():
+            raise NotJoined(f"There is no node here yet ({path}). Join one with: outpost node join URL CODE")
+        self.path, self.schema, self.clock_ms, self.dialect = path, schema, clock_ms, dialect or Sqlite()
+        self._lock = threading.RLock()
+        self.connection: Connection = self.dialect.open(path)
+        install(self.connection, self.dialect, schema, BOOKKEEPING)
+        self.store = Store(self.connection, self.dialect, schema, number_tables(self.connection, schema))
+
+    @contextmanager
+    def writing(self) -> Iterator[Store]:
+        """Run a block of the engine's own bookkeeping as one transaction. Any exception undoes it whole."""
+        with self._lock:
+            self.dialect.begin_write(self.connection)
+            try:
+                yield self.store
+            except BaseException:
+                self.connection.rollback()
+                raise
+            self.connection.commit()
+
+    def state(self) -> State:
+        """Return who this node is and how far it has come."""
+        return read_state(self.connection)
+
+    def has_changes(self) -> bool:
+        """Tell whether any program wrote something that is not sealed yet."""
+        return bool(Look(self.store))
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self.connection.close()
+
+
+def create(
+    path: Path, schema: Schema, clock_ms: Callable[[], int], *, node: str, name: str, url: str, epoch: int, incarnation: bytes
+) -> Database:
+    """Create the database of a node that has just joined. Raises AlreadyThere."""
+    if path.exists():
+        raise AlreadyThere(f"There is a node here already ({path}).")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = Sqlite().open(path)
+    install(connection, Sqlite(), schema, BOOKKEEPING)
+    start = (BEGINNING.number, BEGINNING.digest)
+    connection.execute(
+        "INSERT INTO _node (id, node, name, url, epoch, incarnation, registered, acked_seq, acked_digest, cursor, cursor_digest, highest,"
+        " highest_digest, next) VALUES (1, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, 1)",
+        (node, name, url, epoch, incarnation, *start, *start, *start),
+    )
+    connection.close()
+    return Database(path, schema, clock_ms)
+
+
+_STATE = (
+    "SELECT node, name, url, epoch, incarnation, registered, parent, parent_seq, parent_digest, acked_seq, acked_digest, cursor,"
+    " cursor_digest, highest, highest_digest, next, as_of_ms FROM _node WHERE id = 1"
+)
+
+
+def read_state(connection: Connection) -> State:
+    """Return the node's state. Raises NotJoined."""
+    row: Any = connection.execute(_STATE).fetchone()
+    if row is None:
+        raise NotJoined("This database belongs to no node yet.")
+    return State(
+        node=row[0],
+        name=row[1],
+        url=row[2],
+        epoch=row[3],
+        incarnation=row[4],
+        registered=bool(row[5]),
+        parent=row[6],
+        parent_last=Point(row[7] or 0, row[8] or bytes(32)),
+        acked=Point(row[9], row[10]),
+        cursor=Point(row[11], row[12]),
+        highest=Point(row[13], row[14]),
+        next=row[15],
+        as_of_ms=row[16],
+    )
+
+
+def hear(store: Store, point: Point) -> None:
+    """Remember the highest point of the centre's chain this node ever heard of (RULES H12)."""
+    store.connection.execute(
+        "UPDATE _node SET highest = ?, highest_digest = ? WHERE id = 1 AND highest < ?", (point.number, point.digest, point.number)
+    )

@@ -1,0 +1,215 @@
+"""Verdicts: what became of our work at the centre, and settling it once the cursor covers it.
+
+An acknowledged transaction stays pending until the cursor reaches its version; only then is it part of the centre's rows
+as we know them (RULES H1). Held work stays pending, visible and marked; refused work is put aside, whole, and kept.
+Spec: PROTOCOL.md §6.3, §8.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from node import pending
+from schema.capture import Store
+from schema.declare import Table
+from schema.images import unpack_tuple
+from schema.keys import key_json, key_parts
+from sync.change import Insert
+from sync.messages import Exceptional, LateVerdict, SegmentVerdict
+from sync.segment import OpenSegment, read_segment, transactions
+
+WAITING = 1 << 62
+"""The version of an acknowledged part whose transaction is not complete at the centre yet."""
+
+HELD, REFUSED = "held", "refused"
+
+
+@dataclass(slots=True)
+class Settled:
+    """What settling changed: rows to redraw, transactions put aside."""
+
+    dirty: set[tuple[str, str]] = field(default_factory=set)
+    refused: int = 0
+
+
+def acknowledge(store: Store, verdict: SegmentVerdict, now_ms: int) -> None:
+    """Note that the centre has a segment, and what became of its transactions."""
+    row = store.connection.execute(
+        "SELECT seq, part, chain_seq, digest, rechained FROM _segment WHERE id = ? AND version IS NULL", (verdict.segment,)
+    ).fetchone()
+    if row is None:
+        return
+    seq, part, chain_seq, digest, rechained = row
+    version = WAITING if part == 1 else verdict.version
+    store.connection.execute("UPDATE _segment SET version = ? WHERE seq = ?", (version, seq))
+    if part == 2:
+        store.connection.execute("UPDATE _segment SET version = ? WHERE version = ? AND seq < ?", (version, WAITING, seq))
+    store.connection.execute("UPDATE _node SET acked_seq = ?, acked_digest = ?, registered = 1 WHERE id = 1", (chain_seq, digest))
+    if rechained:
+        store.connection.execute("INSERT OR IGNORE INTO _adopted (segment) VALUES (?)", (verdict.segment,))
+    for exception in verdict.exceptions:
+        note_verdict(store, verdict.segment, exception.transaction, exception, now_ms)
+
+
+def note_verdict(store: Store, segment: bytes, index: int, verdict: Exceptional | LateVerdict, now_ms: int) -> None:
+    """Note a verdict unless a newer one is known; the rows of held or refused documents become pending changes of their own."""
+    changed = store.connection.execute(
+        "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment, txn)"
+        " DO UPDATE SET verdict = excluded.verdict, version = excluded.version, code = excluded.code, reason = excluded.reason,"
+        " at_ms = excluded.at_ms WHERE version < excluded.version RETURNING txn",
+        (segment, index, verdict.verdict, verdict.version, verdict.code, verdict.reason, now_ms),
+    ).fetchall()
+    if changed and verdict.verdict in (HELD, REFUSED):
+        _spell_out(store, segment, index)
+
+
+def _spell_out(store: Store, segment: bytes, index: int) -> None:
+    """Keep a transaction's new documents and events one by one, so that they outlive their segment."""
+    for number, body in _bodies(store, segment):
+        opened = read_segment(body)
+        for work in transactions(opened, _keys(store, opened), [index]):
+            for op in work.ops:
+                table = store.schema.by_name[op.table]
+                if isinstance(op, Insert) and not pending.of_row(store, table, op.key):
+                    pending.shadow(store, table, op.key, None)
+                    pending.keep(store, number + index, segment, index, op)
+
+
+def _bodies(store: Store, segment: bytes) -> list[tuple[int, bytes]]:
+    """Return (first number, body) of a segment, after those of the parts before it."""
+    row = store.connection.execute("SELECT seq, first, part, body FROM _segment WHERE id = ?", (segment,)).fetchone()
+    if row is None:
+        return []
+    seq, first, part, body = row
+    parts: list[tuple[int, bytes]] = []
+    if part == 2:
+        parts = store.connection.execute(
+            "SELECT first, body FROM _segment WHERE part = 1 AND first = ? AND seq < ? ORDER BY seq", (first, seq)
+        ).fetchall()
+    return [*parts, (first, body)]
+
+
+def _keys(store: Store, segment: OpenSegment) -> dict[str, tuple[str, ...]]:
+    return {block.table: store.schema.by_name[block.table].key for block in segment.inserts}
+
+
+def find_own(store: Store, table: Table, rid: int, key: Sequence[Any]) -> tuple[int, bytes, int]:
+    """Return (own number, segment, index) of the transaction that brought a document or event of ours."""
+    sql = "SELECT g.first, g.id, g.body FROM _own o JOIN _segment g ON g.id = o.segment WHERE o.tbl = ? AND o.lo <= ? ORDER BY o.lo DESC LIMIT 1"
+    first, segment, body = store.connection.execute(sql, (table.name, rid)).fetchone()
+    for block in read_segment(body).inserts:
+        if block.table == table.name:
+            columns = [block.values[block.columns.index(name)] for name in table.key]
+            for index, values in zip(block.transaction, zip(*columns, strict=True), strict=True):
+                if values == tuple(key):
+                    return first + index, segment, index
+    return first, segment, 0
+
+
+# --- settling ---------------------------------------------------------------------------------------------------------------
+
+
+def settle_segments(store: Store, head: int, now_ms: int) -> Settled:
+    """Settle everything whose version is covered, in the order of versions: fold what was accepted into the centre's rows,
+    put aside what was refused.
+    """
+    settled = Settled()
+    for version, segment, index in _covered(store, head):
+        if index is None:
+            _settle_segment(store, segment, settled)
+        else:
+            _settle_one(store, segment, index, version, settled, now_ms)
+    return settled
+
+
+def _covered(store: Store, head: int) -> list[tuple[int, bytes, int | None]]:
+    segments = store.connection.execute("SELECT version, id, NULL FROM _segment WHERE version <= ?", (head,)).fetchall()
+    late = store.connection.execute("SELECT version, segment, txn FROM _txn WHERE version <= ? AND verdict <> 'held'", (head,)).fetchall()
+    return sorted([*segments, *late], key=lambda entry: (entry[0], entry[2] is not None, entry[2] or 0))
+
+
+def _settle_segment(store: Store, segment: bytes, settled: Settled) -> None:
+    """Fold a segment's changes, all but those with a verdict of their own still to come or to be put aside."""
+    where = "segment = ? AND txn NOT IN (SELECT txn FROM _txn x WHERE x.segment = _op.segment AND x.verdict IN ('held', 'refused'))"
+    _fold(store, where, (segment,))
+    late = store.connection.execute("SELECT 1 FROM _txn WHERE segment = ? AND verdict IN ('held', 'refused')", (segment,)).fetchone()
+    store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))
+    store.connection.execute("DELETE FROM _segment WHERE id = ?", (segment,))
+    if late is None:
+        store.connection.execute("DELETE FROM _txn WHERE segment = ?", (segment,))
+
+
+def _settle_one(store: Store, segment: bytes, index: int, version: int, settled: Settled, now_ms: int) -> None:
+    row = store.connection.execute("SELECT verdict, code, reason FROM _txn WHERE segment = ? AND txn = ?", (segment, index)).fetchone()
+    if row is None:
+        return
+    if row[0] == REFUSED:
+        _put_aside(store, segment, index, row[1], row[2], settled, now_ms)
+    else:
+        _fold(store, "segment = ? AND txn = ?", (segment, index))
+    store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (segment, index))
+
+
+def _fold(store: Store, where: str, parameters: Sequence[Any]) -> None:
+    """Make pending changes part of the centre's rows. Where nothing else is pending, what people see is the centre's row."""
+    connection = store.connection
+    rest = f"EXISTS (SELECT 1 FROM _op o WHERE o.tbl = _op.tbl AND o.key = _op.key AND o.id NOT IN (SELECT id FROM _op WHERE {where}))"
+    mixed = connection.execute(
+        f"SELECT tbl, key, kind, body FROM _op WHERE {where} AND {rest} ORDER BY n, id", [*parameters, *parameters]
+    ).fetchall()
+    for name, key, kind, body in mixed:
+        table = store.schema.by_name[name]
+        row = connection.execute("SELECT image FROM _shadow WHERE tbl = ? AND key = ?", (name, key)).fetchone()
+        image = pending.fold(table, unpack_tuple(row[0]) if row else None, pending.unpack(name, kind, body))
+        pending.set_shadow(store, name, key, image)
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS _folded (tbl TEXT, key TEXT, PRIMARY KEY (tbl, key)) WITHOUT ROWID")
+    connection.execute("DELETE FROM temp._folded")
+    connection.execute(f"INSERT OR IGNORE INTO temp._folded SELECT tbl, key FROM _op WHERE {where}", parameters)
+    connection.execute(f"DELETE FROM _op WHERE {where}", parameters)
+    connection.execute(
+        "DELETE FROM _shadow WHERE (tbl, key) IN (SELECT tbl, key FROM temp._folded f"
+        " WHERE NOT EXISTS (SELECT 1 FROM _op o WHERE o.tbl = f.tbl AND o.key = f.key))"
+    )
+
+
+def _put_aside(store: Store, segment: bytes, index: int, code: str, reason: str, settled: Settled, now_ms: int) -> None:
+    rows = store.connection.execute("SELECT tbl, key FROM _op WHERE segment = ? AND txn = ?", (segment, index)).fetchall()
+    store.connection.execute(
+        "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms)"
+        " SELECT segment, txn, tbl, key, kind, body, ?, ?, ? FROM _op WHERE segment = ? AND txn = ? ORDER BY id",
+        (code, reason, now_ms, segment, index),
+    )
+    store.connection.execute("DELETE FROM _op WHERE segment = ? AND txn = ?", (segment, index))
+    settled.dirty |= {(name, key) for name, key in rows}
+    settled.refused += 1
+
+
+def held_listing(store: Store) -> list[dict[str, object]]:
+    """Return work of ours the centre holds or has refused, row by row: what, why, since when."""
+    waiting = store.connection.execute(
+        "SELECT o.tbl, o.key, x.verdict, x.code, x.reason, x.at_ms FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
+        " WHERE x.verdict IN ('held', 'refused') ORDER BY o.id"
+    ).fetchall()
+    aside = store.connection.execute("SELECT tbl, key, 'refused', code, reason, at_ms FROM _quarantine ORDER BY id").fetchall()
+    return [
+        {
+            "table": name,
+            "key": key_json(key_parts(key, len(store.schema.by_name[name].key))),
+            "verdict": verdict,
+            "code": code,
+            "reason": reason,
+            "at_ms": at_ms,
+        }
+        for name, key, verdict, code, reason, at_ms in [*waiting, *aside]
+    ]
+
+
+def counts(store: Store) -> tuple[int, int, int]:
+    """Return how much is (unsynced transactions, open conflicts, held transactions)."""
+    connection = store.connection
+    unsynced = connection.execute("SELECT COALESCE(SUM(transactions), 0) FROM _segment WHERE version IS NULL AND part <> 1").fetchone()[0]
+    conflicts = connection.execute("SELECT COUNT(*) FROM _conflict WHERE open = 1 AND deciding = 0").fetchone()[0]
+    held = connection.execute("SELECT COUNT(*) FROM _txn WHERE verdict = 'held'").fetchone()[0]
+    return int(unsynced), int(conflicts), int(held)

@@ -1,0 +1,134 @@
+"""The fast path of ingest: whole segments of new documents and events, as set statements.
+
+Optimistic: a segment that holds nothing but inserts into tables whose rows never change and never move (sales, lines,
+payments, stock moves), with every right and parent in order, is inserted column by column and indexed by extents (one
+line of `_change` per run of rows with the same scope keys; SPIKE §3). On any doubt it does nothing and says so; the
+slow path (server/merge.py) then looks at each transaction. Both leave the same state: tests/contract/test_paths.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlcipher3 import dbapi2
+
+from schema.capture import Store
+from schema.declare import By, Table
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from server import scopes
+from server.merge import ACCEPTS, Pusher
+from sync.limits import KEY_BYTES_MAX
+from sync.segment import InsertBlock, OpenSegment
+
+Keys = tuple[str, ...]
+
+
+def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version: int) -> bool:
+    """Insert all rows of the segments (the parts of one, or a whole one), or change nothing and return False."""
+    blocks = [block for segment in segments for block in segment.inserts]
+    if any(segment.deletes or segment.updates or segment.decisions for segment in segments) or not blocks:
+        return False
+    fixed = store.schema.fixed
+    if any(block.table not in fixed or not _sound(store.schema.by_name[block.table], block) for block in blocks):
+        return False
+    if _waits(store, pusher, blocks):
+        return False
+    store.connection.execute("SAVEPOINT bulk")
+    try:
+        done = _insert_all(store, pusher, blocks, version)
+    except dbapi2.IntegrityError:  # a key that is there already
+        done = False
+    if not done:
+        store.connection.execute("ROLLBACK TO bulk")
+    store.connection.execute("RELEASE bulk")
+    return done
+
+
+def _sound(table: Table, block: InsertBlock) -> bool:
+    """Check columns and types as server/merge.py does, a column at a time."""
+    if any(name not in table.position for name in block.columns) or any(name not in block.columns for name in table.key):
+        return False
+    given = dict(zip(block.columns, block.values, strict=True))
+    for column in table.columns:
+        values = given.get(column.name)
+        if values is None:
+            if not column.nullable and column.default is None:
+                return False
+            continue
+        kinds = set(map(type, values))
+        if column.nullable:
+            kinds.discard(type(None))
+        if not kinds <= ACCEPTS[column.type]:
+            return False
+    return all(type(key) is str and len(key) <= KEY_BYTES_MAX for name in table.key for key in given[name])
+
+
+def _waits(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock]) -> bool:
+    """Tell whether anything here may depend on held work of this node (RULES H9)."""
+    rows = store.connection.execute("SELECT tbl, key FROM _held_row WHERE node = ?", (pusher.node,)).fetchall()
+    if not rows:
+        return False
+    held = {key for _, key in rows}
+    return any(not held.isdisjoint(column) for block in blocks for column in block.values if column and type(column[0]) is str)
+
+
+def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], version: int) -> bool:
+    parents: dict[str, dict[Any, Keys]] = {}
+    for block in sorted(blocks, key=lambda block: store.schema.rank[block.table]):
+        table = store.schema.by_name[block.table]
+        keys = _scope_keys(table, block, parents)
+        if keys is None or any(pusher.scope.isdisjoint(distinct) for distinct in set(keys)):
+            return False
+        if store.schema.children[table.name]:
+            identities = block.values[block.columns.index(table.key[0])]
+            parents.setdefault(table.name, {}).update(zip(identities, keys, strict=True))
+        _insert_block(store, pusher, table, block, keys, version)
+    return True
+
+
+def _scope_keys(table: Table, block: InsertBlock, parents: dict[str, dict[Any, Keys]]) -> list[Keys] | None:
+    """Return each row's scope keys, or None if a parent is not among the rows here."""
+    found: list[list[Keys]] = []
+    for rule in table.scope:
+        values = _values(block, rule.column)  # type: ignore[union-attr]  # fixed tables are By or Through
+        if isinstance(rule, By):
+            known: dict[Any, Keys] = {value: (f"{rule.prefix}:{value}",) if value is not None else () for value in set(values)}
+        else:
+            known = parents.get(rule.table, {})  # type: ignore[union-attr]
+        try:
+            found.append(list(map(known.__getitem__, values)))
+        except KeyError:
+            return None
+    if len(found) == 1:
+        return found[0]
+    return [tuple(key for keys in row for key in keys) for row in zip(*found, strict=True)]
+
+
+def _values(block: InsertBlock, column: str) -> list[Any]:
+    return block.values[block.columns.index(column)] if column in block.columns else [None] * block.count
+
+
+def _insert_block(store: Store, pusher: Pusher, table: Table, block: InsertBlock, keys: list[Keys], version: int) -> None:
+    """Insert rows sorted by their scope keys, so that a few extents describe them all."""
+    rows: Sequence[Any] = list(zip(*block.values, strict=True))
+    if len(set(keys)) > 1:
+        order = sorted(range(len(rows)), key=keys.__getitem__)
+        rows, keys = [rows[i] for i in order], [keys[i] for i in order]
+    names = ", ".join(map(quote, block.columns))
+    marks = ", ".join("?" * len(block.columns))
+    before = _highest(store, table)
+    store.connection.executemany(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", rows)
+    low = _highest(store, table) - len(rows) + 1
+    if low <= before:
+        raise AssertionError("row numbers of one batch are consecutive")
+    for run, members in groupby(keys):
+        high = low + len(list(members)) - 1
+        scopes.note(store, table, run, version, low, pusher.inc, scopes.STATE, high)
+        low = high + 1
+
+
+def _highest(store: Store, table: Table) -> int:
+    return int(store.connection.execute(f"SELECT COALESCE(MAX({ROW_ID}), 0) FROM {quote(table.name)}").fetchone()[0])

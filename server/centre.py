@@ -1,0 +1,147 @@
+"""The centre's own writes: what central programs did to the tables by plain SQL, journaled as versions of the centre.
+
+Runs at the beginning of every exchange, inside its write transaction. The rows are changed already; what is missing is
+what makes the change travel: a version, clocks of cells, lines in the change index, graves of deleted rows. A central
+write builds on what it saw, which is everything, so it never conflicts (PROTOCOL.md §6.6).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schema.capture import Change, Look, Row, Store, mark_all, set_applying
+from schema.declare import Table
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from server import journal, rows, scopes
+from server.merge import bury_row
+from sync.change import NEVER, Delete, Edit, Insert, Op, Update
+from sync.merge import CENTRE
+from sync.segment import SegmentBuilder
+
+Extent = tuple[int, int]
+
+
+def absorb(store: Store, now_ms: int) -> int:
+    """Journal everything central programs wrote since the last time, as one version; return how many changes."""
+    look = Look(store)
+    if not look:
+        return 0
+    set_applying(store, True)
+    writing = _Absorbing(store, journal.head(store).number + 1, now_ms)
+    for change in look.logged():
+        writing.take(change)
+    for table in store.schema.tables:
+        low, high = look.ranges.get(table.name, (0, 0))
+        for chunk in look.inserted(table, low, high):
+            writing.take_new(table, chunk)
+    look.close()
+    mark_all(store)
+    set_applying(store, False)
+    if writing.count:
+        entry = journal.Entry("central", CENTRE, writing.builder.build(bytes(16), store.schema.version, 0), 1)
+        journal.append(store, entry, now_ms)
+    return writing.count
+
+
+class _Absorbing:
+    """One version's worth of central changes."""
+
+    def __init__(self, store: Store, version: int, now_ms: int) -> None:
+        self.store, self.version, self.now_ms = store, version, now_ms
+        self.builder = SegmentBuilder()
+        self.builder.begin(now_ms, version - 1)
+        self.count = 0
+
+    def take(self, change: Change) -> None:
+        """Journal an update, a deletion or a change of key."""
+        self.count += 1
+        self.builder.add(0, _op(change))
+        match change.kind:
+            case "update":
+                self._update(change)
+            case "delete":
+                self._delete(change)
+            case "insert":
+                self._born(change.table, change.rid, None)
+
+    def take_new(self, table: Table, chunk: list[Row]) -> None:
+        """Journal new rows: extents of neighbours with the same scope keys."""
+        self.count += len(chunk)
+        self.builder.insert_rows(table.name, table.names, [row[:-1] for row in chunk], [0] * len(chunk))
+        if table.name not in self.store.schema.fixed:
+            for row in chunk:
+                self._born(table, row[-1], row[: len(table.key)])
+            return
+        extents: dict[str, Extent] = {}
+        for rid, key in self._keys_of_range(table, chunk[0][-1], chunk[-1][-1]):
+            low, high = extents.get(key, (rid, rid - 1))
+            if high != rid - 1:
+                scopes.note(self.store, table, [key], self.version, low, CENTRE, scopes.STATE, high)
+                low = rid
+            extents[key] = (low, rid)
+        for key, (low, high) in extents.items():
+            scopes.note(self.store, table, [key], self.version, low, CENTRE, scopes.STATE, high)
+
+    def _keys_of_range(self, table: Table, low: int, high: int) -> list[tuple[int, str]]:
+        source = f"(SELECT {ROW_ID} AS rid FROM {quote(table.name)} WHERE {ROW_ID} BETWEEN ? AND ?)"
+        parameters = [low, high] * len(self.store.schema.paths[table.name])
+        return sorted(self.store.connection.execute(scopes.keys_sql(self.store.schema, table, source), parameters).fetchall())
+
+    def _born(self, table: Table, rid: int, key: Row | None) -> None:
+        if table.name not in self.store.schema.fixed:
+            rows.stamp(self.store, table, rid, rows.BIRTH, self.version, CENTRE, 0, self.now_ms)
+        scopes.touch(self.store, table, rid, self.version, CENTRE, None)
+
+    def _update(self, change: Change) -> None:
+        table, rid = change.table, change.rid
+        assert change.row is not None
+        if change.was != rid:  # INSERT OR REPLACE gave it a new number: its history is under the old one
+            sql = f"UPDATE {quote(table.name)} SET {ROW_ID} = ? WHERE {ROW_ID} = ?"
+            self.store.connection.execute(sql, (change.was, rid))
+            rid = change.was
+        metas = rows.metas(self.store, table, rid)
+        if table.name not in self.store.schema.fixed:
+            for name in change.cells:
+                cell = rows.cell_number(table, table.cell_named[name])
+                old = metas.get(cell) or metas.get(rows.BIRTH)
+                at = max(self.now_ms, old.stamp + 1 if old else 0)
+                rows.stamp(self.store, table, rid, cell, self.version, CENTRE, 0, at)
+        values = dict(zip(table.names, change.row, strict=True))
+        before = None
+        if not scopes.scope_columns(table).isdisjoint(change.old):
+            before = scopes.keys_of_values(self.store, table, {**values, **change.old})
+        scopes.touch(self.store, table, rid, self.version, CENTRE, scopes.keys_of(self.store, table, rid) if before is None else before)
+
+    def _delete(self, change: Change) -> None:
+        table, values = change.table, change.old
+        before = scopes.keys_of_values(self.store, table, values)
+        image = tuple(values[name] for name in table.names)
+        for edge in self.store.schema.children[table.name]:
+            if edge.owned:
+                self._bury_children(edge.table, edge.column, change.key[0], before)
+        rows.dig(self.store, table, change.rid, image, self.version, CENTRE)
+        scopes.bury(self.store, table, change.rid, change.key, self.version, CENTRE, before)
+
+    def _bury_children(self, table: Table, column: str, parent: Any, before: set[str]) -> None:
+        """The parent is gone already; its children had every key it had."""
+        sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {quote(column)} = ?"
+        for row in self.store.connection.execute(sql, (parent,)).fetchall():
+            keys = before | scopes.keys_of(self.store, table, row[-1])
+            bury_row(self.store, table, row[-1], row[:-1], self.version, CENTRE, keys)
+
+
+def _op(change: Change) -> Op:
+    table = change.table
+    if change.kind == "delete":
+        return Delete(table.name, change.key, NEVER, NEVER)
+    assert change.row is not None
+    values = dict(zip(table.names, change.row, strict=True))
+    if change.kind == "insert":
+        return Insert(table.name, change.key, values)
+    edits = []
+    for name in change.cells:
+        columns = table.cell_named[name].columns
+        old, new = tuple(change.old[c] for c in columns), tuple(values[c] for c in columns)
+        edits.append(Edit(name, columns, old, new, NEVER, NEVER, change.wall))
+    return Update(table.name, change.key, edits)

@@ -1,0 +1,349 @@
+"""The feed: what changed after a node's cursor, in its scope, minus its own echo, one bounded page at a time.
+
+A pull sweeps the change index from the cursor (low) to the version that was the head when the sweep began (high), in
+fixed steps: one per table and scope. What happens meanwhile is the next sweep's. The pull is complete with the page
+whose reading finds no newer version; only then does the node apply any of it, so it never shows half a transaction.
+
+    steps   for each table: scopes the node kept ─► scopes it gained ─► scopes it lost; then conflicts; then verdicts
+
+Each row is told once, under the first of its scopes in that order. A position is (sweep, step, version, row): where to
+go on. Spec: PROTOCOL.md §8; RULES H2–H5, H18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schema.capture import Store, read_rows
+from schema.declare import EVERYONE, Table
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from schema.keys import key_parts
+from server import conflicts, histories, journal, scopes
+from server.scopes import DEAD, ENTER, LEAVE, STATE
+from sync.errors import Malformed
+from sync.limits import PAGE_NOTICES_MAX, PAGE_ROWS, PAGE_ROWS_MAX
+from sync.messages import LateVerdict, Page, Point, Position, PullRequest, Removals, Rows
+from sync.segment import columns_of
+
+PAGE_BYTES = 8 * 1024 * 1024
+_BEGIN = -1
+
+
+_FIRST_ROWS = 256
+
+
+def _size(rows: Sequence[Sequence[Any]]) -> int:
+    """Return roughly how many bytes the texts and blobs of rows take: all of a few rows, a sample of many."""
+    stride = max(1, len(rows) // _FIRST_ROWS)
+    return stride * sum(len(value) for row in rows[::stride] for value in row if type(value) in (str, bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One table under one scope. `low` is where it begins: the sweep's, or never for a gained scope."""
+
+    table: Table
+    scope: str
+    mode: str  # kept, gained, regained, lost
+    earlier: frozenset[str]  # rows that have one of these keys now are told there
+    since: int = 0  # a gained scope: from which version on; what the node wrote in it since then, it has
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A page being filled."""
+
+    budget: int
+    rows: dict[str, list[Any]] = field(default_factory=dict)
+    removals: dict[str, dict[tuple[Any, ...], None]] = field(default_factory=dict)
+    conflicts: list[Any] = field(default_factory=list)
+    verdicts: list[LateVerdict] = field(default_factory=list)
+    bytes: int = 0
+
+    def add_rows(self, table: Table, rows: list[Any]) -> None:
+        self.rows.setdefault(table.name, []).extend(rows)
+        self.budget -= len(rows)
+        self.bytes += _size(rows)
+        if self.bytes > PAGE_BYTES:
+            self.budget = 0
+
+    def chunk(self) -> int:
+        """Return how many rows to read next: few at first, more while they prove small, never beyond the budget."""
+        read = sum(map(len, self.rows.values()))
+        small = self.bytes < 1024 * max(read, 1)
+        return max(1, min(self.budget, PAGE_ROWS if small and read >= _FIRST_ROWS else _FIRST_ROWS))
+
+    def add_removals(self, table: Table, keys: Iterable[tuple[Any, ...]]) -> None:
+        found = self.removals.setdefault(table.name, {})
+        before = len(found)
+        found.update(dict.fromkeys(keys))
+        self.budget -= len(found) - before
+
+
+class Feed:
+    """One node's view of one snapshot."""
+
+    def __init__(self, store: Store, node: int, inc: int, cursor: int) -> None:
+        self.store, self.node, self.inc, self.cursor = store, node, inc, cursor
+        self.head = journal.head(store)
+        self.scope = scopes.entitled(store, node)
+
+    def page(self, position: Position | None, rows: int) -> tuple[_Draft, Position | None]:
+        """Fill one page from a position on; return it and where to go on, None when complete."""
+        draft = _Draft(max(1, min(rows or PAGE_ROWS, PAGE_ROWS_MAX // 2)))
+        low, high, number, version, row = self._start(position)
+        while True:
+            stopped = self._sweep(draft, low, high, number, (version, row))
+            if stopped is not None:
+                return draft, Position(low, high, *stopped)
+            if high == self.head.number:
+                return draft, None
+            low, high, number, version, row = high, self.head.number, 0, _BEGIN, _BEGIN
+
+    def _start(self, position: Position | None) -> tuple[int, int, int, int, int]:
+        if position is None:
+            return self.cursor, self.head.number, 0, _BEGIN, _BEGIN
+        if not self.cursor <= position.low <= position.high <= self.head.number:
+            raise Malformed("this position does not lie between the cursor and the centre's version")
+        return position.low, position.high, position.step, position.version, position.row
+
+    def _sweep(self, draft: _Draft, low: int, high: int, first: int, start: tuple[int, int]) -> tuple[int, int, int] | None:
+        """Run the steps of a sweep; return (step, version, row) where the page was full, or None at the end."""
+        if low == high:
+            return None
+        number = 0
+        for step in self._steps(low, high):
+            if number >= first:
+                stopped = self._step(draft, step, low, high, start if number == first else (_BEGIN, _BEGIN))
+                if stopped is not None:
+                    return (number, *stopped)
+            number += 1
+        for told in (self._conflicts, self._verdicts):
+            if number >= first:
+                version = told(draft, max(low, start[0]) if number == first else low, high)
+                if version < high:
+                    return number, version, _BEGIN
+            number += 1
+        return None
+
+    def _steps(self, low: int, high: int) -> Iterator[Step]:
+        kept, gained, lost, broken = self._entitlements(low, high)
+        private = scopes.node_scope(self.node)
+        for table in self.store.schema.tables:
+            prefixes = {f"{path.prefix}:" if path.prefix else EVERYONE for path in self.store.schema.paths[table.name]}
+
+            def concerns(scope: str, prefixes: set[str] = prefixes) -> bool:
+                return scope in prefixes or scope.partition(":")[0] + ":" in prefixes
+
+            earlier: list[str] = []
+            for scope in filter(concerns, kept):
+                yield Step(table, scope, "kept", frozenset(earlier))
+                earlier.append(scope)
+            yield Step(table, private, "kept", frozenset())
+            for scope in filter(concerns, gained):
+                yield Step(table, scope, "regained" if scope in broken else "gained", frozenset(earlier), gained[scope])
+                earlier.append(scope)
+            for scope in filter(concerns, lost):
+                yield Step(table, scope, "lost", frozenset())
+
+    def _entitlements(self, low: int, high: int) -> tuple[list[str], dict[str, int], list[str], set[str]]:
+        """Return the scope keys kept since `low`, gained (since when) and lost in (low, high], and those lost for a while."""
+        rows = self.store.connection.execute(
+            "SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (self.node,)
+        ).fetchall()
+        at_low = {scope for scope, since, until in rows if since <= low and (until is None or until > low)}
+        at_high = {scope: since for scope, since, until in rows if since <= high and (until is None or until > high)}
+        broken = {scope for scope, since, until in rows if until is not None and low < until <= high}
+        kept = sorted((at_low & at_high.keys()) - broken)
+        gained = {scope: at_high[scope] for scope in sorted(at_high.keys() - set(kept))}
+        lost = sorted((at_low | broken) - at_high.keys())
+        return [EVERYONE, *kept], gained, lost, broken
+
+    # --- one step ----------------------------------------------------------------------------------------------------
+
+    def _step(self, draft: _Draft, step: Step, low: int, high: int, start: tuple[int, int]) -> tuple[int, int] | None:
+        """Tell what one table holds under one scope; return (version, row) where the page was full."""
+        version, row = start
+        while True:
+            entries = self._entries(step, low, high, version, row, draft.budget)
+            if not entries:
+                return None
+            if step.table.name in self.store.schema.fixed and step.scope != scopes.node_scope(self.node):
+                stopped = self._extents(draft, step, entries, version, row)
+                if stopped is not None:
+                    return stopped
+            else:
+                self._singles(draft, step, entries)
+            version, row = entries[-1][0], entries[-1][2]
+            if draft.budget <= 0:
+                return version, row
+
+    def _entries(self, step: Step, low: int, high: int, version: int, row: int, limit: int) -> list[tuple[int, int, int, int]]:
+        """Return up to `limit` lines (version, first row, last row, op) of the change index after a place in the step."""
+        t = self.store.numbers[step.table.name]
+        where, begin = {
+            "kept": (f"op <> {DEAD} AND (wr <> :me OR op <> {STATE}) OR op = {DEAD} AND wr <> :me", low),
+            "gained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since)", _BEGIN),
+            "regained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since) OR op > {ENTER} AND ver > :low", _BEGIN),
+            "lost": (f"op <= {ENTER} OR ver > :low", _BEGIN),
+        }[step.mode]
+        sql = (
+            f"SELECT ver, lo, hi, op FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
+            " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT :limit"
+        )
+        values = {"t": t, "sc": step.scope, "begin": max(begin, version - 1), "high": high, "me": self.inc, "low": low, "since": step.since}
+        values |= {"version": version, "row": row, "limit": (limit := max(2 * DEAD + 2, min(limit, PAGE_ROWS)))}
+        found = self.store.connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
+        if len(found) == limit:  # the lines of one row in one version stay together
+            last = found[-1][:2]
+            found = [entry for entry in found if entry[:2] != last]
+        return found
+
+    def _extents(
+        self, draft: _Draft, step: Step, entries: Sequence[tuple[int, int, int, int]], version: int, row: int
+    ) -> tuple[int, int] | None:
+        """Tell runs of rows that never change or move: all of them have the step's key."""
+        for at, low, high, op in entries:
+            if op == DEAD:
+                self._singles(draft, step, [(at, low, high, op)])
+                continue
+            begin = max(low, row + 1) if at == version else low
+            while begin <= high:
+                limit = draft.chunk()
+                chunk = self._range(step, begin, high, limit)
+                kept = [values for values, told in chunk if not told]
+                if step.mode == "lost":
+                    draft.add_removals(step.table, [values[: len(step.table.key)] for values in kept])
+                elif kept:
+                    draft.add_rows(step.table, kept)
+                if len(chunk) < limit:
+                    break
+                begin = chunk[-1][0][-1] + 1
+                if draft.budget <= 0:
+                    return at, begin - 1
+            if draft.budget <= 0:
+                return at, high
+        return None
+
+    def _range(self, step: Step, low: int, high: int, limit: int) -> list[tuple[Any, bool]]:
+        """Return rows (number last) of a range, each with whether it is told elsewhere: under an earlier scope, or not at all."""
+        columns = ", ".join(map(quote, step.table.names))
+        sql = f"SELECT {columns}, {ROW_ID} FROM {quote(step.table.name)} WHERE {ROW_ID} BETWEEN ? AND ? ORDER BY {ROW_ID} LIMIT ?"
+        rows = read_rows(self.store, sql, (low, high, limit))
+        elsewhere = self.scope if step.mode == "lost" else step.earlier
+        if not rows or not elsewhere or not self._may_have(step.table, elsewhere):
+            return [(row, False) for row in rows]
+        keys = self._keys(step.table, [row[-1] for row in rows])
+        return [(row, not elsewhere.isdisjoint(keys.get(row[-1], ()))) for row in rows]
+
+    def _may_have(self, table: Table, keys: frozenset[str]) -> bool:
+        """Tell whether rows of a table can have any of these keys at all."""
+        prefixes = {path.prefix for path in self.store.schema.paths[table.name]}
+        return any(key.partition(":")[0] in prefixes or (key == EVERYONE and "" in prefixes) for key in keys)
+
+    def _keys(self, table: Table, rids: Sequence[int]) -> dict[int, set[str]]:
+        """Return the scope keys of living rows."""
+        connection = self.store.connection
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS _wanted (rid INTEGER PRIMARY KEY)")
+        connection.execute("DELETE FROM temp._wanted")
+        connection.executemany("INSERT OR IGNORE INTO temp._wanted (rid) VALUES (?)", [(rid,) for rid in rids])
+        keys: dict[int, set[str]] = {}
+        for rid, key in connection.execute(scopes.keys_sql(self.store.schema, table, "temp._wanted")):
+            keys.setdefault(rid, set()).add(key)
+        return keys
+
+    def _singles(self, draft: _Draft, step: Step, entries: Sequence[tuple[int, int, int, int]]) -> None:
+        """Tell rows one by one: in scope now, the newest state; gone or out of scope, the removal."""
+        table, ops = step.table, dict[int, set[int]]()
+        for _, low, high, op in entries:
+            for rid in range(low, high + 1):
+                ops.setdefault(rid, set()).add(op)
+        keys = self._keys(table, list(ops))
+        columns = ", ".join(f"r.{quote(name)}" for name in table.names)
+        sql = f"SELECT {columns}, r.{ROW_ID} FROM temp._wanted w CROSS JOIN {quote(table.name)} r ON r.{ROW_ID} = w.rid ORDER BY r.{ROW_ID}"
+        alive = {row[-1]: row for row in read_rows(self.store, sql, ())}
+        send, remove = [], []
+        for rid, row in alive.items():
+            mine = keys.get(rid, set())
+            if self.scope.isdisjoint(mine):
+                if (step.mode == "lost" and step.scope in mine) or not ops[rid].isdisjoint((LEAVE, DEAD)):
+                    remove.append(row[: len(table.key)])
+            elif step.mode != "lost" and step.earlier.isdisjoint(mine) and self._is_told_here(step, mine):
+                send.append(row)
+        remove += self._dead(table, [rid for rid, kinds in ops.items() if DEAD in kinds])
+        if send:
+            draft.add_rows(table, send)
+        if remove:
+            draft.add_removals(table, remove)
+
+    def _is_told_here(self, step: Step, keys: set[str]) -> bool:
+        """Tell whether a row in scope is told under this step: it has the step's key, or the step is the node's own."""
+        return step.scope in keys or step.scope == scopes.node_scope(self.node)
+
+    def _dead(self, table: Table, rids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Return the keys of buried rows, unless a living row in the node's scope has the key now."""
+        found: list[tuple[Any, ...]] = []
+        t = self.store.numbers[table.name]
+        for rid in rids:
+            row = self.store.connection.execute("SELECT key FROM _tombstone WHERE t = ? AND rid = ?", (t, rid)).fetchone()
+            if row is None:
+                continue
+            key = key_parts(row[0], len(table.key))
+            living = scopes.rid_of(self.store, table, key)
+            if living is None or self.scope.isdisjoint(scopes.keys_of(self.store, table, living)):
+                found.append(key)
+        return found
+
+    # --- conflicts and verdicts ----------------------------------------------------------------------------------------
+
+    def _conflicts(self, draft: _Draft, low: int, high: int) -> int:
+        found, complete = conflicts.notices(self.store, self.node, self.scope, low, high, PAGE_NOTICES_MAX - len(draft.conflicts))
+        draft.conflicts += found
+        return complete
+
+    def _verdicts(self, draft: _Draft, low: int, high: int) -> int:
+        limit = PAGE_NOTICES_MAX - len(draft.verdicts)
+        rows = self.store.connection.execute(
+            "SELECT segment, txn, verdict, ver, code, reason FROM _verdict WHERE node = ? AND ver > ? AND ver <= ? ORDER BY ver LIMIT ?",
+            (self.node, low, high, limit + 1),
+        ).fetchall()
+        complete = high
+        if len(rows) > limit:
+            cut = rows[-1][3]
+            kept = [row for row in rows if row[3] < cut]
+            rows, complete = (kept, cut - 1) if kept else (rows, cut)
+        draft.verdicts += [LateVerdict(*row) for row in rows]
+        return complete
+
+
+def pull(store: Store, node: int, request: PullRequest) -> Page:
+    """Return the next page for a node, on the caller's snapshot. Raises Diverged, UnknownIncarnation, Malformed."""
+    journal.require(store, request.cursor, request.highest)
+    inc, chain = histories.find(store, node, request.incarnation)
+    feed = Feed(store, node, inc, request.cursor.number)
+    draft, position = feed.page(request.position, request.rows)
+    return Page(
+        epoch=journal.epoch(store),
+        incarnation=request.incarnation,
+        since=request.cursor.number,
+        head=feed.head.number,
+        to=Point(feed.head.number, feed.head.digest),
+        chain=chain,
+        position=position,
+        rows=tuple(_rows(store.schema.by_name[name], rows) for name, rows in draft.rows.items() if rows),
+        removals=tuple(_removals(store.schema.by_name[name], list(keys)) for name, keys in draft.removals.items() if keys),
+        conflicts=tuple(draft.conflicts),
+        verdicts=tuple(draft.verdicts),
+    )
+
+
+def _rows(table: Table, rows: list[Any]) -> Rows:
+    unique = list({row[-1]: row for row in rows}.values()) if len({row[-1] for row in rows}) != len(rows) else rows
+    return Rows(table.name, table.names, len(unique), columns_of(unique, len(table.names)))
+
+
+def _removals(table: Table, keys: list[tuple[Any, ...]]) -> Removals:
+    return Removals(table.name, len(keys), columns_of(keys, len(table.key)))

@@ -1,0 +1,285 @@
+"""Ingest: a node's push, taken exactly once.
+
+    chain check ─► for each new segment: fast path (bulk) or transaction by transaction (merge) ─► journal, verdicts,
+    chain end ─► what was held and can go now ─► one commit ─► reply
+
+Everything happens in the caller's one write transaction: rows, metadata, journal, chain end and verdicts together, so a
+repeated push finds either all of it or nothing. Spec: PROTOCOL.md §6; RULES H5–H7, H9, H12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schema.capture import Store, mark_all, set_applying
+from schema.keys import key_text
+from server import bulk, centre, journal, scopes
+from server.histories import History, lineage_of, open_history
+from server.merge import Hold, Merging, Pusher, Refuse, written
+from sync.change import Insert, Transaction
+from sync.digest import segment_point
+from sync.errors import Forked, Gap, Malformed, TooLarge
+from sync.limits import PUSH_SEGMENTS_MAX, SEGMENT_PARTS_MAX
+from sync.messages import Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
+from sync.segment import OpenSegment, read_segment, transactions
+
+
+def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: int) -> PushReply:
+    """Take a push inside a write transaction. Raises PeerError subclasses; nothing is kept then."""
+    if len(request.segments) > PUSH_SEGMENTS_MAX:
+        raise TooLarge(f"a push holds more than {PUSH_SEGMENTS_MAX} segments")
+    centre.absorb(store, now_ms)
+    journal.require(store, request.cursor, request.highest)
+    history = open_history(store, node, request)
+    set_applying(store, True)
+    skew = now_ms - request.clock_ms
+    pusher = Pusher(node, node_id, history.inc, history.lineage, scopes.entitled(store, node), skew)
+    verdicts = [take(store, pusher, history, sealed, now_ms) for sealed in request.segments]
+    if any(verdict is not None for verdict in verdicts):
+        release(store, now_ms)
+    mark_all(store)
+    set_applying(store, False)
+    store.connection.execute(
+        "UPDATE _node SET last_push_ms = CASE WHEN ? THEN ? ELSE last_push_ms END, unsynced = ?, conflicts = ?, held = ? WHERE node = ?",
+        (bool(request.segments), now_ms, request.told.unsynced, request.told.conflicts, request.told.held, node),
+    )
+    return PushReply(journal.epoch(store), journal.head(store), tuple(verdicts))
+
+
+def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms: int) -> SegmentVerdict:
+    """Take the next segment of a history, or find what became of it when it came before."""
+    point = segment_point(history.at, sealed.body)
+    if point.digest != sealed.digest:
+        raise Malformed("a segment's digest does not follow from its bytes")
+    known = history.segment_at(store, point.number)
+    if known is not None:
+        if known[0] != point.digest:
+            raise Forked(f"The centre holds another segment {point.number} of this node's history.")
+        history.at = point
+        return verdict_of(store, known[1])
+    if point.number != history.end.number + 1:
+        raise Gap(f"The centre holds this node's history up to {history.end.number}, not {point.number - 1}.")
+    segment = read_segment(sealed.body)
+    if not _journaled(store, segment.id):
+        _take_new(store, pusher, point.number, sealed.body, segment, now_ms)
+    history.extend(store, point, segment.id)
+    return verdict_of(store, segment.id)
+
+
+def _journaled(store: Store, segment: bytes) -> bool:
+    return store.connection.execute("SELECT 1 FROM _journal WHERE segment = ?", (segment,)).fetchone() is not None
+
+
+def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: OpenSegment, now_ms: int) -> None:
+    head = journal.head(store).number
+    if max(segment.base) > head:
+        raise Malformed("a transaction builds on a version that does not exist")
+    kind = "part" if segment.part == 1 else "segment"
+    entry = journal.Entry(kind, pusher.inc, body, segment.transactions, seq, segment.id, segment.first)
+    version = journal.append(store, entry, now_ms)
+    if segment.part == 1:
+        return
+    parts = [*_earlier_parts(store, pusher.inc, seq), segment] if segment.part == 2 else [segment]
+    if not bulk.take(store, pusher, parts, version):
+        for work in _transactions(store, parts):
+            take_one(store, pusher, work, segment.id, version, now_ms)
+
+
+def _earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
+    """Return the parts of a transaction that came before its last one, oldest first."""
+    sql = "SELECT j.kind, j.body FROM _chain c JOIN _journal j ON j.segment = c.segment WHERE c.inc = ? AND c.seq < ? ORDER BY c.seq DESC LIMIT ?"
+    parts: list[OpenSegment] = []
+    for kind, body in store.connection.execute(sql, (inc, seq, SEGMENT_PARTS_MAX)):
+        if kind != "part":
+            break
+        parts.append(read_segment(body))
+    return parts[::-1]
+
+
+def _transactions(store: Store, parts: Sequence[OpenSegment]) -> list[Transaction]:
+    """Return the transactions of a segment, or the one transaction its parts make up."""
+    found = [transactions(part, _keys(store, part)) for part in parts]
+    if len(parts) == 1:
+        return found[0]
+    whole = found[-1][0]
+    whole.ops = [op for works in found for op in works[0].ops]
+    return [whole]
+
+
+def _keys(store: Store, segment: OpenSegment) -> dict[str, tuple[str, ...]]:
+    keys: dict[str, tuple[str, ...]] = {}
+    for block in segment.inserts:
+        table = store.schema.by_name.get(block.table)
+        key = table.key if table else block.columns[:1]
+        if any(name not in block.columns for name in key):
+            raise Malformed(f"rows of {block.table} come without their key")
+        keys[block.table] = key
+    return keys
+
+
+def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int) -> None:
+    """Judge and merge one transaction; keep what cannot be applied."""
+    store.connection.execute("SAVEPOINT one")
+    try:
+        verdict = Merging(store, pusher, work, version, now_ms, seed(segment, work.index)).run()
+    except Hold as hold:
+        store.connection.execute("ROLLBACK TO one")
+        store.connection.execute("RELEASE one")
+        _keep(store, pusher, work, segment, version, now_ms, hold)
+        return
+    store.connection.execute("RELEASE one")
+    if verdict != "accepted":
+        _say(store, pusher.node, segment, work.index, version, verdict, "", "")
+
+
+def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int, hold: Hold) -> None:
+    if isinstance(hold, Refuse):
+        refuse(store, pusher.node, work, segment, version, hold)
+        return
+    cursor = store.connection.execute(
+        "INSERT INTO _held (segment, txn, inc, node, skew_ms, code, reason, since_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (segment, work.index, pusher.inc, pusher.node, pusher.skew_ms, hold.code, hold.reason, now_ms),
+    )
+    held = cursor.fetchone()[0]
+    store.connection.executemany(
+        "INSERT OR IGNORE INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?)",
+        [(held, pusher.node, table, key) for table, key in written(work.ops)],
+    )
+    _say(store, pusher.node, segment, work.index, version, "held", hold.code, hold.reason)
+
+
+def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: int, why: Hold) -> None:
+    """Put a transaction aside for good; what was new in it is remembered as refused, for what builds on it."""
+    store.connection.executemany(
+        "INSERT OR IGNORE INTO _refused_insert (tbl, key) VALUES (?, ?)",
+        [(op.table, key_text(op.key)) for op in work.ops if isinstance(op, Insert)],
+    )
+    _say(store, node, segment, work.index, version, "refused", why.code, why.reason)
+
+
+def _say(store: Store, node: int, segment: bytes, index: int, version: int, verdict: str, code: str, reason: str) -> None:
+    store.connection.execute(
+        "INSERT INTO _verdict (segment, txn, node, ver, verdict, code, reason) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment, txn)"
+        " DO UPDATE SET ver = excluded.ver, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason",
+        (segment, index, node, version, verdict, code, reason),
+    )
+
+
+def seed(segment: bytes, index: int) -> bytes:
+    """Return what tells one transaction from all others."""
+    return segment + index.to_bytes(4, "big")
+
+
+def verdict_of(store: Store, segment: bytes) -> SegmentVerdict:
+    """Return what became of a segment the journal holds."""
+    version, count = store.connection.execute("SELECT ver, transactions FROM _journal WHERE segment = ?", (segment,)).fetchone()
+    sql = "SELECT txn, verdict, ver, code, reason FROM _verdict WHERE segment = ? ORDER BY txn"
+    found = store.connection.execute(sql, (segment,)).fetchall()
+    return SegmentVerdict(segment, version, count, tuple(Exceptional(*row) for row in found))
+
+
+# --- held work ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A transaction that waits."""
+
+    id: int
+    segment: bytes
+    txn: int
+    inc: int
+    node: int
+    skew_ms: int
+    code: str
+    reason: str
+    since_ms: int
+    approved: int
+
+
+def release(store: Store, now_ms: int, *, rights: bool = False) -> int:
+    """Try held work again, in the order it came, until nothing more can go; return how many went.
+
+    Only what may have changed is tried: a missing row or parent, work held before it, an approval; with `rights` also
+    what waits for a right. Each pass releases at least one or ends, so it ends.
+    """
+    codes = {"parent", "row", "depends"} | ({"right", "key"} if rights else set())
+    released = 0
+    while True:
+        went = sum(_try(store, held, now_ms) for held in waiting(store) if held.approved or held.code in codes)
+        released += went
+        if not went:
+            return released
+
+
+def waiting(store: Store) -> list[Held]:
+    """Return all held work, in the order it came."""
+    rows = store.connection.execute(
+        "SELECT id, segment, txn, inc, node, skew_ms, code, reason, since_ms, approved FROM _held ORDER BY id"
+    ).fetchall()
+    return [Held(*row) for row in rows]
+
+
+def work_of(store: Store, held: Held) -> Transaction:
+    """Return a held transaction as it was sealed."""
+    seq, body, kind = store.connection.execute("SELECT seq, body, inc FROM _journal WHERE segment = ?", (held.segment,)).fetchone()
+    segment = read_segment(body)
+    parts = [*_earlier_parts(store, kind, seq), segment] if segment.part == 2 else [segment]
+    return next(work for work in _transactions(store, parts) if work.index == held.txn)
+
+
+def _try(store: Store, held: Held, now_ms: int) -> int:
+    work = work_of(store, held)
+    node_id = store.connection.execute("SELECT id FROM _node WHERE node = ?", (held.node,)).fetchone()[0]
+    pusher = Pusher(held.node, node_id, held.inc, lineage_of(store, held.inc), scopes.entitled(store, held.node), held.skew_ms)
+    store.connection.execute("SAVEPOINT try")
+    version = journal.append(store, journal.Entry("release", held.inc, held.segment + held.txn.to_bytes(4, "big")), now_ms)
+    merging = Merging(store, pusher, work, version, now_ms, seed(held.segment, held.txn), bool(held.approved), held.id)
+    try:
+        verdict = merging.run()
+    except Refuse as why:
+        store.connection.execute("ROLLBACK TO try")
+        store.connection.execute("RELEASE try")
+        put_aside(store, held, work, why, now_ms)
+        return 1
+    except Hold as hold:
+        store.connection.execute("ROLLBACK TO try")
+        store.connection.execute("RELEASE try")
+        store.connection.execute("UPDATE _held SET code = ?, reason = ? WHERE id = ?", (hold.code, hold.reason, held.id))
+        return 0
+    store.connection.execute("RELEASE try")
+    _forget_held(store, held.id)
+    # foreign to the node itself as well: it has shown the work as held until now
+    _say(store, held.node, held.segment, held.txn, version, verdict, "", "")
+    return 1
+
+
+def put_aside(store: Store, held: Held, work: Transaction, why: Hold, now_ms: int) -> None:
+    """Refuse held work under a version of its own."""
+    content = held.segment + held.txn.to_bytes(4, "big")
+    version = journal.append(store, journal.Entry("refusal", held.inc, content), now_ms)
+    _forget_held(store, held.id)
+    refuse(store, held.node, work, held.segment, version, why)
+
+
+def _forget_held(store: Store, held: int) -> None:
+    store.connection.execute("DELETE FROM _held_row WHERE held = ?", (held,))
+    store.connection.execute("DELETE FROM _held WHERE id = ?", (held,))
+
+
+def decide(store: Store, held_id: int, approve: bool, now_ms: int) -> bool:
+    """Carry out the centre's decision on held work, and release what it sets free. Returns False if there is no such work."""
+    found = [held for held in waiting(store) if held.id == held_id]
+    if not found:
+        return False
+    centre.absorb(store, now_ms)
+    set_applying(store, True)
+    if approve:
+        store.connection.execute("UPDATE _held SET approved = 1 WHERE id = ?", (held_id,))
+    else:
+        put_aside(store, found[0], work_of(store, found[0]), Refuse("refused", "the central office refused it"), now_ms)
+    release(store, now_ms)
+    mark_all(store)
+    set_applying(store, False)
+    return True

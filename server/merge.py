@@ -1,0 +1,422 @@
+"""Judging and merging one transaction of a node: the slow, obvious path, and the only one that decides conflicts.
+
+    judge (rights, types, parents, what is held before it) ── Hold / Refuse ─► kept, told, nothing applied
+       │
+    apply ─► delete · insert · update, cell by cell (sync/merge.py) ─► rows, clocks, change index, conflicts
+
+Works inside a savepoint that the caller rolls back on Hold and Refuse. Spec: PROTOCOL.md §6.3–6.5; RULES H2, H3, H8–H10,
+H16, H17, H19.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schema.capture import Store, same
+from schema.declare import EVERYONE, Kind, Table, Through
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from schema.keys import key_text
+from server import conflicts, rows, scopes
+from server.conflicts import Conflict
+from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
+from sync.limits import KEY_BYTES_MAX
+from sync.merge import CENTRE, Lineage, Meta, Outcome, merge_cell, seen
+from sync.policy import policies
+from sync.values import RawText
+
+ACCEPTS: dict[str, frozenset[type]] = {
+    "text": frozenset([str]),
+    "integer": frozenset([int]),
+    "real": frozenset([float, int]),
+    "blob": frozenset([bytes, str, int, float]),
+}
+
+
+class Hold(Exception):
+    """The transaction needs something first; it is kept and tried again when that comes."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+class Refuse(Hold):
+    """The transaction can never be accepted; it is kept aside, whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pusher:
+    """Whose work is merged: node, incarnation, what it may call its own, and what it may see."""
+
+    node: int
+    node_id: str
+    inc: int
+    lineage: Lineage
+    scope: frozenset[str]
+    skew_ms: int  # server's clock minus the node's, at the exchange
+
+
+@dataclass(slots=True)
+class Merging:
+    """One transaction on its way in."""
+
+    store: Store
+    pusher: Pusher
+    work: Transaction
+    version: int
+    at_ms: int
+    seed: bytes  # tells this transaction from all others
+    approved: bool = False
+    held_id: int = 1 << 62  # only work held before this one is waited for
+    verdict: str = "accepted"
+    changed: set[tuple[str, Key]] = field(default_factory=set)
+
+    def run(self) -> str:
+        """Apply the transaction and return its verdict. Raises Hold or Refuse; the caller then undoes what was done."""
+        for op in self.work.ops:
+            self._check(op)
+        self._wait_for_held()
+        for op in self.work.ops:
+            match op:
+                case Delete():
+                    self._delete(op)
+                case Insert():
+                    self._insert(op)
+                case Update():
+                    self._update(op)
+        for conflict in self.work.decisions:
+            conflicts.close(self.store, conflict, self.version, self.pusher.node, self.at_ms)
+        return self.verdict
+
+    # --- judging ---------------------------------------------------------------------------------------------------
+
+    def _check(self, op: Op) -> None:
+        """Check what can be told from the change alone: table, columns, types, and what the table's kind allows."""
+        table = self.store.schema.by_name.get(op.table)
+        if table is None:
+            raise Hold("schema", f"the centre has no table {op.table}")
+        if len(op.key) != len(table.key) or any(type(part) is not str or len(part) > KEY_BYTES_MAX for part in op.key):
+            raise Hold("text" if any(isinstance(part, RawText) for part in op.key) else "type", f"{op.table}: not a usable key")
+        if isinstance(op, Insert):
+            check_values(table, op.values)
+            check_required(table, op.values)
+        elif isinstance(op, Update):
+            for edit in op.edits:
+                cell = table.cell_named.get(edit.cell)
+                if cell is None or cell.columns != edit.columns:
+                    raise Hold("schema", f"the centre has no {op.table}.{edit.cell}")
+                check_values(table, dict(zip(edit.columns, edit.new, strict=True)))
+        if self.approved:
+            return
+        if table.kind is Kind.REFERENCE:
+            raise Hold("reference", f"{table.name} is kept by the central office; this stands as a proposal")
+        if table.immutable and not isinstance(op, Insert):
+            raise Hold("immutable", f"a {table.name} that was recorded is not changed; record a correction instead")
+
+    def _wait_for_held(self) -> None:
+        """Hold what shares a row with earlier held work of the same node, or hangs a child under it (RULES H9)."""
+        found = self.store.connection.execute("SELECT 1 FROM _held_row WHERE node = ? LIMIT 1", (self.pusher.node,)).fetchone()
+        if found is None:
+            return
+        sql = "SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ? AND held < ? LIMIT 1"
+        for table, key in touched(self.store, self.work.ops):
+            if self.store.connection.execute(sql, (self.pusher.node, table, key, self.held_id)).fetchone():
+                raise Hold("depends", f"waits for held work on {table} {key}")
+
+    # --- deletes ---------------------------------------------------------------------------------------------------
+
+    def _delete(self, op: Delete) -> None:
+        table = self.store.schema.by_name[op.table]
+        found = rows.load(self.store, table, op.key)
+        if found is None:
+            return
+        rid, values = found
+        before = scopes.keys_of(self.store, table, rid)
+        self._right(table, rid, before, op.base)
+        metas = rows.metas(self.store, table, rid)
+        unseen = [meta for meta in metas.values() if not seen(meta, op.base, op.since, self.pusher.lineage)]
+        writer = max(unseen, key=lambda meta: meta.version).writer if unseen else self._unseen_child(table, op)
+        if writer is not None:
+            self._record(table, op.key, (), None, None, values, "edit wins", "theirs", writer)
+            self._touch(table, op.key, rid, CENTRE, before)
+            self._raise_to("merged")
+            return
+        bury_row(self.store, table, rid, values, self.version, self.pusher.inc, before)
+
+    def _unseen_child(self, table: Table, op: Delete) -> int | None:
+        """Return who wrote a child that the deleter has not seen: a child counts as an edit of its parent (RULES H16)."""
+        for edge in self.store.schema.children[table.name]:
+            sql = f"SELECT {ROW_ID} FROM {quote(edge.table.name)} WHERE {quote(edge.column)} = ?"
+            for (child,) in self.store.connection.execute(sql, (op.key[0],)).fetchall():
+                birth = rows.metas(self.store, edge.table, child).get(rows.BIRTH)
+                if birth and not seen(birth, op.base, op.since, self.pusher.lineage):
+                    return birth.writer
+        return None
+
+    # --- inserts ---------------------------------------------------------------------------------------------------
+
+    def _insert(self, op: Insert) -> None:
+        table = self.store.schema.by_name[op.table]
+        self._parents(table, op.values)
+        found = rows.load(self.store, table, op.key)
+        if found is None:
+            self._new_life(table, op)
+            return
+        rid, values = found
+        before = scopes.keys_of(self.store, table, rid)
+        if before.isdisjoint(self._scope(self.work.base)) and not self.approved:
+            raise Hold("key", f"the key {key_text(op.key)} is taken in {table.name}")
+        if table.immutable:
+            if any(not same(value, values[table.position[name]]) for name, value in op.values.items()):
+                scopes.note(self.store, table, [scopes.node_scope(self.pusher.node)], self.version, rid, CENTRE, scopes.ENTER)
+                raise Hold("key", f"there is another {table.name} with the key {key_text(op.key)}")
+            return
+        number = self.work.number if op.since == NEVER else op.since
+        edits = [
+            Edit(cell.name, cell.columns, *self._insert_values(table, cell.columns, op, values), op.base, number, self.work.wall)
+            for cell in table.cells
+            if any(column in op.values for column in cell.columns)
+        ]
+        altered = self._edit(table, op.key, rid, values, edits)
+        if not table.cells:  # a set's element added again: a later removal that has not seen this loses
+            self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
+        self._touch(table, op.key, rid, CENTRE if altered else self.pusher.inc, before)
+
+    def _insert_values(self, table: Table, columns: Sequence[str], op: Insert, standing: Sequence[Any]) -> tuple[Key, Key]:
+        new = tuple(op.values.get(name, standing[table.position[name]]) for name in columns)
+        return tuple(None for _ in columns), new
+
+    def _new_life(self, table: Table, op: Insert) -> None:
+        old = rows.grave(self.store, table, op.key)
+        if old is not None and old.writer != self.pusher.inc and old.version > self.work.base:
+            inserted = tuple(op.values.get(name) for name in table.names)
+            self._record(table, op.key, (), None, inserted, old.values, "new life", "mine", old.writer)
+        rid = rows.insert(self.store, table, op.values)
+        now = scopes.keys_of(self.store, table, rid)
+        if now.isdisjoint(self._scope(self.work.base)) and not self.approved and not self._parent_left(table, op.values):
+            raise Hold("right", self._no_right(table, now))
+        if table.name not in self.store.schema.fixed:
+            self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
+        scopes.touch(self.store, table, rid, self.version, self.pusher.inc, None)
+        if old is not None and old.writer != self.pusher.inc:
+            scopes.note(self.store, table, now, self.version, rid, CENTRE, scopes.STATE)
+        self._out_of_sight(table, rid, now)
+
+    def _parents(self, table: Table, values: dict[str, Any]) -> None:
+        """Make sure the parents that the scope runs through are there; a deleted one comes back (RULES H16)."""
+        for rule in table.parents:
+            key = values.get(rule.column)
+            if key is not None:
+                self._parent(table, rule, key)
+
+    def _parent(self, table: Table, rule: Through, key: Any) -> None:
+        parent = self.store.schema.by_name[rule.table]
+        if scopes.rid_of(self.store, parent, (key,)) is not None:
+            return
+        if rows.grave(self.store, parent, (key,)) is not None:
+            self._revive(parent, (key,), CENTRE)
+            self._raise_to("merged")
+            return
+        lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
+        if self.store.connection.execute(lost, (parent.name, key)).fetchone():
+            raise Refuse("gone", f"its {parent.name} {key} was refused")
+        raise Hold("parent", f"its {parent.name} {key} is not at the centre yet")
+
+    def _parent_left(self, table: Table, values: dict[str, Any]) -> bool:
+        """Tell whether a parent was in the node's scope when the row was written, and has left it since."""
+        scope = self._scope(self.work.base)
+        for rule in table.parents:
+            parent = self.store.schema.by_name[rule.table]
+            rid = scopes.rid_of(self.store, parent, (values.get(rule.column),))
+            if rid is not None and scopes.left_since(self.store, parent, rid, scope, self.work.base):
+                return True
+        return False
+
+    # --- updates ---------------------------------------------------------------------------------------------------
+
+    def _update(self, op: Update) -> None:
+        table = self.store.schema.by_name[op.table]
+        base = min(edit.base for edit in op.edits)
+        found = rows.load(self.store, table, op.key)
+        revived = found is None
+        if found is None:
+            found = self._dead_or_unknown(table, op, base)
+        rid, values = found
+        before = scopes.keys_of(self.store, table, rid)
+        if not revived:
+            self._right(table, rid, before, base)
+        for edit in op.edits:
+            self._parents(table, dict(zip(edit.columns, edit.new, strict=True)))
+        altered = self._edit(table, op.key, rid, values, op.edits)
+        self._touch(table, op.key, rid, CENTRE if altered or revived else self.pusher.inc, before)
+
+    def _dead_or_unknown(self, table: Table, op: Update, base: int) -> tuple[int, tuple[Any, ...]]:
+        old = rows.grave(self.store, table, op.key)
+        if old is None:
+            lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
+            if self.store.connection.execute(lost, (table.name, key_text(op.key))).fetchone():
+                raise Refuse("gone", f"{table.name} {key_text(op.key)} was refused when it was new")
+            raise Hold("row", f"there is no {table.name} {key_text(op.key)} at the centre")
+        scope = self._scope(base)
+        if not self.approved and not scopes.left_since(self.store, table, old.rid, scope, NEVER):
+            raise Hold("right", f"{table.name} {key_text(op.key)} was never in this node's scope")
+        new = tuple(edit.new for edit in op.edits)
+        self._record(table, op.key, (), None, [value for part in new for value in part], None, "edit wins", "mine", old.writer)
+        self._raise_to("merged")
+        return self._revive(table, op.key, self.pusher.inc, recorded=True)
+
+    def _revive(self, table: Table, key: Sequence[Any], writer: int, *, recorded: bool = False) -> tuple[int, tuple[Any, ...]]:
+        """Bring a deleted row back as it was, and the parents it hung under."""
+        old = rows.grave(self.store, table, key)
+        assert old is not None
+        self._parents(table, dict(zip(table.names, old.values, strict=True)))
+        rows.open_grave(self.store, table, old.rid)
+        values = dict(zip(table.names, old.values, strict=True))
+        rid = rows.insert(self.store, table, values, old.rid)
+        scopes.touch(self.store, table, rid, self.version, CENTRE, None)
+        if not recorded:
+            self._record(table, tuple(key), (), None, old.values, None, "child keeps parent", "mine", old.writer)
+        return rid, old.values
+
+    def _edit(self, table: Table, key: Key, rid: int, values: Sequence[Any], edits: Iterable[Edit]) -> bool:
+        """Merge cells into a living row; tell whether any ended other than as pushed."""
+        metas = rows.metas(self.store, table, rid)
+        altered = False
+        now: dict[str, Any] = {}
+        for edit in edits:
+            cell = table.cell_named[edit.cell]
+            number = rows.cell_number(table, cell)
+            standing = tuple(now.get(name, values[table.position[name]]) for name in cell.columns)
+            meta = metas.get(number) or metas.get(rows.BIRTH) or Meta(0, CENTRE, 0, 0, "")
+            outcome = self._outcome(table, edit, standing, meta)
+            if outcome.conflict:
+                other = self._node_of(meta.writer)
+                self._conflict(table, key, cell.columns, edit, standing, cell.policy, outcome, other)
+            if outcome.write:
+                now.update(zip(cell.columns, outcome.value, strict=True))
+                self._stamp(table, rid, number, outcome.stamp)
+            altered = altered or outcome.altered
+        rows.write(self.store, table, rid, now)
+        return altered
+
+    def _outcome(self, table: Table, edit: Edit, standing: Key, meta: Meta) -> Outcome:
+        policy = policies()[table.cell_named[edit.cell].policy]
+        known = seen(meta, edit.base, edit.since, self.pusher.lineage)
+        at = self._now_stamp(edit.wall)
+        return merge_cell(policy, edit.old, edit.new, at, self.pusher.node_id, standing, meta, known)
+
+    # --- what all of them do -----------------------------------------------------------------------------------------
+
+    def _scope(self, base: int) -> frozenset[str]:
+        """Return what the node was entitled to at any time since `base`, and is now."""
+        return scopes.entitled(self.store, self.pusher.node, max(base, 0))
+
+    def _right(self, table: Table, rid: int, keys: set[str], base: int) -> None:
+        """Check that the row was in the node's scope when it was changed, or is now (RULES §4)."""
+        if self.approved:
+            return
+        scope = self._scope(base)
+        if keys.isdisjoint(scope) and not scopes.left_since(self.store, table, rid, scope, base):
+            raise Hold("right", self._no_right(table, keys))
+
+    def _no_right(self, table: Table, keys: set[str]) -> str:
+        where = ", ".join(sorted(keys - {EVERYONE})) or "no branch or owner"
+        return f"this {table.name} belongs to {where}, which this node does not write for"
+
+    def _touch(self, table: Table, key: Key, rid: int, writer: int, before: set[str]) -> None:
+        now = scopes.touch(self.store, table, rid, self.version, writer, before)
+        self._out_of_sight(table, rid, now)
+
+    def _out_of_sight(self, table: Table, rid: int, keys: set[str]) -> None:
+        """Tell the pusher about a row it put out of its own scope: nobody else will (RULES H2)."""
+        if keys.isdisjoint(self.pusher.scope):
+            private = scopes.node_scope(self.pusher.node)
+            scopes.note(self.store, table, [private], self.version, rid, CENTRE, scopes.LEAVE)
+
+    def _now_stamp(self, wall: int) -> int:
+        return wall + self.pusher.skew_ms
+
+    def _stamp(self, table: Table, rid: int, cell: int, at: int) -> None:
+        rows.stamp(self.store, table, rid, cell, self.version, self.pusher.inc, self.work.number, at)
+
+    def _raise_to(self, verdict: str) -> None:
+        order = ("accepted", "merged", "ask")
+        self.verdict = max(self.verdict, verdict, key=order.index)
+
+    def _node_of(self, writer: int) -> int:
+        row = self.store.connection.execute("SELECT node FROM _incarnation WHERE inc = ?", (writer,)).fetchone()
+        return int(row[0]) if row else conflicts.CENTRE_NODE
+
+    def _conflict(
+        self, table: Table, key: Key, columns: tuple[str, ...], edit: Edit, standing: Key, rule: str, outcome: Outcome, other: int
+    ) -> None:
+        sides = (edit.old, edit.new, standing)
+        entry = Conflict(table.name, key, columns, *sides, rule, outcome.side, outcome.ask, self.pusher.node, other)
+        conflicts.record(self.store, entry, self.version, self.at_ms, self.seed)
+        self._raise_to("ask" if outcome.ask else "merged")
+
+    def _record(
+        self, table: Table, key: Key, columns: tuple[str, ...], base: Any, mine: Any, theirs: Any, rule: str, winner: str, writer: int
+    ) -> None:
+        entry = Conflict(table.name, key, columns, base, mine, theirs, rule, winner, False, self.pusher.node, self._node_of(writer))
+        conflicts.record(self.store, entry, self.version, self.at_ms, self.seed)
+
+
+def check_values(table: Table, values: dict[str, Any]) -> None:
+    """Check columns and types of a row. Raises Hold: what a person recorded is kept, whatever it is."""
+    for name, value in values.items():
+        position = table.position.get(name)
+        if position is None:
+            raise Hold("schema", f"the centre has no column {table.name}.{name}")
+        if isinstance(value, RawText):
+            raise Hold("text", f"{table.name}.{name} holds text that is not valid UTF-8 or has a NUL inside")
+        if value is None:
+            if not table.columns[position].nullable:
+                raise Hold("null", f"{table.name}.{name} is missing")
+        elif type(value) not in ACCEPTS[table.columns[position].type]:
+            raise Hold("type", f"{table.name}.{name} holds {type(value).__name__}, not {table.columns[position].type}")
+
+
+def check_required(table: Table, values: dict[str, Any]) -> None:
+    """Check that an insert names what a row cannot do without."""
+    for column in table.columns:
+        if not column.nullable and column.default is None and column.name not in values:
+            raise Hold("null", f"{table.name}.{column.name} is missing")
+
+
+def touched(store: Store, ops: Iterable[Op]) -> set[tuple[str, str]]:
+    """Return the rows a transaction writes and the parents it hangs rows under, as (table, key text)."""
+    found: set[tuple[str, str]] = set()
+    for op in ops:
+        found.add((op.table, key_text(op.key)))
+        table = store.schema.by_name.get(op.table)
+        if table is None or isinstance(op, Delete):
+            continue
+        values = op.values if isinstance(op, Insert) else {n: v for edit in op.edits for n, v in zip(edit.columns, edit.new, strict=True)}
+        for rule in table.parents:
+            parent = values.get(rule.column)
+            if isinstance(parent, str):
+                found.add((rule.table, parent))
+    return found
+
+
+def written(ops: Iterable[Op]) -> set[tuple[str, str]]:
+    """Return the rows a transaction writes, as (table, key text)."""
+    return {(op.table, key_text(op.key)) for op in ops}
+
+
+def bury_row(store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int, before: set[str]) -> None:
+    """Delete a row; children that exist only through it go with it, under the rule's hand (writer `*`)."""
+    key = values[: len(table.key)]
+    for edge in store.schema.children[table.name]:
+        if not edge.owned:
+            continue
+        sql = f"SELECT {', '.join(map(quote, edge.table.names))}, {ROW_ID} FROM {quote(edge.table.name)} WHERE {quote(edge.column)} = ?"
+        for child in store.connection.execute(sql, (key[0],)).fetchall():
+            keys = before | scopes.keys_of(store, edge.table, child[-1])  # a child has every key its parent had
+            bury_row(store, edge.table, child[-1], child[:-1], version, CENTRE, keys)
+    rows.bury(store, table, rid, values, version, writer)
+    scopes.bury(store, table, rid, key, version, writer, before)

@@ -1,0 +1,192 @@
+"""Nodes: inviting, joining, what each is entitled to, revoking, and the board that shows how each is doing.
+
+An entitlement counts from a version on, so a node whose scope changes gets exactly the difference (PROTOCOL.md §8.1).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
+
+from schema.capture import Store, mark_all, set_applying
+from schema.keys import key_json
+from server import centre, histories, ingest, journal
+from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
+from sync.ids import uuid7
+from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
+
+_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def invite(store: Store, name: str, scope: Sequence[str], now_ms: int) -> str:
+    """Register a node and return its one-time invitation code. Raises AlreadyThere, BadValue."""
+    if not name or len(name.encode()) > NAME_BYTES_MAX:
+        raise BadValue(f"A node's name has 1 to {NAME_BYTES_MAX} bytes.")
+    row = store.connection.execute("SELECT node, joined_ms FROM _node WHERE name = ?", (name,)).fetchone()
+    if row is not None and row[1] is not None:
+        raise AlreadyThere(f"There is a node named {name} already.")
+    if row is None:
+        identity = uuid7(now_ms, secrets.token_bytes(10))
+        cursor = store.connection.execute(
+            "INSERT INTO _node (id, name, invited_ms) VALUES (?, ?, ?) RETURNING node", (identity, name, now_ms)
+        )
+        node = int(cursor.fetchone()[0])
+    else:
+        node = int(row[0])
+        store.connection.execute("DELETE FROM _invitation WHERE node = ?", (node,))
+    _entitle(store, node, checked_scope(scope), now_ms)
+    code = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(4))
+    store.connection.execute(
+        "INSERT INTO _invitation (code_hash, node, expires_ms) VALUES (?, ?, ?)", (_hash(code), node, now_ms + INVITATION_LIFE_MS)
+    )
+    return code
+
+
+def _hash(code: str) -> bytes:
+    return sha256(b"outpost/invitation/1" + code.strip().upper().encode()).digest()
+
+
+def checked_scope(scope: Sequence[str]) -> frozenset[str]:
+    """Return scope keys as a set. Raises BadValue for what is not `prefix:value`."""
+    for key in scope:
+        prefix, colon, value = key.partition(":")
+        if not (prefix and colon and value) or len(key.encode()) > NAME_BYTES_MAX:
+            raise BadValue(f"'{key}' is not a scope key; write it as branch:LON or owner:e17")
+    if len(scope) > SCOPES_MAX:
+        raise BadValue(f"A node has at most {SCOPES_MAX} scope keys.")
+    return frozenset(scope)
+
+
+def join(store: Store, code: str, public_key: bytes, incarnation: bytes, now_ms: int) -> tuple[str, str]:
+    """Use an invitation once; return the node's id and name. Raises BadInvitation.
+
+    The same code with the same key again is the same join: its first reply was lost.
+    """
+    row = store.connection.execute(
+        "SELECT i.node, i.expires_ms, i.used_ms, n.id, n.name, n.public_key FROM _invitation i JOIN _node n USING (node)"
+        " WHERE i.code_hash = ? AND n.revoked_ms IS NULL",
+        (_hash(code),),
+    ).fetchone()
+    if row is None:
+        raise BadInvitation("This invitation code is not known.")
+    node, expires, used, identity, name, known_key = row
+    if used is not None:
+        if known_key == public_key:
+            return identity, name
+        raise BadInvitation("This invitation code was used already.")
+    if now_ms > expires:
+        raise BadInvitation("This invitation code has expired.")
+    store.connection.execute("UPDATE _invitation SET used_ms = ? WHERE code_hash = ?", (now_ms, _hash(code)))
+    store.connection.execute("UPDATE _node SET public_key = ?, joined_ms = ? WHERE node = ?", (public_key, now_ms, node))
+    histories.create(store, node, incarnation)
+    return identity, name
+
+
+def public_key(store: Store, identity: str) -> bytes:
+    """Return a node's public key. Raises UnknownNode, Revoked."""
+    row = store.connection.execute("SELECT public_key, revoked_ms FROM _node WHERE id = ?", (identity,)).fetchone()
+    if row is None or row[0] is None:
+        raise UnknownNode("No node with this id has joined this centre.")
+    if row[1] is not None:
+        raise Revoked("This node has been revoked by the central office.")
+    return bytes(row[0])
+
+
+def number_of(store: Store, identity: str) -> int:
+    """Return a node's number. Raises UnknownNode."""
+    row = store.connection.execute("SELECT node FROM _node WHERE id = ?", (identity,)).fetchone()
+    if row is None:
+        raise UnknownNode("No node with this id has joined this centre.")
+    return int(row[0])
+
+
+def _named(store: Store, name: str) -> int:
+    row = store.connection.execute("SELECT node FROM _node WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise NoSuch(f"There is no node named {name}.")
+    return int(row[0])
+
+
+def rescope(store: Store, name: str, scope: Sequence[str], now_ms: int) -> frozenset[str]:
+    """Change what a node is entitled to, from the next version on. Held work that waited for a right is tried again."""
+    node, wanted = _named(store, name), checked_scope(scope)
+    centre.absorb(store, now_ms)
+    _entitle(store, node, wanted, now_ms)
+    return wanted
+
+
+def _entitle(store: Store, node: int, wanted: frozenset[str], now_ms: int) -> None:
+    rows = store.connection.execute("SELECT scope FROM _entitled WHERE node = ? AND until IS NULL", (node,))
+    current = {row[0] for row in rows}
+    if current == wanted:
+        return
+    content = f"{node}\0" + "\0".join(sorted(wanted))
+    version = journal.append(store, journal.Entry("rescope", 0, content.encode()), now_ms)
+    for scope in current - wanted:
+        store.connection.execute("UPDATE _entitled SET until = ? WHERE node = ? AND scope = ? AND until IS NULL", (version, node, scope))
+    for scope in wanted - current:
+        store.connection.execute("INSERT INTO _entitled (node, scope, since) VALUES (?, ?, ?)", (node, scope, version))
+    release_after_rescope(store, now_ms)
+
+
+def release_after_rescope(store: Store, now_ms: int) -> None:
+    """Try what waited for a right."""
+    set_applying(store, True)
+    ingest.release(store, now_ms, rights=True)
+    mark_all(store)
+    set_applying(store, False)
+
+
+def revoke(store: Store, name: str, now_ms: int) -> None:
+    """Refuse a node from its next request on. What it has sent stays."""
+    store.connection.execute("UPDATE _node SET revoked_ms = COALESCE(revoked_ms, ?) WHERE node = ?", (now_ms, _named(store, name)))
+
+
+def listing(store: Store) -> list[dict[str, object]]:
+    """Return how each node is doing: as it last told, with open conflicts and held work as the centre sees them."""
+    rows = store.connection.execute(
+        "SELECT n.id, n.name, n.last_push_ms, n.last_pull_ms, n.unsynced, n.conflicts, n.held, n.revoked_ms, n.joined_ms, n.cursor, n.node"
+        " FROM _node n ORDER BY n.name"
+    ).fetchall()
+    return [
+        {
+            "id": row[0],
+            "name": row[1],
+            "last_push_ms": row[2],
+            "last_pull_ms": row[3],
+            "unsynced": row[4],
+            "conflicts": _open_conflicts(store, row[10]),
+            "held": _held(store, row[10]),
+            "revoked": row[7] is not None,
+            "joined_ms": row[8],
+            "cursor": row[9],
+            "scope": _scope(store, row[10]),
+        }
+        for row in rows
+    ]
+
+
+def _open_conflicts(store: Store, node: int) -> int:
+    sql = "SELECT COUNT(*) FROM _conflict WHERE open = 1 AND (mine_node = ? OR theirs_node = ?)"
+    return int(store.connection.execute(sql, (node, node)).fetchone()[0])
+
+
+def _held(store: Store, node: int) -> int:
+    return int(store.connection.execute("SELECT COUNT(*) FROM _held WHERE node = ?", (node,)).fetchone()[0])
+
+
+def _scope(store: Store, node: int) -> list[str]:
+    rows = store.connection.execute("SELECT scope FROM _entitled WHERE node = ? AND until IS NULL ORDER BY scope", (node,))
+    return [row[0] for row in rows]
+
+
+def held_listing(store: Store) -> list[dict[str, object]]:
+    """Return all held work of all nodes, oldest first, row by row."""
+    names = dict(store.connection.execute("SELECT node, name FROM _node").fetchall())
+    found: list[dict[str, object]] = []
+    for held in ingest.waiting(store):
+        for op in ingest.work_of(store, held).ops:
+            entry = {"id": held.id, "node": names[held.node], "table": op.table, "key": key_json(op.key)}
+            found.append({**entry, "code": held.code, "reason": held.reason, "since_ms": held.since_ms, "approved": bool(held.approved)})
+    return found

@@ -1,0 +1,96 @@
+"""The engine behind the HTTP surface: each request of the protocol as one transaction on the server's database.
+
+server/app.py checks form, size and signature and calls this; nothing is kept between requests but the database.
+"""
+
+from __future__ import annotations
+
+from schema.capture import Look, mark_all, set_applying
+from server import centre, feed, ingest, journal, nodes, verify
+from server.database import Database
+from sync.errors import Diverged
+from sync.limits import PROTOCOL_VERSIONS
+from sync.messages import (
+    JoinReply,
+    JoinRequest,
+    Page,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    VerifyReply,
+    VerifyRequest,
+)
+
+
+class Service:
+    """One server's engine. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def key_of(self, node: str) -> bytes:
+        """Return a node's public key. Raises UnknownNode, Revoked."""
+        with self.database.reading() as store:
+            return nodes.public_key(store, node)
+
+    def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
+        """Use an invitation. Raises BadInvitation."""
+        with self.database.writing() as store:
+            identity, name = nodes.join(store, request.code, request.public_key, request.incarnation, now_ms)
+            return JoinReply(
+                max(set(request.protocols) & set(PROTOCOL_VERSIONS)), identity, name, journal.epoch(store), store.schema.version
+            )
+
+    def push(self, node: str, request: PushRequest, now_ms: int) -> PushReply:
+        """Take a node's segments exactly once."""
+        with self.database.writing() as store:
+            self._same_epoch(request.epoch, journal.epoch(store))
+            return ingest.push(store, nodes.number_of(store, node), node, request, now_ms)
+
+    def pull(self, node: str, request: PullRequest, now_ms: int) -> Page:
+        """Return a page of a node's feed."""
+        self.absorb(now_ms)
+        with self.database.reading() as store:
+            self._same_epoch(request.epoch, journal.epoch(store))
+            number = nodes.number_of(store, node)
+            page = feed.pull(store, number, request)
+        if page.position is None:
+            self._note_pull(number, request, page, now_ms)
+        return page
+
+    def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
+        """Return the digests of a node's scope at its cursor."""
+        self.absorb(now_ms)
+        with self.database.reading() as store:
+            self._same_epoch(request.epoch, journal.epoch(store))
+            return verify.verify(store, nodes.number_of(store, node), request)
+
+    def health(self) -> dict[str, object]:
+        """Return the server's version and epoch."""
+        with self.database.reading() as store:
+            return {"version": journal.head(store).number, "epoch": journal.epoch(store)}
+
+    def absorb(self, now_ms: int) -> None:
+        """Journal what central programs wrote, if they wrote anything, and release what waited for it."""
+        with self.database.reading() as store:
+            if not Look(store):
+                return
+        with self.database.writing() as store:
+            if centre.absorb(store, now_ms):
+                set_applying(store, True)
+                ingest.release(store, now_ms)
+                mark_all(store)
+                set_applying(store, False)
+
+    def _note_pull(self, node: int, request: PullRequest, page: Page, now_ms: int) -> None:
+        told = request.told
+        with self.database.writing() as store:
+            store.connection.execute(
+                "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ? WHERE node = ?",
+                (now_ms, told.unsynced, told.conflicts, told.held, page.to.number, node),
+            )
+
+    @staticmethod
+    def _same_epoch(theirs: int, ours: int) -> None:
+        if theirs != ours:
+            raise Diverged(f"The centre was restored: its history is number {ours}, this node knows number {theirs}.")
