@@ -22,14 +22,15 @@ from schema.capture import Store, mark_all, set_applying
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
-from schema.images import pack_values
 from schema.keys import key_text
 from sync.change import Insert
 from sync.columns import decode_column
 from sync.errors import Forked, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows
+from sync.segment import tuple_of
 from sync.values import RawText
+from sync.wire import pack
 
 
 class Stale(Exception):
@@ -200,10 +201,9 @@ def _remove(store: Store, table: Table, key: tuple[Any, ...]) -> int:
 def keep_conflict(store: Store, notice: ConflictNotice) -> int:
     """Keep what the centre says of a conflict; return 1 if it is new here."""
     known = store.connection.execute("SELECT version FROM _conflict WHERE id = ?", (notice.id,)).fetchone()
-    body = pack_values([getattr(notice, name) for name in ConflictNotice.__struct_fields__])
     store.connection.execute(
         "INSERT INTO _conflict (id, version, tbl, key, body, open) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id)"
         " DO UPDATE SET version = excluded.version, body = excluded.body, open = excluded.open, deciding = 0",
-        (notice.id, notice.version, notice.table, key_text(tuple(notice.key)), body, int(notice.open)),
+        (notice.id, notice.version, notice.table, key_text(tuple_of(notice.key) or ()), pack(notice), int(notice.open)),
     )
     return int(known is None)

@@ -15,24 +15,19 @@ from node.writer import Transaction, transaction
 from schema.capture import Store
 from schema.declare import Column
 from schema.dialects.sqlite import quote
-from schema.images import unpack_values
 from schema.keys import key_json, where_key
 from sync.errors import BadValue, NoSuch
+from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import ConflictNotice
+from sync.segment import tuple_of
 from sync.values import RawText
+from sync.wire import unpack
 
 
 def notices(store: Store) -> list[tuple[ConflictNotice, bool]]:
     """Return all conflicts known here, newest first, each with whether a decision of ours is on its way."""
     rows = store.connection.execute("SELECT body, deciding FROM _conflict ORDER BY open DESC, version DESC, id").fetchall()
-    return [(_notice(row[0]), bool(row[1])) for row in rows]
-
-
-def _notice(body: bytes) -> ConflictNotice:
-    values = dict(zip(ConflictNotice.__struct_fields__, unpack_values(body), strict=True))
-    for name in ("key", "columns", "base", "mine", "theirs"):
-        values[name] = None if values[name] is None else tuple(values[name])
-    return ConflictNotice(**values)
+    return [(unpack(ConflictNotice, row[0], MESSAGE_BYTES_MAX), bool(row[1])) for row in rows]
 
 
 def listing(store: Store) -> list[dict[str, object]]:
@@ -41,11 +36,11 @@ def listing(store: Store) -> list[dict[str, object]]:
         {
             "id": notice.id.hex(),
             "table": notice.table,
-            "key": key_json(notice.key),
+            "key": key_json(_key(notice)),
             "column": _column(notice.columns),
-            "base": _value(notice.base),
-            "mine": _value(notice.mine),
-            "theirs": _value(notice.theirs),
+            "base": _value(tuple_of(notice.base)),
+            "mine": _value(tuple_of(notice.mine)),
+            "theirs": _value(tuple_of(notice.theirs)),
             "mine_by": notice.mine_by,
             "theirs_by": notice.theirs_by,
             "rule": notice.rule,
@@ -57,6 +52,10 @@ def listing(store: Store) -> list[dict[str, object]]:
         }
         for notice, deciding in notices(store)
     ]
+
+
+def _key(notice: ConflictNotice) -> tuple[Any, ...]:
+    return tuple_of(notice.key) or ()
 
 
 def _column(columns: tuple[str, ...]) -> object:
@@ -95,7 +94,7 @@ def resolve(database: Database, conflict_id: str, take: Take) -> dict[str, objec
             raise BadValue("The row is not here any more, so there is nothing to decide on this node.")
         writing.decide(notice.id)
         writing.connection.execute("UPDATE _conflict SET deciding = 1 WHERE id = ?", (notice.id,))
-    return {"id": notice.id.hex(), "table": notice.table, "key": key_json(notice.key), "column": _column(notice.columns), "value": values}
+    return {"id": notice.id.hex(), "table": notice.table, "key": key_json(_key(notice)), "column": _column(notice.columns), "value": values}
 
 
 def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str, Any] | None:
@@ -108,7 +107,7 @@ def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str
                 f"This conflict takes {len(columns) or 'no'} value(s), one for each of: {', '.join(notice.columns) or 'mine or theirs'}"
             )
         return {column.name: _typed(column, text) for column, text in zip(columns, take.values, strict=True)}
-    side = notice.mine if take.side == "mine" else notice.theirs
+    side = tuple_of(notice.mine if take.side == "mine" else notice.theirs)
     if side is None:
         return None
     names = notice.columns or table.names
@@ -128,6 +127,6 @@ def _typed(column: Column, text: str) -> Any:
 def _write(database: Database, writing: Transaction, notice: ConflictNotice, values: dict[str, Any] | None) -> bool:
     table = database.schema.by_name[notice.table]
     if values is None:
-        where, parameters = where_key(table, notice.key)
+        where, parameters = where_key(table, _key(notice))
         return bool(writing.connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", parameters).rowcount == 1)
-    return bool(writing.update(notice.table, notice.key, values, force=True))
+    return bool(writing.update(notice.table, _key(notice), values, force=True))

@@ -228,8 +228,8 @@ def new_incarnation(database: Database) -> None:
         state = read_state(store.connection)
         parent, last = (state.incarnation, state.acked) if state.registered else (state.parent, state.parent_last)
         store.connection.execute(
-            "UPDATE _node SET incarnation = ?, registered = 0, parent = ?, parent_seq = ?, parent_digest = ?, acked_seq = ?, acked_digest = ?"
-            " WHERE id = 1",
+            "UPDATE _node SET incarnation = ?, registered = 0, parent = ?, parent_seq = ?, parent_digest = ?,"
+            " acked_seq = ?, acked_digest = ? WHERE id = 1",
             (secrets.token_bytes(16), parent, last.number, last.digest, BEGINNING.number, BEGINNING.digest),
         )
         store.connection.execute("DELETE FROM _stage")

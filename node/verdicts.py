@@ -97,7 +97,10 @@ def _keys(store: Store, segment: OpenSegment) -> dict[str, tuple[str, ...]]:
 
 def find_own(store: Store, table: Table, rid: int, key: Sequence[Any]) -> tuple[int, bytes, int]:
     """Return (own number, segment, index) of the transaction that brought a document or event of ours."""
-    sql = "SELECT g.first, g.id, g.body FROM _own o JOIN _segment g ON g.id = o.segment WHERE o.tbl = ? AND o.lo <= ? ORDER BY o.lo DESC LIMIT 1"
+    sql = (
+        "SELECT g.first, g.id, g.body FROM _own o JOIN _segment g ON g.id = o.segment"
+        " WHERE o.tbl = ? AND o.lo <= ? ORDER BY o.lo DESC LIMIT 1"
+    )
     first, segment, body = store.connection.execute(sql, (table.name, rid)).fetchone()
     for block in read_segment(body).inserts:
         if block.table == table.name:

@@ -73,7 +73,8 @@ class Transaction:
         if not branch or not till or "-" in till:
             raise BadValue("A receipt number needs a branch and a till; a till's name has no '-'.")
         row = self.connection.execute(
-            "INSERT INTO _series (branch, till, last) VALUES (?, ?, 1) ON CONFLICT (branch, till) DO UPDATE SET last = last + 1 RETURNING last",
+            "INSERT INTO _series (branch, till, last) VALUES (?, ?, 1)"
+            " ON CONFLICT (branch, till) DO UPDATE SET last = last + 1 RETURNING last",
             (branch, till),
         ).fetchone()
         return f"{branch}-{till}-{row[0]:06d}"

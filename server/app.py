@@ -178,10 +178,8 @@ class _Surface:
         return response
 
     def _join(self, media: str, data: bytes) -> Response:
-        if media == JSON:
-            request = wire.unpack_json(JoinRequest, data)
-        else:
-            request = wire.unpack(JoinRequest, data, JOIN_BYTES_MAX)
+        json_form = media == JSON
+        request = wire.unpack_json(JoinRequest, data) if json_form else wire.unpack(JoinRequest, data, JOIN_BYTES_MAX)
         _check_protocols(request.protocols)
         reply = self.service.join(request, self.clock_ms())
         return Response(wire.pack_json(reply) if media == JSON else wire.pack(reply), media_type=media)

@@ -17,7 +17,9 @@ from schema.declare import Table
 from schema.images import pack_tuple, unpack_tuple
 from schema.keys import key_json, key_parts, key_text
 from server import scopes
-from sync.messages import ConflictNotice
+from sync.columns import encode_column
+from sync.messages import ConflictNotice, Values
+from sync.segment import values_of
 from sync.values import RawText
 
 CENTRE_NODE = 0
@@ -116,11 +118,11 @@ def _notice(store: Store, row: Sequence[Any], node: int) -> ConflictNotice:
         id=row[0],
         version=row[1],
         table=row[2],
-        key=key_parts(row[3], len(table.key)),
+        key=Values(len(table.key), encode_column(key_parts(row[3], len(table.key)))),
         columns=tuple(json.loads(row[4])),
-        base=unpack_tuple(row[5]),
-        mine=mine,
-        theirs=theirs,
+        base=values_of(unpack_tuple(row[5])),
+        mine=values_of(mine),
+        theirs=values_of(theirs),
         rule=row[8],
         winner=winner,
         open=bool(row[10]),

@@ -88,7 +88,10 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
 
 def _earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
     """Return the parts of a transaction that came before its last one, oldest first."""
-    sql = "SELECT j.kind, j.body FROM _chain c JOIN _journal j ON j.segment = c.segment WHERE c.inc = ? AND c.seq < ? ORDER BY c.seq DESC LIMIT ?"
+    sql = (
+        "SELECT j.kind, j.body FROM _chain c JOIN _journal j ON j.segment = c.segment"
+        " WHERE c.inc = ? AND c.seq < ? ORDER BY c.seq DESC LIMIT ?"
+    )
     parts: list[OpenSegment] = []
     for kind, body in store.connection.execute(sql, (inc, seq, SEGMENT_PARTS_MAX)):
         if kind != "part":

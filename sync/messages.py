@@ -21,7 +21,6 @@ Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Words = Annotated[str, msgspec.Meta(max_length=2000)]
-Plain = None | int | float | str | bytes
 VerdictName = Literal["accepted", "merged", "ask", "held", "refused"]
 
 
@@ -42,6 +41,13 @@ class Told(Message, frozen=True):
     unsynced: Count
     conflicts: Count
     held: Count
+
+
+class Values(Message, frozen=True):
+    """A few values of any types: a key, the columns of a cell, a row."""
+
+    count: Count
+    column: Column
 
 
 # --- segments: a node's sealed work (§5) ------------------------------------------------------------------------------
@@ -218,11 +224,11 @@ class ConflictNotice(Message, frozen=True):
     id: Id16
     version: Version
     table: Name
-    key: tuple[Plain, ...]
+    key: Values
     columns: tuple[Name, ...]  # empty: the whole row (a delete against an edit)
-    base: tuple[Plain, ...] | None
-    mine: tuple[Plain, ...] | None  # None: deleted
-    theirs: tuple[Plain, ...] | None
+    base: Values | None
+    mine: Values | None  # None: deleted
+    theirs: Values | None
     rule: Name
     winner: Literal["mine", "theirs"]
     open: bool

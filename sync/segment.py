@@ -16,7 +16,7 @@ from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Updat
 from sync.columns import Column, MalformedColumn, decode_column, encode_column
 from sync.errors import Malformed, MalformedBlock, TooLarge
 from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, SEGMENT_ROWS_MAX, TABLES_MAX, VALUE_BYTES_MAX
-from sync.messages import Decision, Deletes, Inserts, Segment, Updates
+from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Values
 from sync.values import RawText, Value
 from sync.wire import pack, unpack
 
@@ -191,6 +191,23 @@ def _encodes(text: str) -> bool:
 def _raw(text: str) -> Value:
     data = text.encode("utf-8", "surrogateescape")
     return text if "\0" not in text and _encodes(text) else RawText(data)
+
+
+def values_of(values: Sequence[Any] | None) -> Values | None:
+    """Return a few values as they travel; None stays None."""
+    return None if values is None else Values(len(values), encode_column(mark_raw(values)))
+
+
+def tuple_of(values: Values | None) -> Key | None:
+    """Return the values that travelled. Raises MalformedBlock."""
+    if values is None:
+        return None
+    if values.count > TABLES_MAX:
+        raise MalformedBlock("more values than a row has columns")
+    try:
+        return tuple(decode_column(values.column, values.count))
+    except MalformedColumn as error:
+        raise MalformedBlock(str(error)) from error
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -38,7 +38,6 @@ class Built:
     """A document ready to be written. `refers` are the ids it points to, by table."""
 
     unit: Unit
-    branch: Scalar
     refers: tuple[tuple[str, Scalar], ...]
 
 
@@ -59,13 +58,17 @@ def _part_shape(part: Part) -> Shape:
 
 
 class Assembler:
-    """Puts documents of one kind together. `absent` says which of its files were not given, by role."""
+    """Puts documents of one kind together.
 
-    def __init__(self, document: Document, number: int, file_names: Sequence[str], absent: Mapping[str, str]) -> None:
+    `absent` says which of its files were not given, by role; with `branch` other branches' documents are passed over.
+    """
+
+    def __init__(self, document: Document, number: int, file_names: Sequence[str], absent: Mapping[str, str], branch: str | None) -> None:
         self._document = document
         self._number = number
         self._names = file_names
         self._absent = absent
+        self._branch = branch
         self._streams = streams(document)
         self._fields = {stream: self._fields_of(stream) for stream in self._streams}
         head = places(self._fields[self._streams[0]])
@@ -93,7 +96,7 @@ class Assembler:
             yield map(partial(_numbered, number), groupby(lines, key=itemgetter(places(fields)[key])))
 
     def _one(self, key: str, lines: Mapping[int, list[Row]]) -> Built | Rejected | None:
-        """Return the document, or why not; None if all its lines were rejected one by one."""
+        """Return the document, or why not; None if it is another branch's, or all its lines were rejected before."""
         first = next((rows[0] for stream, rows in sorted(lines.items()) if stream != _BAD), None)
         if first is None:
             return None
@@ -124,17 +127,19 @@ class Assembler:
         role = part.role or ""
         return f": no file {self._absent[role]} was given" if role in self._absent else f" in {role}"
 
-    def _build(self, name: str, lines: Mapping[int, list[Row]]) -> Built:
+    def _build(self, name: str, lines: Mapping[int, list[Row]]) -> Built | None:
         heads = lines[0]
         columns = self._document.columns
         values = {column.name: finished(column, _folded(column, fold, heads)) for column, fold in self._folds}
+        for column in columns:
+            if column.name in self._document.required and values[column.name] is None and column.fold != "total":
+                raise ValueRejected(f"its {column.name} is empty")
+        if self._branch is not None and values.get(self._document.branch or "") != self._branch:
+            return None
         blocks = self._part_blocks(values["id"], lines)
         for column in columns:
             if column.fold == "total":
                 values[column.name] = _total(column.total_of, blocks)
-        for required in self._document.required:
-            if values[required] is None:
-                raise ValueRejected(f"its {required} is empty")
         unit = Unit(
             name,
             self._names[heads[0][FILE]],
@@ -142,7 +147,7 @@ class Assembler:
             ((self._head_shape, [tuple(values.values())]), *blocks),
         )
         refers = tuple((table, values[column]) for column, table in self._document.refers)
-        return Built(unit, values.get(self._document.branch or ""), refers)
+        return Built(unit, refers)
 
     def _part_blocks(self, parent: Scalar, lines: Mapping[int, list[Row]]) -> list[tuple[Shape, list[Values]]]:
         repeated: dict[tuple[str, Scalar], int] = {}

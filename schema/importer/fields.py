@@ -5,7 +5,6 @@ What depends on one cell's text alone is remembered, since prices, dates and qua
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -54,57 +53,73 @@ class Plan:
         lookups: Mapping[str, Mapping[Scalar, Scalar]],
     ) -> None:
         positions = {name.casefold(): position for position, name in reversed(list(enumerate(header)))}
-        self.names = tuple(field.name for field in role.fields)
-        self.stored = stored_fields(role)
-        self._keep = [position for position, name in enumerate(self.names) if name in self.stored]
-        self._columns = [_position(field, positions, header) for field in role.fields]
+        fields = in_order(role)
         self._header = header
-        build = _Builder(self.names, maps, lookups)
-        cells = [(place, field) for place, field in enumerate(role.fields) if isinstance(field.origin, Cell)]
-        self._cells = [(place, build.cell(field), at) for place, field in cells if (at := self._columns[place]) is not None]
-        self._computed = [
-            (place, _demanded(field, build.computed(field)))
-            for place, field in enumerate(role.fields)
-            if not isinstance(field.origin, Cell)
-        ]
+        self._names = tuple(field.name for field in fields)
+        self._columns = [_position(field, positions, header) for field in fields]
+        self.stored = stored_fields(role)
+        self._keep = _picker([place for place, name in enumerate(self._names) if name in self.stored])
+        build = _Builder(self._names, maps, lookups)
+        self._reads = [build.cell(field) for field in fields if isinstance(field.origin, Cell)]
+        self._cells = _picker([len(header) if at is None else at for at in self._columns[: len(self._reads)]])
+        self._computed = [_demanded(field, build.computed(field)) for field in fields[len(self._reads) :]]
 
-    def values(self, cells: Sequence[str]) -> list[Value]:
+    def values(self, cells: list[str]) -> tuple[Value, ...]:
         """Return the values of the stored fields. Raises ValueRejected with the column, the cell and the reason."""
-        values: list[Value] = [None] * len(self.names)
-        place = 0
+        texts = self._cells([*cells, ""])  # the cell of an absent column
         try:
-            for place, read, at in self._cells:
-                values[place] = read(cells[at])
-            for place, compute in self._computed:
-                values[place] = compute(values)
+            values: list[Value] = [read(text) for read, text in zip(self._reads, texts, strict=False)]
+        except ValueRejected:
+            raise self._blamed(cells, texts) from None
+        try:
+            for compute in self._computed:
+                values.append(compute(values))
         except ValueRejected as rejected:
-            raise ValueRejected(self._blame(place, cells, rejected)) from None
-        return [values[position] for position in self._keep]
+            raise ValueRejected(f"{self._names[len(values)]}: {rejected}") from None
+        return self._keep(values)[:-1]
 
     def value_of(self, name: str, cells: Sequence[str]) -> Value:
         """Return one field of a line that is no good otherwise, or None if it cannot be known either."""
-        padded = [*cells, *[""] * (len(self._header) - len(cells))]
-        values: list[Value] = [None] * len(self.names)
-        for place, read, at in self._cells:
-            with suppress(ValueRejected):
-                values[place] = read(padded[at])
-        for place, compute in self._computed:
-            with suppress(ValueRejected):
-                values[place] = compute(values)
-        return values[self.names.index(name)]
+        width = len(self._header)
+        texts = self._cells([*cells[:width], *[""] * (width + 1 - len(cells[:width]))])
+        values: list[Value] = [_or_none(read, text) for read, text in zip(self._reads, texts, strict=False)]
+        for compute in self._computed:
+            values.append(_or_none(compute, values))
+        return values[self._names.index(name)]
 
-    def _blame(self, place: int, cells: Sequence[str], rejected: ValueRejected) -> str:
-        column = self._columns[place]
-        if column is None:
-            return f"{self.names[place]}: {rejected}"
-        text = cells[column].strip()
-        shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
-        return f"{self._header[column]} {shown!r}: {rejected}"
+    def _blamed(self, cells: Sequence[str], texts: Sequence[str]) -> ValueRejected:
+        """Return the rejection of the first bad cell, with its column and text."""
+        for read, text, column in zip(self._reads, texts, self._columns, strict=False):
+            try:
+                read(text)
+            except ValueRejected as rejected:
+                name = "an absent column" if column is None else self._header[column]
+                shown = text.strip()
+                shown = shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "…"
+                return ValueRejected(f"{name} {shown!r}: {rejected}")
+        raise AssertionError("a cell that was bad is good now")
+
+
+def in_order(role: FileRole) -> list[Field]:
+    """Return the fields as they are made: cells, which need no other field, then the rest as they stand."""
+    return sorted(role.fields, key=lambda field: not isinstance(field.origin, Cell))
 
 
 def stored_fields(role: FileRole) -> tuple[str, ...]:
     """Return the names of the fields that are kept after the line was read, in order."""
-    return tuple(field.name for field in role.fields if field.typing.type != "decimal")
+    return tuple(field.name for field in in_order(role) if field.typing.type != "decimal")
+
+
+def _or_none(make: Callable[[Any], Value], of: Any) -> Value:
+    try:
+        return make(of)
+    except ValueRejected:
+        return None
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """Return what gives the values at these places and one more: with a single place, itemgetter would give no tuple."""
+    return itemgetter(*places, 0)
 
 
 def _position(field: Field, positions: Mapping[str, int], header: Sequence[str]) -> int | None:
@@ -185,7 +200,7 @@ class _Builder:
         return compute
 
     def _product(self, field: Field, product: Product) -> Compute:
-        pick = self._picker((*product.factors, *product.less))
+        pick = _picker([self._at[name] for name in (*product.factors, *product.less)])
         taken, digits = len(product.factors), _digits(field.typing)
 
         @lru_cache(REMEMBERED)
@@ -199,13 +214,9 @@ class _Builder:
         return lambda values: compute(*pick(values)[:-1])
 
     def _digest(self, digest: Digest) -> Compute:
-        pick = self._picker(digest.fields)
+        pick = _picker([self._at[name] for name in digest.fields])
         encode = msgspec.json.encode
         return lambda values: blake2b(encode(pick(values)[:-1]), digest_size=DIGEST_BYTES).hexdigest()
-
-    def _picker(self, names: Sequence[str]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-        """Return what gives these fields' values and one more: with a single place, itemgetter would give no tuple."""
-        return itemgetter(*(self._at[name] for name in names), 0)
 
     def _converter(self, steps: Steps, typing: Typing) -> Convert | None:
         """Return what makes the value from the clean text; None where the text itself is the value."""

@@ -4,12 +4,13 @@ A rejected line may belong to a document, which then must not go in without it: 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from schema.importer import vocabulary
 from schema.importer.documents import streams
 from schema.importer.errors import SourceUnreadable, ValueRejected
-from schema.importer.fields import Plan, Value, stored_fields
+from schema.importer.fields import Plan, stored_fields
 from schema.importer.reader import Record, Rejection, Source, open_source
 from schema.importer.report import ImportReport
 from schema.importer.rows import Tick
@@ -60,17 +61,15 @@ class Gatherer:
     def _read(self, role: vocabulary.FileRole, source: Source, plan: Plan, spool: Spool, tick: Tick) -> None:
         number, good = self._numbers[source.path], 0
         for batch in _batches(source.records()):
-            rows: list[list[Scalar]] = []
+            rows: list[tuple[Scalar, ...]] = []
             for record in batch:
                 if isinstance(record, Rejection):
                     self._reject(role, plan, spool, number, record)
                     continue
                 try:
-                    values: list[Value] = plan.values(record.cells)
+                    rows.append((number, record.line, *plan.values(record.cells)))  # type: ignore[arg-type]
                 except ValueRejected as error:
                     self._reject(role, plan, spool, number, Rejection(record.line, str(error), tuple(record.cells)))
-                    continue
-                rows.append([number, record.line, *values])  # type: ignore[list-item]  # decimals are not stored
             spool.add(role.name, rows)
             good += len(rows)
             tick(len(batch))
@@ -97,10 +96,5 @@ def open_sources(mapping: vocabulary.Mapping, files: Mapping[str, Sequence[Path]
 
 
 def _batches(records: Iterator[Record | Rejection]) -> Iterator[list[Record | Rejection]]:
-    batch: list[Record | Rejection] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) >= BATCH_LINES:
-            yield batch
-            batch = []
-    yield batch
+    while batch := list(islice(records, BATCH_LINES)):
+        yield batch

@@ -5,7 +5,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from schema.importer.columns import fields_used, finished, folder, places
+from schema.importer.columns import fields_used, finished, folder, places, settles
 from schema.importer.errors import ValueRejected
 from schema.importer.spool import FILE, LINE, Row, Spool
 from schema.importer.vocabulary import Rows, Scalar, Template
@@ -37,11 +37,14 @@ def file_rows(rows: Rows, role: str, spool: Spool, tick: Tick) -> Iterator[tuple
     for _, lines in groupby(spool.sorted(role, keys, fields, rows.when), key=itemgetter(*(at[key] for key in keys))):
         states: list[Any] = [None] * len(folds)
         first: Row | None = None
+        pending, count = folds, 0
         for line in lines:
-            first = first or line
-            tick(1)
-            for place, fold in folds:
-                states[place] = fold(states[place], line)
+            first, count = first or line, count + 1
+            if pending:
+                for place, fold in pending:
+                    states[place] = fold(states[place], line)
+                pending = [each for each in pending if states[each[0]] is None or not settles(rows.columns[each[0]])]
+        tick(count)
         if first is not None:
             yield first[FILE], first[LINE], _values(rows, states)
 

@@ -173,10 +173,11 @@ class _Run:
         """Write the documents, each whole or not at all."""
         for number, document in self._documents:
             referred: defaultdict[str, set[Scalar]] = defaultdict(set)
-            for made in Assembler(document, number, file_names, absent).documents(self._spool, self._tick):
+            assembler = Assembler(document, number, file_names, absent, self._branch if document.branch else None)
+            for made in assembler.documents(self._spool, self._tick):
                 if isinstance(made, Rejected):
                     self._report.reject(file_names[made.file], made.line, made.reason)
-                elif self._branch is None or made.branch == self._branch:
+                else:
                     self.writer.add(made.unit)
                     self._remember(referred, made.refers)
             for table, ids in referred.items():

@@ -1,0 +1,204 @@
+"""What becomes of concurrent changes, end to end between two nodes and a server (PROTOCOL.md §6.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.world import Node, World
+
+YEAR_MS = 365 * 24 * 3600 * 1000
+
+
+@pytest.fixture
+def pair(world: World) -> tuple[Node, Node]:
+    """Two nodes of one branch that both know the contact c1."""
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
+    k2.write([("contact", {"id": "c1", "kind": "person", "name": "Анна", "phone": "1", "branch_id": "LON"})])
+    k2.sync()
+    l3.sync()
+    return k2, l3
+
+
+def contact(node: Node, columns: str = "phone") -> Any:
+    rows = node.sql(f"SELECT {columns} FROM contact WHERE id = 'c1'")
+    return rows[0] if rows else None
+
+
+def edit(node: Node, assignments: str) -> None:
+    node.sql(f"UPDATE contact SET {assignments} WHERE id = 'c1'")
+
+
+def test_edits_of_different_columns_both_survive(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "phone = '22'")
+    edit(l3, "email = 'a@b'")
+    world.settle()
+    assert contact(k2, "phone, email") == contact(l3, "phone, email") == ("22", "a@b")
+    assert not k2.conflicts()
+    assert world.agree()
+
+
+def test_the_policy_decides_and_both_values_are_on_record(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "phone = 'k2'")
+    edit(l3, "phone = 'l3'")
+    world.settle()
+    assert contact(k2) == contact(l3) == ("l3",)
+    (mine,), (theirs,) = k2.conflicts(), l3.conflicts()
+    assert (mine["base"], mine["mine"], mine["theirs"], mine["winner"], mine["rule"]) == ("1", "k2", "l3", "theirs", "latest")
+    assert (theirs["mine"], theirs["theirs"], theirs["winner"]) == ("l3", "k2", "mine")
+
+
+@pytest.mark.parametrize("loser", ["k2", "l3"])
+def test_taking_the_loser_back_syncs(world: World, pair: tuple[Node, Node], loser: str) -> None:
+    k2, l3 = pair
+    edit(k2, "phone = 'k2'")
+    edit(l3, "phone = 'l3'")
+    world.settle()
+    decider = world.nodes[loser]
+    side = "mine" if loser == "k2" else "theirs"
+    decider.resolve(decider.conflicts()[0]["id"], side)
+    world.settle()
+    assert contact(k2) == contact(l3) == ("k2",)
+    assert k2.conflicts()[0]["why"] == f"decided by {loser}"
+    assert world.agree()
+
+
+def test_the_address_is_decided_together(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "street = 'Abbey Road', city = 'London'")
+    edit(l3, "city = 'Paris'")
+    world.settle()
+    assert contact(k2, "street, postcode, city, country") == (None, None, "Paris", None)
+    assert k2.conflicts()[0]["column"] == ["street", "postcode", "city", "country"]
+
+
+def test_a_note_asks_and_the_standing_value_stands(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "note = 'k2'")
+    edit(l3, "note = 'l3'")
+    k2.sync()
+    assert l3.sync().verdicts["ask"] == 1
+    k2.sync()
+    assert contact(k2, "note") == contact(l3, "note") == ("k2",)
+    assert l3.conflicts()[0]["open"]
+    l3.resolve(l3.conflicts()[0]["id"], None, "both")
+    assert not l3.conflicts()[0]["open"]
+    world.settle()
+    assert contact(k2, "note") == ("both",)
+    assert not k2.conflicts()[0]["open"]
+
+
+def test_a_decision_that_keeps_the_standing_value_is_a_real_write(world: World, pair: tuple[Node, Node]) -> None:
+    """Deciding for the value that stands must be seen by a concurrent edit (RULES §2 b)."""
+    k2, l3 = pair
+    edit(k2, "note = 'k2'")
+    edit(l3, "note = 'l3'")
+    world.settle()
+    k2.resolve(k2.conflicts()[0]["id"], "mine")
+    edit(l3, "note = 'again'")
+    k2.sync()
+    assert l3.sync().verdicts["ask"] == 1
+
+
+def test_the_centre_decides_the_credit_limit(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    world.sql("UPDATE contact SET credit_limit_minor = 500 WHERE id = 'c1'")
+    edit(k2, "credit_limit_minor = 900")
+    k2.sync()
+    assert contact(k2, "credit_limit_minor") == (500,)
+    assert k2.conflicts()[0]["rule"] == "server"
+
+
+def test_equal_edits_are_no_conflict(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "phone = 'same'")
+    edit(l3, "phone = 'same'")
+    world.settle()
+    assert not k2.conflicts()
+    assert not l3.conflicts()
+
+
+def test_a_delete_against_an_unseen_edit_keeps_the_row(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "phone = 'kept'")
+    l3.sql("DELETE FROM contact WHERE id = 'c1'")
+    world.settle()
+    assert contact(k2) == contact(l3) == ("kept",)
+    assert l3.conflicts()[0]["rule"] == "edit wins"
+    assert world.agree()
+
+
+def test_an_edit_after_an_unseen_delete_brings_the_row_back(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")
+    edit(l3, "phone = 'kept'")
+    world.settle()
+    assert contact(k2) == contact(l3) == ("kept",)
+    assert world.agree()
+
+
+def test_a_later_edit_wins_whatever_the_clock_says(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    l3.skew[0] = -YEAR_MS
+    edit(k2, "phone = 'first'")
+    world.settle()
+    edit(l3, "phone = 'second'")
+    world.settle()
+    assert contact(k2) == ("second",)
+    assert not k2.conflicts()
+
+
+def test_a_deleted_contact_takes_its_seen_children_along(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    k2.sql("INSERT INTO activity (id, contact_id) VALUES ('a1', 'c1')")
+    world.settle()
+    l3.sql("DELETE FROM contact WHERE id = 'c1'")
+    world.settle()
+    assert contact(k2) is None
+    assert k2.sql("SELECT * FROM activity") == l3.sql("SELECT * FROM activity") == []
+    assert world.agree()
+
+
+def test_an_unseen_child_keeps_its_parent(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    k2.sql("INSERT INTO activity (id, contact_id) VALUES ('a1', 'c1')")
+    l3.sql("DELETE FROM contact WHERE id = 'c1'")
+    world.settle()
+    assert contact(l3) == ("1",)
+    assert l3.sql("SELECT id FROM activity") == [("a1",)]
+    assert world.agree()
+
+
+def test_a_child_for_a_deleted_parent_revives_it(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")
+    k2.sync()
+    l3.sql("INSERT INTO activity (id, contact_id) VALUES ('a1', 'c1')")
+    world.settle()
+    assert contact(k2) == ("1",)
+    assert world.agree()
+
+
+def test_a_tag_added_again_survives_an_unseen_removal(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    k2.sql("INSERT INTO contact_tag VALUES ('c1', 'vip', NULL)")
+    world.settle()
+    k2.sql("DELETE FROM contact_tag")
+    k2.sync()
+    k2.sql("INSERT INTO contact_tag VALUES ('c1', 'vip', NULL)")
+    l3.sql("DELETE FROM contact_tag")
+    world.settle()
+    assert k2.sql("SELECT tag FROM contact_tag") == [("vip",)]
+    assert world.agree()
+
+
+def test_insert_or_replace_is_an_edit(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    k2.sql("INSERT OR REPLACE INTO contact (id, kind, name, phone, branch_id) VALUES ('c1', 'person', 'Анна', 'new', 'LON')")
+    world.settle()
+    assert contact(l3) == ("new",)
+    assert not l3.conflicts()
+    assert world.agree()
