@@ -1,0 +1,1 @@
+"""Tests of schema/importer: its parts, and whole imports of small files made here."""
