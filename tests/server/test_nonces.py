@@ -1,0 +1,209 @@
+"""Nonces: once given, once taken, for a while, in bounded space."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlcipher3 import dbapi2 as sqlite
+
+from server.nonces import ISSUE_MAX, PRUNED_MAX, SqliteNonces
+from sync.errors import BadNonce
+from sync.limits import NONCE_LIFE_MS
+from sync.signature import NONCE
+
+NOW_MS = 1_760_000_000_000
+YEAR_MS = 365 * 24 * 3600 * 1000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "nonces.db"
+
+
+@pytest.fixture
+def nonces(path: Path) -> Iterator[SqliteNonces]:
+    nonces = SqliteNonces(path)
+    yield nonces
+    nonces.close()
+
+
+def outstanding(path: Path) -> int:
+    db = sqlite.connect(path)
+    try:
+        return int(db.execute("SELECT count(*) FROM nonce").fetchone()[0])
+    finally:
+        db.close()
+
+
+def test_a_nonce_is_good_once(nonces: SqliteNonces) -> None:
+    [nonce] = nonces.issue(NOW_MS)
+    nonces.spend(nonce, NOW_MS + 1000)
+    with pytest.raises(BadNonce):
+        nonces.spend(nonce, NOW_MS + 1000)
+
+
+def test_nonces_differ_and_fit_a_signature(nonces: SqliteNonces) -> None:
+    given = [nonce for _ in range(20) for nonce in nonces.issue(NOW_MS, ISSUE_MAX)]
+    assert len(set(given)) == 20 * ISSUE_MAX
+    assert all(len(nonce) == 32 and NONCE.fullmatch(nonce) for nonce in given)
+
+
+@pytest.mark.parametrize("nonce", ["", "x", "A" * 32, "A" * 10_000, "' OR 1=1 --", "\0", "й"])
+def test_what_was_never_given_is_refused(nonces: SqliteNonces, nonce: str) -> None:
+    nonces.issue(NOW_MS)
+    with pytest.raises(BadNonce):
+        nonces.spend(nonce, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("later_ms", "good"),
+    [
+        pytest.param(0, True, id="at-once"),
+        pytest.param(NONCE_LIFE_MS - 1, True, id="just-in-time"),
+        pytest.param(NONCE_LIFE_MS, False, id="expired"),
+        pytest.param(YEAR_MS, False, id="a-year-later"),
+        pytest.param(-1, False, id="the-clock-was-put-back"),
+    ],
+)
+def test_a_nonce_lives_for_a_while(nonces: SqliteNonces, later_ms: int, good: bool) -> None:
+    [nonce] = nonces.issue(NOW_MS)
+    if good:
+        nonces.spend(nonce, NOW_MS + later_ms)
+    else:
+        with pytest.raises(BadNonce):
+            nonces.spend(nonce, NOW_MS + later_ms)
+
+
+@pytest.mark.parametrize("count", [0, -1, ISSUE_MAX + 1])
+def test_a_count_out_of_bounds_is_our_mistake(nonces: SqliteNonces, count: int) -> None:
+    with pytest.raises(ValueError, match="count"):
+        nonces.issue(NOW_MS, count)
+
+
+def test_of_many_threads_one_gets_the_nonce(nonces: SqliteNonces) -> None:
+    [nonce] = nonces.issue(NOW_MS)
+    gate = threading.Barrier(16)
+
+    def spend(_: int) -> bool:
+        gate.wait()
+        try:
+            nonces.spend(nonce, NOW_MS)
+        except BadNonce:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(spend, range(16))) == 1
+
+
+def test_threads_do_not_disturb_each_other(nonces: SqliteNonces) -> None:
+    def use(_: int) -> None:
+        for _ in range(50):
+            first, second = nonces.issue(NOW_MS, 2)
+            nonces.spend(second, NOW_MS)
+            nonces.spend(first, NOW_MS)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(use, range(8)))
+
+
+def test_two_processes_may_share_the_file(path: Path, nonces: SqliteNonces) -> None:
+    """As far as SQLite goes: two connections, one of them opened later, which forgets what was given before."""
+    [early] = nonces.issue(NOW_MS)
+    other = SqliteNonces(path)
+    [late] = nonces.issue(NOW_MS)
+    other.spend(late, NOW_MS)
+    with pytest.raises(BadNonce):
+        nonces.spend(late, NOW_MS)
+    with pytest.raises(BadNonce):
+        nonces.spend(early, NOW_MS)
+    other.close()
+
+
+def test_expired_nonces_go_a_few_at_a_time(path: Path, nonces: SqliteNonces) -> None:
+    for _ in range(10):
+        nonces.issue(NOW_MS, ISSUE_MAX)
+    assert outstanding(path) == 10 * ISSUE_MAX
+    nonces.issue(NOW_MS + NONCE_LIFE_MS)
+    assert outstanding(path) == 10 * ISSUE_MAX - PRUNED_MAX + 1
+    for _ in range(10):
+        nonces.issue(NOW_MS + NONCE_LIFE_MS)
+    assert outstanding(path) == 11
+
+
+def test_nonces_of_a_clock_since_put_back_go_too(path: Path, nonces: SqliteNonces) -> None:
+    nonces.issue(NOW_MS + YEAR_MS, ISSUE_MAX)
+    nonces.issue(NOW_MS)
+    assert outstanding(path) == 1
+
+
+def test_beyond_the_bound_the_oldest_give_way(path: Path) -> None:
+    nonces = SqliteNonces(path, nonces_max=100)
+    given = [nonce for _ in range(130) for nonce in nonces.issue(NOW_MS)]
+    assert outstanding(path) == 100
+    with pytest.raises(BadNonce):
+        nonces.spend(given[29], NOW_MS)
+    nonces.spend(given[30], NOW_MS)
+    nonces.spend(given[-1], NOW_MS)
+    nonces.close()
+
+
+def test_spent_nonces_make_no_room_for_more_than_the_bound(path: Path) -> None:
+    nonces = SqliteNonces(path, nonces_max=100)
+    for _ in range(5):
+        for nonce in nonces.issue(NOW_MS, 60)[:30]:
+            nonces.spend(nonce, NOW_MS)
+        assert outstanding(path) <= 100
+    nonces.close()
+
+
+def test_a_server_that_starts_forgets_earlier_nonces(path: Path, nonces: SqliteNonces) -> None:
+    """With synchronous=OFF a power cut may bring back nonces that were spent."""
+    [nonce] = nonces.issue(NOW_MS)
+    nonces.close()
+    again = SqliteNonces(path)
+    with pytest.raises(BadNonce):
+        again.spend(nonce, NOW_MS)
+    again.close()
+
+
+@pytest.mark.parametrize("junk", [b"not a database at all" * 500, b"SQLite format 3\0" + b"\xff" * 8000], ids=["text", "torn"])
+def test_a_corrupt_file_is_made_anew(path: Path, junk: bytes) -> None:
+    path.write_bytes(junk)
+    nonces = SqliteNonces(path)
+    [nonce] = nonces.issue(NOW_MS)
+    nonces.spend(nonce, NOW_MS)
+    nonces.close()
+
+
+def test_a_file_that_is_corrupted_under_way_is_made_anew(path: Path, nonces: SqliteNonces) -> None:
+    [nonce] = nonces.issue(NOW_MS)
+    other = sqlite.connect(path, isolation_level=None)
+    other.execute("UPDATE nonce SET expires_ms = expires_ms + 1")  # so that what is in memory is not trusted
+    other.close()
+    damage(path)
+    with pytest.raises(BadNonce):
+        nonces.spend(nonce, NOW_MS)
+    [fresh] = nonces.issue(NOW_MS)
+    nonces.spend(fresh, NOW_MS)
+
+
+def damage(path: Path) -> None:
+    """Overwrite all but the first page's header, and the log, as a broken disk would."""
+    for file in (path, path.with_name(path.name + "-wal")):
+        if file.exists() and (size := file.stat().st_size) > 100:
+            with file.open("r+b") as writer:
+                writer.seek(100)
+                writer.write(b"\xff" * (size - 100))
+
+
+def test_another_trouble_is_not_taken_for_corruption(path: Path, nonces: SqliteNonces) -> None:
+    """A missing table is our own mistake; nothing is deleted for it."""
+    db = sqlite.connect(path)
+    db.execute("DROP TABLE nonce")
+    db.close()
+    with pytest.raises(sqlite.OperationalError):
+        nonces.issue(NOW_MS)
+    assert path.exists()
