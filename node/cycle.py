@@ -15,7 +15,7 @@ from node.apply import Applied, Stale, apply, check_page
 from node.database import Database, State, hear, read_state
 from node.transport import Exchange
 from schema.capture import Store
-from sync.digest import BEGINNING, segment_point
+from sync.digest import BEGINNING
 from sync.errors import Forked, Gap, UnknownIncarnation
 from sync.limits import (
     EXCHANGE_RETRIES_MAX,
@@ -26,7 +26,7 @@ from sync.limits import (
     PUSH_BYTES,
     PUSH_SEGMENTS_MAX,
 )
-from sync.messages import Page, Parent, Point, Position, PullRequest, PushReply, PushRequest, Sealed, Told
+from sync.messages import Page, Parent, Position, PullRequest, PushReply, PushRequest, Sealed, Told
 from sync.wire import pack, unpack
 
 Progress = Callable[[str, int, int], None]
@@ -163,6 +163,8 @@ class Cycle:
             rows += sum(block.count for block in page.rows)
             with self.database.writing() as store:
                 check_page(store, read_state(store.connection), page)
+                for entry in page.segments:
+                    verdicts.accepted(store, entry, self.database.clock_ms())
                 for late in page.verdicts:
                     verdicts.note_verdict(store, late.segment, late.transaction, late, self.database.clock_ms())
                 if page.position is None and number == 1 and not resumed:
@@ -233,9 +235,5 @@ def new_incarnation(database: Database) -> None:
             (secrets.token_bytes(16), parent, last.number, last.digest, BEGINNING.number, BEGINNING.digest),
         )
         store.connection.execute("DELETE FROM _stage")
-        point: Point = BEGINNING
-        for seq, body in store.connection.execute("SELECT seq, body FROM _segment WHERE version IS NULL ORDER BY seq").fetchall():
-            point = segment_point(point, body)
-            store.connection.execute(
-                "UPDATE _segment SET chain_seq = ?, digest = ?, rechained = 1 WHERE seq = ?", (point.number, point.digest, seq)
-            )
+        store.connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
+        verdicts.chain_again(store, BEGINNING)

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node import pending
+from node.database import read_state
 from schema.capture import Store
 from schema.declare import Table
 from schema.images import unpack_tuple
 from schema.keys import key_json, key_parts
 from sync.change import Insert
-from sync.messages import Exceptional, LateVerdict, SegmentVerdict
+from sync.digest import segment_point
+from sync.messages import Accepted, Exceptional, LateVerdict, Point, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
 
 WAITING = 1 << 62
@@ -51,6 +53,29 @@ def acknowledge(store: Store, verdict: SegmentVerdict, now_ms: int) -> None:
         store.connection.execute("INSERT OR IGNORE INTO _adopted (segment) VALUES (?)", (verdict.segment,))
     for exception in verdict.exceptions:
         note_verdict(store, verdict.segment, exception.transaction, exception, now_ms)
+
+
+def accepted(store: Store, entry: Accepted, now_ms: int) -> None:
+    """Note what a page says of a segment whose acknowledgement did not arrive, or came through another incarnation."""
+    row = store.connection.execute("SELECT chain_seq FROM _segment WHERE id = ? AND version IS NULL", (entry.segment,)).fetchone()
+    if row is None:
+        return
+    if entry.seq == row[0]:
+        acknowledge(store, SegmentVerdict(entry.segment, entry.version, entry.transactions, ()), now_ms)
+        return
+    # in the journal, but not in this incarnation's chain: it is ours (adopted), and what follows moves up (RULES H7)
+    acked = read_state(store.connection).acked
+    acknowledge(store, SegmentVerdict(entry.segment, entry.version, entry.transactions, ()), now_ms)
+    store.connection.execute("UPDATE _node SET acked_seq = ?, acked_digest = ? WHERE id = 1", (acked.number, acked.digest))
+    store.connection.execute("INSERT OR IGNORE INTO _adopted (segment) VALUES (?)", (entry.segment,))
+    chain_again(store, acked)
+
+
+def chain_again(store: Store, end: Point) -> None:
+    """Put the segments that are not acknowledged behind `end` in this node's own chain, in their order."""
+    for seq, body in store.connection.execute("SELECT seq, body FROM _segment WHERE version IS NULL ORDER BY seq").fetchall():
+        end = segment_point(end, body)
+        store.connection.execute("UPDATE _segment SET chain_seq = ?, digest = ? WHERE seq = ?", (end.number, end.digest, seq))
 
 
 def note_verdict(store: Store, segment: bytes, index: int, verdict: Exceptional | LateVerdict, now_ms: int) -> None:

@@ -39,6 +39,7 @@ BOOKKEEPING = (
     "CREATE TABLE IF NOT EXISTS _journal (ver INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, inc INTEGER NOT NULL,"
     " seq INTEGER, segment BLOB, first INTEGER, transactions INTEGER NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL)",
     "CREATE UNIQUE INDEX IF NOT EXISTS _journal_segment ON _journal (segment) WHERE segment IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS _journal_inc ON _journal (inc, ver)",
     # what each incarnation's chain holds: a segment sent again after a fork is in two chains, in the journal once
     "CREATE TABLE IF NOT EXISTS _chain (inc INTEGER NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL, segment BLOB NOT NULL,"
     " PRIMARY KEY (inc, seq)) WITHOUT ROWID",

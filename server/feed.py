@@ -4,7 +4,7 @@ A pull sweeps the change index from the cursor (low) to the version that was the
 fixed steps: one per table and scope. What happens meanwhile is the next sweep's. The pull is complete with the page
 whose reading finds no newer version; only then does the node apply any of it, so it never shows half a transaction.
 
-    steps   for each table: scopes the node kept ─► scopes it gained ─► scopes it lost; then conflicts; then verdicts
+    steps   for each table: scopes the node kept ─► scopes it gained ─► scopes it lost; then segments, verdicts, conflicts
 
 Each row is told once, under the first of its scopes in that order. A position is (sweep, step, version, row): where to
 go on. Spec: PROTOCOL.md §8; RULES H2–H5, H18.
@@ -25,7 +25,7 @@ from server import conflicts, histories, journal, scopes
 from server.scopes import DEAD, ENTER, LEAVE, STATE
 from sync.errors import Malformed
 from sync.limits import PAGE_NOTICES_MAX, PAGE_ROWS, PAGE_ROWS_MAX
-from sync.messages import LateVerdict, Page, Point, Position, PullRequest, Removals, Rows
+from sync.messages import Accepted, LateVerdict, Page, Point, Position, PullRequest, Removals, Rows
 from sync.segment import columns_of
 
 PAGE_BYTES = 8 * 1024 * 1024
@@ -60,6 +60,7 @@ class _Draft:
     rows: dict[str, list[Any]] = field(default_factory=dict)
     removals: dict[str, dict[tuple[Any, ...], None]] = field(default_factory=dict)
     conflicts: list[Any] = field(default_factory=list)
+    segments: list[Accepted] = field(default_factory=list)
     verdicts: list[LateVerdict] = field(default_factory=list)
     bytes: int = 0
 
@@ -121,7 +122,7 @@ class Feed:
                 if stopped is not None:
                     return (number, *stopped)
             number += 1
-        for told in (self._conflicts, self._verdicts):
+        for told in (self._segments, self._verdicts, self._conflicts):
             if number >= first:
                 version = told(draft, max(low, start[0]) if number == first else low, high)
                 if version < high:
@@ -304,6 +305,18 @@ class Feed:
         draft.conflicts += found
         return complete
 
+    def _segments(self, draft: _Draft, low: int, high: int) -> int:
+        """Tell which segments of this node's histories were journaled: the only acknowledgement a lost reply leaves (H1)."""
+        limit = PAGE_NOTICES_MAX - len(draft.segments)
+        rows = self.store.connection.execute(
+            "SELECT j.segment, j.ver, j.transactions, COALESCE(c.seq, 0) FROM _incarnation i JOIN _journal j ON j.inc = i.inc"
+            " LEFT JOIN _chain c ON c.inc = ? AND c.seq = j.seq AND c.segment = j.segment"
+            " WHERE i.node = ? AND j.ver > ? AND j.ver <= ? AND j.segment IS NOT NULL ORDER BY j.ver LIMIT ?",
+            (self.inc, self.node, low, high, limit),
+        ).fetchall()
+        draft.segments += [Accepted(*row) for row in rows]
+        return high if len(rows) < limit else rows[-1][1]
+
     def _verdicts(self, draft: _Draft, low: int, high: int) -> int:
         limit = PAGE_NOTICES_MAX - len(draft.verdicts)
         rows = self.store.connection.execute(
@@ -336,6 +349,7 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
         rows=tuple(_rows(store.schema.by_name[name], rows) for name, rows in draft.rows.items() if rows),
         removals=tuple(_removals(store.schema.by_name[name], list(keys)) for name, keys in draft.removals.items() if keys),
         conflicts=tuple(draft.conflicts),
+        segments=tuple(draft.segments),
         verdicts=tuple(draft.verdicts),
     )
 

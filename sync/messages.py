@@ -249,6 +249,18 @@ class LateVerdict(Message, frozen=True):
     reason: Words
 
 
+class Accepted(Message, frozen=True):
+    """A segment of this node the journal holds: the acknowledgement again, for one whose reply was lost.
+
+    `seq` is its place in the chain of the incarnation that asks, 0 if it came through another one (RULES H7).
+    """
+
+    segment: Id16
+    version: Version
+    transactions: Count
+    seq: Count
+
+
 class Page(Message, frozen=True):
     """Server → node: one page of the feed. Staged until the last one, then applied in one commit (§8.4)."""
 
@@ -262,6 +274,7 @@ class Page(Message, frozen=True):
     rows: tuple[Rows, ...]
     removals: tuple[Removals, ...]
     conflicts: tuple[ConflictNotice, ...]
+    segments: tuple[Accepted, ...]
     verdicts: tuple[LateVerdict, ...]
 
 

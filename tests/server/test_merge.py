@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.world import Node, World
+from node.cycle import Cycle
+from node.cycle import Report as SyncReport
+from tests.world import Node, ReplyLost, World
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 
@@ -201,4 +203,22 @@ def test_insert_or_replace_is_an_edit(world: World, pair: tuple[Node, Node]) -> 
     world.settle()
     assert contact(l3) == ("new",)
     assert not l3.conflicts()
+    assert world.agree()
+
+
+def test_a_lost_acknowledgement_does_not_bring_an_older_value_back(world: World, pair: tuple[Node, Node]) -> None:
+    """The reply to k2's push is lost, l3 builds on it, k2 pulls: k2's own older value must not cover l3's (RULES H1)."""
+    k2, l3 = pair
+    edit(k2, "phone = 'k2'")
+    k2.link.lose = ["push"]
+    with pytest.raises(ReplyLost):
+        k2.sync()
+    l3.sync()
+    edit(l3, "phone = 'l3, later'")
+    l3.sync()
+    Cycle(k2.database, k2.link).pull(SyncReport())
+    assert contact(k2) == ("l3, later",)
+    assert k2.unsynced() == 0
+    assert k2.sync().pushed == 0
+    assert contact(k2) == ("l3, later",)
     assert world.agree()
