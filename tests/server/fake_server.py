@@ -88,7 +88,20 @@ class FakeService:
 
     def pull(self, node: str, request: PullRequest, now_ms: int) -> Page:
         self.calls += 1
-        return Page(request.epoch, request.incarnation, 0, 0, ZERO, ZERO, None, (), (), (), ())
+        return Page(
+            epoch=request.epoch,
+            incarnation=request.incarnation,
+            since=0,
+            head=0,
+            to=ZERO,
+            chain=ZERO,
+            position=None,
+            rows=(),
+            removals=(),
+            conflicts=(),
+            segments=(),
+            verdicts=(),
+        )
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         self.calls += 1

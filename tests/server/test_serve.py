@@ -159,6 +159,12 @@ def test_it_serves_in_the_background(url: str) -> None:
     assert httpx.get(f"{url}/v1/health", trust_env=False).json()["status"] == "ok"
 
 
+def test_a_reply_is_not_held_back(url: str) -> None:
+    """Head and body leave at once: Nagle's algorithm and a delayed acknowledgement would cost 40 ms a request."""
+    with httpx.Client(trust_env=False) as client:
+        assert min(client.get(f"{url}/v1/health").elapsed.total_seconds() for _ in range(10)) < 0.03
+
+
 @pytest.mark.parametrize("begin", [b"", b"POST /v1/push HT"], ids=["silent", "half-a-head"])
 def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, url: str, begin: bytes) -> None:
     monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.3)
