@@ -162,7 +162,8 @@ def test_it_serves_in_the_background(url: str) -> None:
 def test_a_reply_is_not_held_back(url: str) -> None:
     """Head and body leave at once: Nagle's algorithm and a delayed acknowledgement would cost 40 ms a request."""
     with httpx.Client(trust_env=False) as client:
-        assert min(client.get(f"{url}/v1/health").elapsed.total_seconds() for _ in range(10)) < 0.03
+        seconds = sorted(client.get(f"{url}/v1/health").elapsed.total_seconds() for _ in range(60))
+    assert seconds[30] < 0.03
 
 
 @pytest.mark.parametrize("begin", [b"", b"POST /v1/push HT"], ids=["silent", "half-a-head"])
