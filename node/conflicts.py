@@ -15,12 +15,11 @@ from node.writer import Transaction, transaction
 from schema.capture import Store
 from schema.declare import Column
 from schema.dialects.sqlite import quote
-from schema.keys import key_json, where_key
+from schema.keys import cell_json, column_json, key_json, where_key
 from sync.errors import BadValue, NoSuch
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import ConflictNotice
 from sync.segment import tuple_of
-from sync.values import RawText
 from sync.wire import unpack
 
 
@@ -37,10 +36,10 @@ def listing(store: Store) -> list[dict[str, object]]:
             "id": notice.id.hex(),
             "table": notice.table,
             "key": key_json(_key(notice)),
-            "column": _column(notice.columns),
-            "base": _value(tuple_of(notice.base)),
-            "mine": _value(tuple_of(notice.mine)),
-            "theirs": _value(tuple_of(notice.theirs)),
+            "column": column_json(notice.columns),
+            "base": cell_json(tuple_of(notice.base)),
+            "mine": cell_json(tuple_of(notice.mine)),
+            "theirs": cell_json(tuple_of(notice.theirs)),
             "mine_by": notice.mine_by,
             "theirs_by": notice.theirs_by,
             "rule": notice.rule,
@@ -56,20 +55,6 @@ def listing(store: Store) -> list[dict[str, object]]:
 
 def _key(notice: ConflictNotice) -> tuple[Any, ...]:
     return tuple_of(notice.key) or ()
-
-
-def _column(columns: tuple[str, ...]) -> object:
-    return columns[0] if len(columns) == 1 else list(columns) or None
-
-
-def _value(values: tuple[Any, ...] | None) -> object:
-    if values is None:
-        return None
-    plain = [
-        value.hex() if isinstance(value, bytes) else value.raw.decode("utf-8", "replace") if isinstance(value, RawText) else value
-        for value in values
-    ]
-    return plain[0] if len(plain) == 1 else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +79,13 @@ def resolve(database: Database, conflict_id: str, take: Take) -> dict[str, objec
             raise BadValue("The row is not here any more, so there is nothing to decide on this node.")
         writing.decide(notice.id)
         writing.connection.execute("UPDATE _conflict SET deciding = 1 WHERE id = ?", (notice.id,))
-    return {"id": notice.id.hex(), "table": notice.table, "key": key_json(_key(notice)), "column": _column(notice.columns), "value": values}
+    return {
+        "id": notice.id.hex(),
+        "table": notice.table,
+        "key": key_json(_key(notice)),
+        "column": column_json(notice.columns),
+        "value": values,
+    }
 
 
 def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str, Any] | None:

@@ -40,6 +40,19 @@ def key_json(key: tuple[Any, ...]) -> object:
     return parts[0] if len(parts) == 1 else parts
 
 
+def column_json(columns: Sequence[str]) -> object:
+    """Return a column's name, a group's list of columns, or None for a whole row."""
+    return columns[0] if len(columns) == 1 else list(columns) or None
+
+
+def cell_json(values: Sequence[Any] | None) -> object:
+    """Return a cell for people and programs: a value, a group's list, None for a deletion; a blob as hexadecimal."""
+    if values is None:
+        return None
+    plain = [value.hex() if isinstance(value, bytes) else _plain(value) for value in values]
+    return plain[0] if len(plain) == 1 else plain
+
+
 def _plain(value: Any) -> object:
     if value is None or isinstance(value, str | int | float):
         return value

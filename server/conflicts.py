@@ -15,12 +15,11 @@ from typing import Any
 from schema.capture import Store
 from schema.declare import Table
 from schema.images import pack_tuple, unpack_tuple
-from schema.keys import key_json, key_parts, key_text
+from schema.keys import cell_json, column_json, key_json, key_parts, key_text
 from server import scopes
 from sync.columns import encode_column
 from sync.messages import ConflictNotice, Values
 from sync.segment import values_of
-from sync.values import RawText
 
 CENTRE_NODE = 0
 
@@ -156,9 +155,9 @@ def listing(store: Store, only_open: bool = False) -> list[dict[str, object]]:
             "table": row[2],
             "key": key_json(key_parts(row[3], len(store.schema.by_name[row[2]].key))),
             "column": column_json(json.loads(row[4])),
-            "base": value_json(unpack_tuple(row[5])),
-            "mine": value_json(unpack_tuple(row[6])),
-            "theirs": value_json(unpack_tuple(row[7])),
+            "base": cell_json(unpack_tuple(row[5])),
+            "mine": cell_json(unpack_tuple(row[6])),
+            "theirs": cell_json(unpack_tuple(row[7])),
             "mine_by": row[14],
             "theirs_by": row[15],
             "rule": row[8],
@@ -169,19 +168,3 @@ def listing(store: Store, only_open: bool = False) -> list[dict[str, object]]:
         }
         for row in rows
     ]
-
-
-def column_json(columns: Sequence[str]) -> object:
-    """Return a column's name, a group's list of columns, or None for a whole row."""
-    return columns[0] if len(columns) == 1 else list(columns) or None
-
-
-def value_json(values: Sequence[Any] | None) -> object:
-    """Return a cell for people and programs: a value, a group's list, None for a deletion."""
-    if values is None:
-        return None
-    plain = [
-        value.hex() if isinstance(value, bytes) else value.raw.decode("utf-8", "replace") if isinstance(value, RawText) else value
-        for value in values
-    ]
-    return plain[0] if len(plain) == 1 else plain

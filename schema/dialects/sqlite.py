@@ -27,6 +27,11 @@ _CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 30_000
 
+# The driver asks every None and every blob it binds for an adapter, by way of two failed attribute lookups: 3 µs each,
+# half of what inserting a receipt takes. Naming one that gives the same value back makes it 0.2 µs.
+dbapi2.register_adapter(type(None), {}.get)
+dbapi2.register_adapter(bytes, bytes)
+
 
 def quote(name: str) -> str:
     """Return an SQL identifier."""

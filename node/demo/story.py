@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from node import conflicts as conflict_list
-from node import demo_data, identity, verdicts
+from node import identity, verdicts
 from node.conflicts import Take
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
 from node.database import Database, create
-from node.demo_server import ServerProcess
+from node.demo import data
+from node.demo.server import ServerProcess
 from node.transport import Exchange, HttpExchange, join
 from node.verify import verify
 from node.writer import transaction
@@ -90,13 +91,13 @@ class DemoNode:
 
     def contact(self, column: str) -> Any:
         """Return a column of the contact the story is about."""
-        row = self.database.connection.execute(f"SELECT {column} FROM contact WHERE id = ?", (demo_data.CONTACT,)).fetchone()
+        row = self.database.connection.execute(f"SELECT {column} FROM contact WHERE id = ?", (data.CONTACT,)).fetchone()
         return row[0] if row else None
 
     def edit(self, **values: object) -> None:
         """Change that contact."""
         with transaction(self.database) as tx:
-            tx.update("contact", (demo_data.CONTACT,), values)
+            tx.update("contact", (data.CONTACT,), values)
 
     def unsynced(self) -> int:
         """Return the transactions that wait."""
@@ -153,18 +154,18 @@ class Story:
         self.title("A central server, two branches and a laptop")
         self.server = ServerProcess(self.folder / "server")
         self.stack.callback(self.server.stop)
-        demo_data.reference(self.folder / "server" / "server.db")
+        data.reference(self.folder / "server" / "server.db")
         self.nodes: dict[str, DemoNode] = {}
         for name, scope in SCOPES.items():
             code = self.server.invite(name, scope)
-            self.nodes[name] = DemoNode(self.folder / demo_data.slug(name), name, self.server.url, code, self.stack)
+            self.nodes[name] = DemoNode(self.folder / data.slug(name), name, self.server.url, code, self.stack)
             self.nodes[name].sync()
             self.say(f"{name} joined with a one-time code; it holds {', '.join(scope)}")
         self.kyiv, self.london, self.laptop = self.nodes.values()
         with transaction(self.kyiv.database) as tx:
-            demo_data.contacts(tx, "KYV", 40)
+            data.contacts(tx, "KYV", 40)
         with transaction(self.london.database) as tx:
-            demo_data.contacts(tx, "LON", 40)
+            data.contacts(tx, "LON", 40)
         for node in self.nodes.values():
             node.sync()
         self.kyiv.sync()
@@ -173,11 +174,11 @@ class Story:
         """Sell and edit with no network."""
         self.title("Offline: everybody works, nobody waits for a network")
         for name, node in self.nodes.items():
-            demo_data.sell(node.database, BRANCH[name], demo_data.till(name), RECEIPTS[name])
+            data.sell(node.database, BRANCH[name], data.till(name), RECEIPTS[name])
             self.say(f"{name}: {RECEIPTS[name]} receipts with lines, payments and stock, durable before they print")
         self.kyiv.edit(phone="+380 44 111 22 33", city="Київ", street="Хрещатик 1", note="Kyiv: wants delivery on Fridays")
         self.laptop.edit(phone="+380 50 777 88 99", email="olha@example.ua", note="Olena: call before noon")
-        self.say(f"Kyiv and Olena both edit {demo_data.CONTACT_NAME}: phone, address, e-mail, note")
+        self.say(f"Kyiv and Olena both edit {data.CONTACT_NAME}: phone, address, e-mail, note")
         for name, node in self.nodes.items():
             self.say(f"[dim]● OFFLINE · {name} · unsynced {node.unsynced()}[/dim]")
 
@@ -209,7 +210,7 @@ class Story:
     def cut_reply(self) -> None:
         """Cut a reply after the commit."""
         self.title("A reply is lost after the centre has committed")
-        demo_data.sell(self.london.database, "LON", "T1", 5)
+        data.sell(self.london.database, "LON", "T1", 5)
         before = self.server.receipts()
         self.london.link.cut_next = True
         try:
@@ -217,9 +218,8 @@ class Story:
         except Offline as error:
             self.say(f"London sends 5 receipts; {error.message.lower()} To London they are unsynced: {self.london.unsynced()}")
         report = self.london.sync()
-        self.say(
-            f"London sends them again: {report.pushed} acknowledged; at the centre {before} + 5 = {self.server.receipts()} receipts, none doubled"
-        )
+        after = self.server.receipts()
+        self.say(f"London syncs again, sends {report.pushed} anew: at the centre {before} + 5 = {after} receipts, none doubled")
 
     def consolidated(self) -> None:
         """Print the centre's view."""
@@ -241,9 +241,8 @@ class Story:
             equal = equal and bool(result["equal"])
             rows += sum(entry["rows"] for entry in result["tables"].values())
         if equal:
-            self.console.print(
-                f"   [bold green]Every node and the server hold the same rows[/bold green] ({rows:,} compared, nothing lost, nothing doubled)."
-            )
+            same = "[bold green]Every node and the server hold the same rows[/bold green]"
+            self.console.print(f"   {same} ({rows:,} compared, nothing lost, nothing doubled).")
         else:
             self.console.print("   [bold red]A node and the server differ.[/bold red] This must not happen; please report it.")
         return equal
