@@ -104,8 +104,7 @@ class Sqlite:
             f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_key')} AFTER UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
             f" WHEN {when} AND ({changed}) BEGIN {_image(table, number, REKEYED)} END"
         )
-        for cell in table.cells:
-            script.append(_update_trigger(table, number, cell))
+        script += [_update_trigger(table, number, cell) for cell in table.cells]
         if table.cells and not table.immutable:
             same = " AND ".join(f"{quote(c)} = NEW.{quote(c)}" for c in table.key)
             existing = f"FROM {name} WHERE {same}"
