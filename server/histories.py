@@ -67,6 +67,11 @@ def _find(store: Store, node: int, incarnation: bytes) -> tuple[int, Point] | No
     return row[0], Point(row[2], row[3])
 
 
+def is_of(store: Store, node: int, incarnation: bytes) -> bool:
+    """Tell whether an incarnation is one of this node's."""
+    return store.connection.execute("SELECT 1 FROM _incarnation WHERE id = ? AND node = ?", (incarnation, node)).fetchone() is not None
+
+
 def find(store: Store, node: int, incarnation: bytes) -> tuple[int, Point]:
     """Return an incarnation's number and chain end. Raises UnknownIncarnation."""
     found = _find(store, node, incarnation)

@@ -61,7 +61,7 @@ def checked_scope(scope: Sequence[str]) -> frozenset[str]:
 def join(store: Store, code: str, public_key: bytes, incarnation: bytes, now_ms: int) -> tuple[str, str]:
     """Use an invitation once; return the node's id and name. Raises BadInvitation.
 
-    The same code with the same key again is the same join: its first reply was lost.
+    The same code with the same key and incarnation again is the same join: its first reply was lost.
     """
     row = store.connection.execute(
         "SELECT i.node, i.expires_ms, i.used_ms, n.id, n.name, n.public_key FROM _invitation i JOIN _node n USING (node)"
@@ -72,7 +72,7 @@ def join(store: Store, code: str, public_key: bytes, incarnation: bytes, now_ms:
         raise BadInvitation("This invitation code is not known.")
     node, expires, used, identity, name, known_key = row
     if used is not None:
-        if known_key == public_key:
+        if known_key == public_key and histories.is_of(store, node, incarnation):
             return identity, name
         raise BadInvitation("This invitation code was used already.")
     if now_ms > expires:

@@ -50,13 +50,18 @@ STOP_SECONDS: Final = 4.5
 log = logging.getLogger("outpost.server")
 
 
-def run(app: Starlette, host: str = "127.0.0.1", port: int = 8470) -> None:
+def say_ready(url: str) -> None:
+    """Print the one line that says where the server listens."""
+    print(f"Outpost server ready on {url}", flush=True)
+
+
+def run(app: Starlette, host: str = "127.0.0.1", port: int = 8470, *, ready: Callable[[str], None] = say_ready) -> None:
     """Serve until SIGTERM or SIGINT; main thread only. Port 0 takes a free one.
 
-    Prints exactly one line on standard output, when the socket listens. Raises OSError if it cannot.
+    Calls `ready` with its address when the socket listens. Raises OSError if it cannot.
     """
     with contextlib.closing(_listen(host, port)) as listener:
-        server = _Server(app, lambda: print(f"Outpost server ready on {_url(listener)}", flush=True))
+        server = _Server(app, lambda: ready(_url(listener)))
         end = threading.Timer(STOP_SECONDS, _end_process)
         end.daemon = True
         server.on_stop = end.start

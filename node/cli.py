@@ -1,0 +1,348 @@
+"""The `outpost node` command: a replica that works without a network and syncs when there is one.
+
+    join ─► (any program writes to node.db) ─► sync ─► conflicts ─► resolve ─► sync
+
+Each command opens the node's database, does one thing and prints it; what it does lives in the modules beside this one.
+The documents printed with --json are the program's interface: README's section on commands lists them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from node import conflicts as conflict_list
+from node import identity, outbox, verdicts
+from node.cycle import Cycle
+from node.cycle import Report as SyncReport
+from node.database import Database
+from node.joining import DATABASE
+from node.joining import join as join_server
+from node.transport import HttpExchange
+from node.verify import verify as verify_node
+from node.writer import ImportTarget
+from schema.console import (
+    CommandFailed,
+    Home,
+    Json,
+    Part,
+    Terminal,
+    at,
+    begin,
+    count,
+    in_words,
+    moment,
+    now_ms,
+    progress,
+    say,
+    shown,
+    shown_import,
+    table,
+)
+from schema.declare import Kind
+from schema.importer.mapping import load_mapping
+from schema.importer.run import run_import
+from schema.lock import exclusive
+from schema.registry import load
+from sync.errors import Offline, WorldError
+
+LOCK = "node.lock"
+WAIT_SECONDS = 30.0
+BUSY = "Another exchange of this node is under way. It sends everything recorded so far; try again when it is done."
+STEPS = {"push": "sending transactions", "pull": "receiving rows"}
+
+app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
+
+
+class Side(enum.StrEnum):
+    """Whose value a decision takes."""
+
+    mine = "mine"
+    theirs = "theirs"
+
+
+@app.callback()
+def root(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """A replica that works without a network and syncs when there is one."""
+    begin(ctx, "node", home, as_json)
+
+
+@contextmanager
+def opened(terminal: Terminal) -> Iterator[Database]:
+    """Open the node's database while the block runs. Raises NotJoined."""
+    with closing(Database(terminal.home / DATABASE, load(), now_ms)) as database:
+        yield database
+
+
+@contextmanager
+def connected(terminal: Terminal, database: Database, wait_seconds: float = WAIT_SECONDS) -> Iterator[HttpExchange]:
+    """Have the node's exchange with its server to ourselves while the block runs. Raises HomeBusy."""
+    state = database.state()
+    with (
+        exclusive(terminal.home / LOCK, BUSY, wait_seconds=wait_seconds),
+        HttpExchange(state.url, state.node, identity.load(terminal.home)) as exchange,
+    ):
+        yield exchange
+
+
+def seal(database: Database) -> None:
+    """Seal what any program has written, so that it is counted."""
+    if database.has_changes():
+        with database.writing() as store:
+            outbox.seal(store, now_ms())
+
+
+# --- joining and syncing ----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def join(
+    ctx: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address of the server, e.g. https://sync.example.com")],
+    code: Annotated[str, typer.Argument(metavar="CODE", help="The one-time code that `outpost server invite` printed.")],
+    plain: Annotated[bool, typer.Option("--plain", help="An ordinary SQLite file, not encrypted; the only form so far.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make this folder a node of the server at URL. Safe to repeat when the answer was lost."""
+    terminal = at(ctx, home, as_json)
+    with (
+        exclusive(terminal.home / LOCK, BUSY, wait_seconds=WAIT_SECONDS),
+        closing(join_server(terminal.home, url, code, load(), now_ms)) as database,
+    ):
+        state = database.state()
+    document = {"node": state.name, "id": state.node, "url": state.url, "database": str(terminal.home / DATABASE), "encrypted": False}
+
+    def tell() -> None:
+        say(f"Joined {state.url} as {state.name}.")
+        say(f"Its database is {terminal.home / DATABASE}, an ordinary SQLite file: any program may write to it, with or without a network.")
+        say("Next: outpost node sync")
+
+    terminal.show(document, tell)
+
+
+@app.command()
+def sync(
+    ctx: typer.Context,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another exchange of this node to end.")] = WAIT_SECONDS,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Send what was recorded here, receive what changed elsewhere."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database:
+        report = exchanged(terminal, database, wait)
+        seal(database)
+        state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
+    document = {**report.document(state.cursor.number, unsynced), "conflicts": open_conflicts, "held": held, "as_of_ms": state.as_of_ms}
+    terminal.show(document, lambda: tell_sync(document))
+
+
+def exchanged(terminal: Terminal, database: Database, wait_seconds: float) -> SyncReport:
+    """Run one exchange. When the server cannot be reached, say what waits here."""
+    try:
+        with connected(terminal, database, wait_seconds) as exchange, progress("syncing") as bar:
+            titles: list[str] = []
+
+            def on_progress(step: str, done: int, total: int) -> None:
+                if titles[-1:] != [step]:
+                    titles.append(step)
+                bar(done, total)
+
+            return Cycle(database, exchange, progress=on_progress).sync()
+    except WorldError as error:
+        seal(database)
+        unsynced = verdicts.counts(database.store)[0]
+        waits = (
+            f"{count(unsynced, 'transaction')} {'waits' if unsynced == 1 else 'wait'} to be sent"
+            if unsynced
+            else "nothing waits to be sent"
+        )
+        if isinstance(error, Offline):
+            message = f"{error.message} Everything recorded here is safe; {waits}. Go on working and sync again when there is a connection."
+        else:
+            message = f"{in_words(error)} Here, {waits}."
+        raise CommandFailed(error.code, message, retry=True) from error
+
+
+def tell_sync(document: dict[str, Any]) -> None:
+    """Tell people what an exchange moved and what needs them."""
+    said = ", ".join(f"{number} {name}" for name, number in document["verdicts"].items() if number)
+    say(f"Sent {count(document['pushed'], 'transaction')}{f' ({said})' if said else ''}.")
+    say(f"Received {count(document['pulled'], 'row')}; {count(document['removed'], 'row')} left this node.")
+    if document["new_history"]:
+        say("This database had been restored from a copy or was running twice; its history goes on under a new number. Nothing doubled.")
+    if document["unsynced"]:
+        say(f"{count(document['unsynced'], 'transaction')} recorded meanwhile: they go with the next sync.")
+    needs_people(document["conflicts"], document["held"])
+    if not (document["unsynced"] or document["conflicts"] or document["held"]):
+        say(f"All synced, {moment(document['as_of_ms'])}.")
+
+
+def needs_people(open_conflicts: int, held: int) -> None:
+    """Say what waits for a person."""
+    if open_conflicts:
+        say(f"{count(open_conflicts, 'conflict')} to decide; both values are kept. See: outpost node conflicts")
+    if held:
+        say(f"{count(held, 'transaction')} held by the central office, kept here and visible. See: outpost node held")
+
+
+@app.command()
+def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """Show how this node is doing. Needs no network."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database:
+        seal(database)
+        state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
+    document = {
+        "node": state.name,
+        "id": state.node,
+        "url": state.url,
+        "cursor": state.cursor.number,
+        "unsynced": unsynced,
+        "conflicts": open_conflicts,
+        "held": held,
+        "as_of_ms": state.as_of_ms,
+    }
+
+    def tell() -> None:
+        as_of = "no data received yet" if state.as_of_ms is None else f"data as of {moment(state.as_of_ms)}"
+        say(f"{state.name}: {as_of}; unsynced {unsynced}, conflicts {open_conflicts}, held {held}.")
+        if unsynced:
+            say(f"{count(unsynced, 'transaction')} recorded here and safe. Send: outpost node sync")
+        needs_people(open_conflicts, held)
+
+    terminal.show(document, tell)
+
+
+@app.command()
+def verify(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """Prove that this node holds exactly the centre's rows in its scope, besides its own unsent work."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, connected(terminal, database) as exchange:
+        found: dict[str, Any] = verify_node(database, exchange)
+
+    def tell() -> None:
+        if found["equal"]:
+            rows = sum(each["rows"] for each in found["tables"].values())
+            say(f"Equal: {count(rows, 'row')} in {len(found['tables'])} tables, the same as at the centre at version {found['version']}.")
+            return
+        say(f"Not equal at version {found['version']}. Nothing was changed. Tell the central office; these tables differ:")
+        differing = [(name, each["rows"], each["centre_rows"]) for name, each in found["tables"].items() if not each["equal"]]
+        table({"Table": "left", "rows here": "right", "rows at the centre": "right"}, differing)
+
+    terminal.show(found, tell)
+    if not found["equal"]:
+        raise typer.Exit(1)
+
+
+# --- conflicts and held work ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def conflicts(
+    ctx: typer.Context,
+    only_open: Annotated[bool, typer.Option("--open", help="Only those that wait for a decision.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List concurrent changes that this node took part in, with both values."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database:
+        found: list[dict[str, Any]] = [each for each in conflict_list.listing(database.store) if each["open"] or not only_open]
+
+    def tell() -> None:
+        if not found:
+            say("No conflicts.")
+            return
+        columns = dict.fromkeys(("Id", "Row", "Column", "Was", "Mine", "Theirs", "State"), "left")
+        table(columns, [_conflict_line(each) for each in found])
+        say("Decide: outpost node resolve ID --take mine | --take theirs | --value TEXT. A decision can be changed by a later one.")
+
+    terminal.show(found, tell)
+
+
+def _conflict_line(each: dict[str, Any]) -> tuple[str, ...]:
+    state = "open" if each["open"] else "your decision waits to be sent" if each["deciding"] else f"{each['winner']} stands"
+    cells = ("(deleted)" if each["column"] is None and each[side] is None else shown(each[side]) for side in ("base", "mine", "theirs"))
+    column = "whole row" if each["column"] is None else shown(each["column"])
+    return (each["id"][:8], f"{each['table']} {shown(each['key'])}", column, *cells, f"{state}: {each['why']}")
+
+
+@app.command()
+def resolve(
+    ctx: typer.Context,
+    conflict: Annotated[str, typer.Argument(metavar="ID", help="The conflict's id, or enough of its beginning.")],
+    take: Annotated[Side | None, typer.Option("--take", help="Take one side's value.", show_default=False)] = None,
+    value: Annotated[
+        list[str] | None, typer.Option("--value", help="Take another value; once for each column of a group.", show_default=False)
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Decide a conflict. The decision is an ordinary change: it syncs, and can be changed again."""
+    terminal = at(ctx, home, as_json)
+    if (take is None) == (not value):
+        raise typer.BadParameter("Say either --take mine, --take theirs or --value TEXT.", param_hint="--take / --value")
+    with opened(terminal) as database:
+        decision = conflict_list.Take(None if take is None else take.value, tuple(value or ()))
+        done: dict[str, Any] = conflict_list.resolve(database, conflict, decision)
+
+    def tell() -> None:
+        written = done["value"]
+        what = "the row is deleted" if written is None else "; ".join(f"{name} is {shown(each)}" for name, each in written.items())
+        say(f"Decided for {done['table']} {shown(done['key'])}: {what}. Both values stay on record. Send: outpost node sync")
+
+    terminal.show(done, tell)
+
+
+@app.command()
+def held(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """List work of this node that the centre holds or refused, with the reason. None of it is lost."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database:
+        found: list[dict[str, Any]] = verdicts.held_listing(database.store)
+
+    def tell() -> None:
+        if not found:
+            say("Nothing is held.")
+            return
+        lines = [(f"{each['table']} {shown(each['key'])}", each["verdict"], each["reason"], moment(each["at_ms"])) for each in found]
+        table(dict.fromkeys(("Row", "State", "Why", "Since"), "left"), lines)
+        say("It is kept on this node; the rest of your work is not held up by it. The central office can approve it.")
+
+    terminal.show(found, tell)
+
+
+# --- import -----------------------------------------------------------------------------------------------------------
+
+
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    mapping: Annotated[str, typer.Argument(metavar="MAPPING", help="A mapping's name (online_retail, northwind) or a TOML file.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders; .gz too.")],
+    branch: Annotated[str | None, typer.Option("--branch", help="Only this branch's rows.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write nothing.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Bring files into this node: all but reference tables, which the centre imports from the same files."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, progress("importing") as bar:
+        known = database.schema.by_name
+        report = run_import(
+            ImportTarget(database),
+            load_mapping(mapping),
+            paths,
+            writes=lambda name: name in known and known[name].kind is not Kind.REFERENCE,
+            branch=branch,
+            dry_run=dry_run,
+            progress=bar,
+        ).as_json()
+    terminal.show(report, lambda: shown_import(report))

@@ -1,0 +1,89 @@
+"""Joining: a newcomer shows its invitation and its key, and gets its database.
+
+    key ─► joining.json (which incarnation we show) ══join══► node.db ─► joining.json goes
+
+What is shown is on disk before it is sent, so a join whose reply was lost, or that was killed at any point, is simply
+repeated: the centre knows the key and the incarnation and answers the same. Spec: PROTOCOL.md §9.2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from node import identity, transport
+from node.database import Database, create
+from schema.registry import Schema
+from sync.errors import AlreadyThere, NotJoined
+from sync.limits import PROTOCOL_VERSIONS
+from sync.messages import JoinRequest
+
+DATABASE: Final = "node.db"
+JOINING: Final = "joining.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One invitation shown to one server, and the incarnation shown with it."""
+
+    asked: str
+    incarnation: bytes
+
+
+def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[], int]) -> Database:
+    """Join the server at this address and return the new node's database. Raises AlreadyThere, BadInvitation, Offline…"""
+    asked, earlier = sha256(f"{url}\0{code.strip().upper()}".encode()).hexdigest(), _read(home)
+    path = home / DATABASE
+    if path.exists():
+        if earlier is None or earlier.asked != asked:
+            raise AlreadyThere(f"There is a node here already ({path}).")
+        found = _finished(path, schema, clock_ms)
+        if found is not None:
+            (home / JOINING).unlink()
+            return found
+    key = identity.create(home)
+    attempt = earlier if earlier is not None and earlier.asked == asked else _Attempt(asked, secrets.token_bytes(16))
+    _write(home, attempt)
+    reply = transport.join(url, JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation))
+    database = create(path, schema, clock_ms, node=reply.node, name=reply.name, url=url, epoch=reply.epoch, incarnation=attempt.incarnation)
+    (home / JOINING).unlink()
+    return database
+
+
+def _finished(path: Path, schema: Schema, clock_ms: Callable[[], int]) -> Database | None:
+    """Return the database of a join that was cut after its end, or remove the beginnings of one cut before it."""
+    database = Database(path, schema, clock_ms)
+    try:
+        database.state()
+    except NotJoined:
+        database.close()
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return None
+    return database
+
+
+def _read(home: Path) -> _Attempt | None:
+    """Return the attempt under way. One that cannot be read was never completely written, so nothing was sent with it."""
+    try:
+        found = json.loads((home / JOINING).read_text(encoding="utf-8"))
+        return _Attempt(found["asked"], bytes.fromhex(found["incarnation"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(home: Path, attempt: _Attempt) -> None:
+    """Keep the attempt, durably, before anything is sent."""
+    new = home / f"{JOINING}.new"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump({"asked": attempt.asked, "incarnation": attempt.incarnation.hex()}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(home / JOINING)

@@ -1,0 +1,265 @@
+"""Console: what the commands of node and server share — where home is, one JSON document or plain words, what went wrong.
+
+    outpost node --home N sync --json ─► root callback ─► at(ctx, …) ─► Terminal ─► the command ─► Terminal.show
+                                                                                      │ any error
+                                                    {"error": …} ◄─ schema/cli.run ◄─ Part.invoke puts it into words
+
+`--home` and `--json` are taken before the subcommand and after it. With --json standard output gets exactly one
+document; progress goes to standard error, and only when that is a terminal. People get plain lines and tables, in which
+nothing that came from another program can steer the terminal.
+
+Errors (they travel to schema/cli.run, which needs `code` and `retry`):
+
+    CommandFailed    any error of our trees, with its words for people: what happened, what was kept, what to do
+    HomeUnusable     environment: disk full, no permission, a damaged file
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import platformdirs
+import typer
+from typer.core import TyperGroup
+
+from schema.lock import HomeBusy
+from sync.errors import OutpostError, UsError, WorldError
+from sync.values import RawText
+
+HOME_VARIABLE: Final = "OUTPOST_HOME"
+WIDTH_WITHOUT_TERMINAL: Final = 160
+"""Columns of a table that goes to a file or a pipe."""
+
+HOME_HELP = "Folder of its database and keys; by default OUTPOST_HOME, else this system's usual place."
+JSON_HELP = "Print exactly one JSON document, for programs."
+
+Home = Annotated[Path | None, typer.Option("--home", help=HOME_HELP, show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+ScopeOption = Annotated[list[str], typer.Option("--scope", help="A scope key such as branch:LON or owner:e17; repeat it for more.")]
+
+_BUSY = frozenset({5, 6})  # SQLITE_BUSY, LOCKED
+_UNUSABLE = frozenset({8, 10, 11, 13, 14, 26})  # READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
+
+
+class CommandFailed(Exception):
+    """A command could not be done. The text says what happened, what was kept and what to do next."""
+
+    def __init__(self, code: str, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.code, self.retry = code, retry
+
+
+class HomeUnusable(WorldError):
+    """The home's files cannot be used."""
+
+    code = "home.unusable"
+    retry = False
+    kept = "What was committed before is safe."
+    todo = "Look at the disk's space and the folder's permissions, then try again."
+
+
+class Part(TyperGroup):
+    """The group of one part's commands: puts every error of ours into words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Carry out the command."""
+        try:
+            return super().invoke(ctx)
+        except OutpostError as error:
+            raise CommandFailed(error.code, in_words(error), retry=error.retry) from error
+        except Exception as error:
+            translated = _environment(error)
+            if translated is None:
+                raise
+            raise CommandFailed(translated.code, in_words(translated), retry=translated.retry) from error
+
+
+def in_words(error: OutpostError) -> str:
+    """Return what happened, what was kept, what to do next."""
+    kept = "" if isinstance(error, UsError) else error.kept
+    return " ".join(part for part in (_sentence(error.message), kept, error.todo) if part)
+
+
+def _sentence(text: str) -> str:
+    return text if not text or text[-1] in ".!?" else f"{text}."
+
+
+def _environment(error: Exception) -> OutpostError | None:
+    """Return the error of ours that an error of the database or the disk stands for, or None if it is our mistake."""
+    if type(error).__module__.startswith(("sqlcipher3", "sqlite3")):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BUSY:
+            return HomeBusy("Another program kept the database to itself for too long. Nothing was changed; try again.")
+        return HomeUnusable(f"The database cannot be used: {error}.") if code in _UNUSABLE else None
+    if isinstance(error, OSError):
+        return HomeUnusable(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Who asked: where the home is, and whether a program reads the answer."""
+
+    home: Path
+    as_json: bool
+
+    def show(self, document: object, tell: Callable[[], None]) -> None:
+        """Print the document for programs, or tell people."""
+        if self.as_json:
+            print(as_text(document), flush=True)
+        else:
+            tell()
+
+
+def usual_home(part: str) -> Path:
+    """Return where a part lives when nobody says: OUTPOST_HOME, else the platform's folder for data."""
+    named = os.environ.get(HOME_VARIABLE)
+    return Path(named) if named else platformdirs.user_data_path("outpost", appauthor=False) / part
+
+
+def begin(ctx: typer.Context, part: str, home: Path | None, as_json: bool) -> None:
+    """Take what was said before the subcommand."""
+    ctx.obj = Terminal(home or usual_home(part), as_json)
+
+
+def at(ctx: typer.Context, home: Path | None, as_json: bool) -> Terminal:
+    """Return the terminal, with what was said after the subcommand."""
+    before: Terminal = ctx.obj
+    return Terminal(home or before.home, as_json or before.as_json)
+
+
+def now_ms() -> int:
+    """Return the time, milliseconds UTC."""
+    return time.time_ns() // 1_000_000
+
+
+# --- for programs -----------------------------------------------------------------------------------------------------
+
+
+def as_text(document: object) -> str:
+    """Return a document as JSON on one line, in characters that standard output has."""
+    unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").startswith("utf")
+    try:
+        return json.dumps(document, ensure_ascii=not unicode, allow_nan=False, default=_plain)
+    except ValueError:  # an infinite number of a foreign program, for which JSON has no word
+        return json.dumps(_finite(document), ensure_ascii=not unicode, allow_nan=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, RawText):
+        return value.raw.decode("utf-8", "replace")
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in a document")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def say(text: str = "") -> None:
+    """Print a line."""
+    print(printable(text))
+
+
+def printable(value: object) -> str:
+    """Return a value as text without what could steer a terminal; the encoding of the terminal loses what it lacks."""
+    text = "" if value is None else str(value)
+    text = "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def table(columns: Mapping[str, str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table. `columns`: heading → "left" or "right"."""
+    from rich import box  # not at the top: a command that prints JSON does not pay for it
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    plain_box = box.SIMPLE_HEAD if printable("─") == "─" else box.ASCII2
+    drawn = Table(box=plain_box, pad_edge=False, header_style="bold")
+    for name, side in columns.items():
+        drawn.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False).print(drawn)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: 1 row, 2 rows."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def moment(ms: int | None) -> str:
+    """Return an instant in this machine's own time, or 'never'."""
+    if ms is None:
+        return "never"
+    try:
+        return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{ms} ms"
+
+
+def shown(value: object) -> str:
+    """Return a cell's value for people: nothing is told apart from an empty text."""
+    if value is None:
+        return "—"
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(part) for part in value)
+    return "''" if value == "" else printable(value)
+
+
+def shown_import(report: Mapping[str, Any]) -> None:
+    """Tell what an import did, or would do."""
+    would = "Nothing was written; this is what would happen." if report["dry_run"] else "Done."
+    say(f"Import with the mapping {report['mapping']}{' for branch ' + report['branch'] if report['branch'] else ''}. {would}")
+    table(
+        {"Table": "left", "new": "right", "there already": "right"},
+        [(t, f"{n['new']:,}", f"{n['same']:,}") for t, n in report["rows"].items()],
+    )
+    for name, number in report["notes"].items():
+        say(f"{name.replace('_', ' ')}: {number:,}")
+    if report["rejected_count"]:
+        say(f"{count(report['rejected_count'], 'line')} left out; everything else went in. The first of them:")
+        table(
+            {"File": "left", "Line": "right", "Why": "left"},
+            [(each["file"], each["line"], each["reason"]) for each in report["rejected"][:20]],
+        )
+        say("All of them: the same command with --json. Mend the file and import it again: what is there already stays as it is.")
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error while the block runs, if that is a terminal. The block calls (done, of how many; 0: unknown)."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)

@@ -1,0 +1,350 @@
+"""The `outpost server` command: the centre — nodes and their scopes, held work, the consolidated view.
+
+Every command works while `run` serves in another process: SQLite orders the writers, and each change of ours is one
+transaction. What is done lives in the modules beside this one; the documents printed with --json are the program's
+interface: README's section on commands lists them.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schema.console import (
+    CommandFailed,
+    Home,
+    Json,
+    Part,
+    ScopeOption,
+    Terminal,
+    as_text,
+    at,
+    begin,
+    count,
+    moment,
+    now_ms,
+    progress,
+    say,
+    shown,
+    shown_import,
+    table,
+)
+from schema.lock import exclusive
+from schema.registry import load
+from server import conflicts as conflict_list
+from server import home as home_of
+from server import ingest, nodes, report
+from server.database import Database
+from server.importing import import_reference
+from server.report import By
+from server.service import Service
+from server.words import completeness, money, quantity
+from sync.errors import NoSuch
+
+BUSY = "A server is running on this home already."
+
+app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
+
+
+class Subject(enum.StrEnum):
+    """What a report is about."""
+
+    sales = "sales"
+
+
+@app.callback()
+def root(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """The central office's server: it takes what nodes send, decides by policy, and shows one view of it all."""
+    begin(ctx, "server", home, as_json)
+
+
+@contextmanager
+def opened(terminal: Terminal) -> Iterator[Database]:
+    """Open the server's database while the block runs. Raises NotJoined."""
+    with closing(home_of.open_database(terminal.home, load())) as database:
+        yield database
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="URL", help="A file for SQLite.", show_default="server.db in its home")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Create the server's database."""
+    terminal = at(ctx, home, as_json)
+    path = home_of.initialise(terminal.home, database, load())
+
+    def tell() -> None:
+        say(f"A new centre: {path}")
+        say("Next: outpost server run, and for each node: outpost server invite --name NAME --scope branch:ID")
+
+    terminal.show({"database": str(path)}, tell)
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8470,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Serve nodes, and the console's page on this machine, until stopped (Ctrl-C or SIGTERM)."""
+    from server import console, serve  # the web stack is loaded by this command only
+    from server.app import create_app
+    from server.nonces import SqliteNonces
+
+    terminal = at(ctx, home, as_json)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    ready = (lambda url: print(as_text({"url": url}), flush=True)) if terminal.as_json else serve.say_ready
+    with (
+        opened(terminal) as database,
+        exclusive(terminal.home / home_of.LOCK, BUSY),
+        closing(SqliteNonces(terminal.home / home_of.NONCES)) as nonces,
+    ):
+        routes = console.routes(database, now_ms)
+        app = create_app(Service(database), nonces, clock_ms=now_ms, extra_routes=routes)
+        try:
+            serve.run(app, host, port, ready=ready)
+        except OSError as error:
+            message = f"Cannot listen on {host} port {port}: {error.strerror or error}. Give another with --host and --port."
+            raise CommandFailed("net.listen", message) from error
+
+
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    mapping: Annotated[str, typer.Argument(metavar="MAPPING", help="A mapping's name (online_retail, northwind) or a TOML file.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders; .gz too.")],
+    branch: Annotated[str | None, typer.Option("--branch", help="Only this branch's rows.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write nothing.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Bring reference tables in from files: branches, products, prices, employees. Nodes import the rest."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, progress("importing") as bar:
+        found = import_reference(database, mapping, paths, branch=branch, dry_run=dry_run, clock_ms=now_ms, progress=bar)
+    terminal.show(found, lambda: shown_import(found))
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def invite(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Option("--name", help="What the node is called.")],
+    scope: ScopeOption,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Invite a node: print a code that it can join with once."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.writing() as store:
+        code = nodes.invite(store, name, scope, now_ms())
+        entry = _entry(nodes.listing(store), name)
+
+    def tell() -> None:
+        say(f"Invitation for {name} ({', '.join(entry['scope'])}), good once, for a week:")
+        say(f"  {code}")
+        say("On that machine: outpost node join URL CODE")
+
+    terminal.show({"code": code, "name": name, "scope": entry["scope"]}, tell)
+
+
+@app.command("nodes")
+def nodes_(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """Show how each node is doing, as it last told."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.reading() as store:
+        found: list[dict[str, Any]] = nodes.listing(store)
+
+    def tell() -> None:
+        if not found:
+            say("No nodes yet. Invite one: outpost server invite --name NAME --scope branch:ID")
+            return
+        columns = {"Node": "left", "Last push": "left", "Last pull": "left", "Unsynced": "right", "Conflicts": "right", "Held": "right"}
+        table({**columns, "State": "left", "Scope": "left"}, [_node_line(each) for each in found])
+        say("Unsynced is what each node told at its last exchange.")
+
+    terminal.show(found, tell)
+
+
+def _node_line(each: dict[str, Any]) -> tuple[object, ...]:
+    state = "revoked" if each["revoked"] else "joined" if each["joined_ms"] is not None else "invited"
+    told = "—" if each["unsynced"] is None else f"{each['unsynced']:,}"
+    when = (moment(each["last_push_ms"]), moment(each["last_pull_ms"]))
+    return (each["name"], *when, told, each["conflicts"], each["held"], state, ", ".join(each["scope"]))
+
+
+def _entry(listing: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(each for each in listing if each["name"] == name)
+
+
+@app.command()
+def rescope(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    scope: ScopeOption,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Change what a node is entitled to: from its next sync on it gets what is new and gives up what is not."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.writing() as store:
+        nodes.rescope(store, name, scope, now_ms())
+        entry = _entry(nodes.listing(store), name)
+    terminal.show(
+        entry, lambda: say(f"{name} is entitled to {', '.join(entry['scope'])}. Its next sync brings and removes the difference.")
+    )
+
+
+@app.command()
+def revoke(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Refuse a node from now on. What it sent stays; what it holds is not wiped by this."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.writing() as store:
+        nodes.revoke(store, name, now_ms())
+        entry = _entry(nodes.listing(store), name)
+
+    def tell() -> None:
+        told = "nothing" if not entry["unsynced"] else count(entry["unsynced"], "transaction")
+        say(f"{name} is revoked: from its next request on it is refused. At its last exchange it had {told} unsent.")
+        say("This does not wipe that machine.")
+
+    terminal.show(entry, tell)
+
+
+# --- conflicts and held work ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def conflicts(
+    ctx: typer.Context,
+    only_open: Annotated[bool, typer.Option("--open", help="Only those that wait for a decision.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List concurrent changes of all nodes, with both values."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.reading() as store:
+        found: list[dict[str, Any]] = conflict_list.listing(store, only_open)
+
+    def tell() -> None:
+        if not found:
+            say("No conflicts.")
+            return
+        table(dict.fromkeys(("Id", "Row", "Column", "Was", "Came", "Stood", "State"), "left"), [_conflict_line(each) for each in found])
+        say("A node that took part decides: outpost node resolve ID --take mine | --take theirs | --value TEXT")
+
+    terminal.show(found, tell)
+
+
+def _conflict_line(each: dict[str, Any]) -> tuple[str, ...]:
+    cells = ("(deleted)" if each["column"] is None and each[side] is None else shown(each[side]) for side in ("base", "mine", "theirs"))
+    column = "whole row" if each["column"] is None else shown(each["column"])
+    state = "open" if each["open"] else "decided"
+    return (each["id"][:8], f"{each['table']} {shown(each['key'])}", column, *cells, f"{state}: {each['why']}")
+
+
+@app.command()
+def held(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """List work that is held, with the reason."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.reading() as store:
+        found: list[dict[str, Any]] = nodes.held_listing(store)
+
+    def tell() -> None:
+        if not found:
+            say("Nothing is held.")
+            return
+        lines = [(e["id"], e["node"], f"{e['table']} {shown(e['key'])}", e["reason"], moment(e["since_ms"])) for e in found]
+        table({"Id": "right", **dict.fromkeys(("Node", "Row", "Why", "Since"), "left")}, lines)
+        say("Decide: outpost server approve ID, or outpost server refuse ID. Refused work stays on its node.")
+
+    terminal.show(found, tell)
+
+
+@app.command()
+def approve(
+    ctx: typer.Context,
+    held_id: Annotated[int, typer.Argument(metavar="ID", min=1)],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let held work in although a rule held it."""
+    _decide(at(ctx, home, as_json), held_id, True)
+
+
+@app.command()
+def refuse(
+    ctx: typer.Context,
+    held_id: Annotated[int, typer.Argument(metavar="ID", min=1)],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Put held work aside; it stays on its node, marked as refused."""
+    _decide(at(ctx, home, as_json), held_id, False)
+
+
+def _decide(terminal: Terminal, held_id: int, is_approved: bool) -> None:
+    with opened(terminal) as database, database.writing() as store:
+        if not ingest.decide(store, held_id, is_approved, now_ms()):
+            raise NoSuch(f"There is no held work {held_id}. See: outpost server held")
+        waiting = any(held.id == held_id for held in ingest.waiting(store))
+        left = len(ingest.waiting(store))
+    done = "refused" if not is_approved else "approved; it still waits for what it depends on" if waiting else "approved and in"
+    document = {"id": held_id, "approved": is_approved, "waiting": waiting, "held": left}
+    terminal.show(document, lambda: say(f"{held_id} is {done}. The node hears of it at its next sync. Still held: {left}."))
+
+
+# --- the consolidated view --------------------------------------------------------------------------------------------
+
+
+@app.command("report")
+def report_(
+    ctx: typer.Context,
+    subject: Annotated[Subject, typer.Argument(metavar="sales", help="What to report on.")],
+    by: Annotated[By, typer.Option("--by", help="What to group by.")] = By.branch,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show the consolidated view: sales of all branches, and how complete it is."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.reading() as store:
+        found = report.sales(store, by)
+        fresh = report.freshness(nodes.listing(store))
+
+    def tell() -> None:
+        say(f"Sales by {by.value}, {completeness(fresh)}.")
+        columns = {by.value.capitalize(): "left", "Name": "left", "Receipts": "right", "Returns": "right", "Lines": "right"}
+        if by.value in ("month", "region"):
+            del columns["Name"]
+        table({**columns, "Quantity": "right", "Total": "right", "": "left"}, [_sales_line(each, "Name" in columns) for each in found])
+
+    terminal.show([each.document() for each in found], tell)
+
+
+def _sales_line(each: report.Totals, is_named: bool) -> tuple[object, ...]:
+    head = (shown(each.key), *((shown(each.name),) if is_named else ()))
+    sums = (f"{each.receipts:,}", f"{each.returns:,}", f"{each.lines:,}", quantity(each.qty_milli))
+    return (*head, *sums, money(each.total_minor, each.currency), each.currency)

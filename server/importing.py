@@ -1,0 +1,74 @@
+"""Importing: reference tables from files, written at the centre as any central program writes them.
+
+Plain SQL on a connection of its own; capture notices, and the engine journals it as a version of the centre. The same
+files give the nodes everything else (node/cli.py). Used by `outpost server import`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from schema.declare import Kind
+from schema.importer.mapping import load_mapping
+from schema.importer.run import run_import
+from server.database import Database
+from server.service import Service
+
+
+class CentralTarget:
+    """Where `outpost server import` writes (schema/importer/target.py)."""
+
+    def __init__(self, database: Database) -> None:
+        self._dialect = database.dialect
+        self.connection = database.dialect.open(database.path)
+
+    def begin(self) -> None:
+        """Open a write transaction."""
+        self._dialect.begin_write(self.connection)
+
+    def announce(self) -> None:
+        """End nothing: central writes are journaled together."""
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self.connection.commit()
+
+    def rollback(self) -> None:
+        """Forget it."""
+        self.connection.rollback()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+def import_reference(
+    database: Database,
+    mapping: str,
+    paths: list[Path],
+    *,
+    branch: str | None,
+    dry_run: bool,
+    clock_ms: Callable[[], int],
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Import the reference rows of the files and journal them; return the report. Raises ImportFailed."""
+    known = database.schema.by_name
+    target = CentralTarget(database)
+    try:
+        report = run_import(
+            target,
+            load_mapping(mapping),
+            paths,
+            writes=lambda name: name in known and known[name].kind is Kind.REFERENCE,
+            branch=branch,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    finally:
+        target.close()
+    if not dry_run:
+        Service(database).absorb(clock_ms())
+    return report.as_json()
