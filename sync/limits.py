@@ -32,11 +32,17 @@ SEGMENT_ROWS_MAX: Final = 50_000
 SEGMENT_ROWS: Final = 10_000
 """Rows a node aims at per segment."""
 
+SEGMENT_BLOCKS_MAX: Final = 10_000
+"""Blocks of one kind (inserts, updates, deletes) in one segment."""
+
 SEGMENT_PARTS_MAX: Final = 1_000
 """Segments one transaction may be spread over."""
 
 PUSH_SEGMENTS_MAX: Final = 64
 """Segments in one push."""
+
+ADOPTED_MAX: Final = 10_000
+"""Adopted segments named in one push."""
 
 PUSH_BYTES: Final = 4 * 1024 * 1024
 """Bytes of segments a node aims at per push."""
@@ -54,19 +60,25 @@ PAGES_MAX: Final = 100_000
 """Pages of one pull."""
 
 VALUE_BYTES_MAX: Final = 1024 * 1024
-"""Bytes of one text or blob."""
+"""Bytes of one text (as UTF-8) or blob."""
 
 KEY_BYTES_MAX: Final = 512
-"""Bytes of one key column."""
+"""Bytes of one key column the centre accepts; work with a longer one is held, not refused."""
 
 NAME_BYTES_MAX: Final = 200
-"""Bytes of a node's name, a scope key, a table's or a column's name."""
+"""Bytes of a node's name, a scope key, a table's or a column's name (on the wire, `Name`: characters)."""
 
 SCOPES_MAX: Final = 10_000
 """Scope keys one node may be entitled to."""
 
 TABLES_MAX: Final = 500
 """Tables, and columns of one table."""
+
+PROTOCOLS_MAX: Final = 100
+"""Protocol versions a newcomer names."""
+
+MILLIS_MAX: Final = 2**53
+"""Milliseconds from 1970, either way, that a clock may show: sums of a few of them stay within 64 bits."""
 
 NONCE_LIFE_MS: Final = 5 * 60 * 1000
 """How long a nonce may wait for its request."""

@@ -13,15 +13,32 @@ from typing import Annotated, Literal
 import msgspec
 
 from sync.columns import Column
+from sync.limits import (
+    ADOPTED_MAX,
+    MILLIS_MAX,
+    PAGE_ROWS_MAX,
+    PROTOCOLS_MAX,
+    PUSH_SEGMENTS_MAX,
+    SEGMENT_BLOCKS_MAX,
+    SEGMENT_ROWS_MAX,
+    TABLES_MAX,
+)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Version = Annotated[int, msgspec.Meta(ge=-1, le=2**62)]
-Millis = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+Millis = Annotated[int, msgspec.Meta(ge=-MILLIS_MAX, le=MILLIS_MAX)]
 Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Words = Annotated[str, msgspec.Meta(max_length=2000)]
 VerdictName = Literal["accepted", "merged", "ask", "held", "refused"]
+
+# Lists: their length is read and compared with the bound before memory is taken for their elements.
+Blocks = msgspec.Meta(max_length=SEGMENT_BLOCKS_MAX)
+Tables = msgspec.Meta(max_length=TABLES_MAX)
+Notices = msgspec.Meta(max_length=PAGE_ROWS_MAX)
+Columns = Annotated[tuple[Column, ...], Tables]
+Names = Annotated[tuple[Name, ...], Tables]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -57,12 +74,12 @@ class Inserts(Message, frozen=True):
     """New rows of one table. `base` and `since` are -1 but on top of an own pending delete (RULES H10)."""
 
     table: Name
-    columns: tuple[Name, ...]
+    columns: Names
     count: Count
     transaction: Column  # index of the row's transaction in the segment
     base: Column
     since: Column
-    values: tuple[Column, ...]  # one per entry of `columns`
+    values: Columns  # one per entry of `columns`
 
 
 class Updates(Message, frozen=True):
@@ -70,15 +87,15 @@ class Updates(Message, frozen=True):
 
     table: Name
     cell: Name
-    columns: tuple[Name, ...]
+    columns: Names
     count: Count
     transaction: Column
     base: Column  # version the writer had seen (RULES H8)
     since: Column  # own sequence of the oldest own change it rests on (RULES H8)
     wall: Column  # node's clock, ms
-    key: tuple[Column, ...]
-    old: tuple[Column, ...]  # one per entry of `columns`
-    new: tuple[Column, ...]
+    key: Columns
+    old: Columns  # one per entry of `columns`
+    new: Columns
 
 
 class Deletes(Message, frozen=True):
@@ -89,7 +106,7 @@ class Deletes(Message, frozen=True):
     transaction: Column
     base: Column
     since: Column
-    key: tuple[Column, ...]
+    key: Columns
 
 
 class Decision(Message, frozen=True):
@@ -109,10 +126,10 @@ class Segment(Message, frozen=True):
     part: Literal[0, 1, 2]  # 0 whole; 1 one transaction, more parts follow; 2 its last part
     wall: Column  # per transaction: node's clock when it was made, ms
     base: Column  # per transaction: the node's cursor when it was made
-    decisions: tuple[Decision, ...]
-    deletes: tuple[Deletes, ...]
-    inserts: tuple[Inserts, ...]
-    updates: tuple[Updates, ...]
+    decisions: Annotated[tuple[Decision, ...], msgspec.Meta(max_length=SEGMENT_ROWS_MAX)]
+    deletes: Annotated[tuple[Deletes, ...], Blocks]
+    inserts: Annotated[tuple[Inserts, ...], Blocks]
+    updates: Annotated[tuple[Updates, ...], Blocks]
 
 
 # --- push (§6) --------------------------------------------------------------------------------------------------------
@@ -142,8 +159,9 @@ class PushRequest(Message, frozen=True):
     cursor: Point
     highest: Point  # the highest point of the server's chain the node ever heard of (RULES H12)
     before: Point  # of the node's own chain, before the first segment
-    segments: tuple[Sealed, ...]
-    adopted: tuple[Id16, ...]  # own segments whose verdict came through another incarnation (RULES H7)
+    segments: Annotated[tuple[Sealed, ...], msgspec.Meta(max_length=PUSH_SEGMENTS_MAX)]
+    # own segments whose verdict came through another incarnation (RULES H7)
+    adopted: Annotated[tuple[Id16, ...], msgspec.Meta(max_length=ADOPTED_MAX)]
     clock_ms: Millis  # the node's clock now; the server corrects stamps by the difference
     told: Told
 
@@ -164,7 +182,7 @@ class SegmentVerdict(Message, frozen=True):
     segment: Id16
     version: Version
     transactions: Count
-    exceptions: tuple[Exceptional, ...]
+    exceptions: Annotated[tuple[Exceptional, ...], msgspec.Meta(max_length=SEGMENT_ROWS_MAX)]
 
 
 class PushReply(Message, frozen=True):
@@ -172,7 +190,7 @@ class PushReply(Message, frozen=True):
 
     epoch: Count
     head: Point
-    verdicts: tuple[SegmentVerdict, ...]
+    verdicts: Annotated[tuple[SegmentVerdict, ...], msgspec.Meta(max_length=PUSH_SEGMENTS_MAX)]
 
 
 # --- pull (§8) --------------------------------------------------------------------------------------------------------
@@ -205,9 +223,9 @@ class Rows(Message, frozen=True):
     """The newest state of rows of one table."""
 
     table: Name
-    columns: tuple[Name, ...]
+    columns: Names
     count: Count
-    values: tuple[Column, ...]
+    values: Columns
 
 
 class Removals(Message, frozen=True):
@@ -215,7 +233,7 @@ class Removals(Message, frozen=True):
 
     table: Name
     count: Count
-    key: tuple[Column, ...]
+    key: Columns
 
 
 class ConflictNotice(Message, frozen=True):
@@ -225,7 +243,7 @@ class ConflictNotice(Message, frozen=True):
     version: Version
     table: Name
     key: Values
-    columns: tuple[Name, ...]  # empty: the whole row (a delete against an edit)
+    columns: Names  # empty: the whole row (a delete against an edit)
     base: Values | None
     mine: Values | None  # None: deleted
     theirs: Values | None
@@ -271,11 +289,11 @@ class Page(Message, frozen=True):
     to: Point  # where the cursor goes when `position` is None
     chain: Point  # the server's end of this incarnation's own chain (RULES H5)
     position: Position | None
-    rows: tuple[Rows, ...]
-    removals: tuple[Removals, ...]
-    conflicts: tuple[ConflictNotice, ...]
-    segments: tuple[Accepted, ...]
-    verdicts: tuple[LateVerdict, ...]
+    rows: Annotated[tuple[Rows, ...], Tables]
+    removals: Annotated[tuple[Removals, ...], Tables]
+    conflicts: Annotated[tuple[ConflictNotice, ...], Notices]
+    segments: Annotated[tuple[Accepted, ...], Notices]
+    verdicts: Annotated[tuple[LateVerdict, ...], Notices]
 
 
 # --- joining and verifying (§9) ---------------------------------------------------------------------------------------
@@ -284,7 +302,7 @@ class Page(Message, frozen=True):
 class JoinRequest(Message, frozen=True):
     """Newcomer → server: an invitation code and the public key made on the node."""
 
-    protocols: tuple[Count, ...]
+    protocols: Annotated[tuple[Count, ...], msgspec.Meta(max_length=PROTOCOLS_MAX)]
     code: Name
     public_key: Digest
     incarnation: Id16
@@ -321,4 +339,4 @@ class VerifyReply(Message, frozen=True):
     """Server → node: the digests of the node's scope at `version`."""
 
     version: Version
-    tables: tuple[TableDigest, ...]
+    tables: Annotated[tuple[TableDigest, ...], Tables]

@@ -8,19 +8,25 @@ Spec: PROTOCOL.md §5. What a peer can send wrong raises Malformed, MalformedBlo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import gt
 from typing import Any
 
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
 from sync.columns import Column, MalformedColumn, decode_column, encode_column
 from sync.errors import Malformed, MalformedBlock, TooLarge
-from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, SEGMENT_ROWS_MAX, TABLES_MAX, VALUE_BYTES_MAX
+from sync.limits import MESSAGE_BYTES_MAX, MILLIS_MAX, SEGMENT_ROWS_MAX, TABLES_MAX, VALUE_BYTES_MAX
 from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Values
-from sync.values import RawText, Value
+from sync.values import RawText, Value, text_value
 from sync.wire import pack, unpack
 
-_SIZED = {str, bytes}
+_HAVE_SIZE = frozenset([str, bytes, RawText])
+_LENGTHS = frozenset([str, bytes, type(None)])
+_TEXTS = frozenset([str, type(None)])
+UTF8_BYTES_MAX = 4
+"""Bytes of one character: sizes are counted in characters first, exactly only where that leaves a doubt."""
 
 
 @dataclass(slots=True)
@@ -171,9 +177,12 @@ def columns_of(rows: Sequence[Sequence[Any]], width: int) -> tuple[Column, ...]:
 
 def mark_raw(values: Sequence[Any]) -> Sequence[Value]:
     """Return the values with every text that is not clean (NUL inside, bytes that are not UTF-8) as RawText."""
-    try:
-        joined = "".join(values)
-    except TypeError:
+    kinds = set(map(type, values))
+    if str not in kinds:
+        return values  # half of all columns: looking at each value would take as long as encoding it
+    if kinds <= _TEXTS:
+        joined = "".join(filter(None, values))
+    else:
         joined = "".join([value for value in values if type(value) is str])
     if "\0" not in joined and (joined.isascii() or _encodes(joined)):
         return values
@@ -189,8 +198,7 @@ def _encodes(text: str) -> bool:
 
 
 def _raw(text: str) -> Value:
-    data = text.encode("utf-8", "surrogateescape")
-    return text if "\0" not in text and _encodes(text) else RawText(data)
+    return text_value(text.encode("utf-8", "surrogateescape"))
 
 
 def values_of(values: Sequence[Any] | None) -> Values | None:
@@ -204,8 +212,23 @@ def tuple_of(values: Values | None) -> Key | None:
         return None
     if values.count > TABLES_MAX:
         raise MalformedBlock("more values than a row has columns")
+    with _in_one_tree():
+        return tuple(_bounded(decode_column(values.column, values.count)))
+
+
+def rows_of(columns: Sequence[Column], count: int, width: int) -> list[list[Value]]:
+    """Return the values of a block of a page, column by column. Raises MalformedBlock, TooLarge; `count` is bounded by the caller."""
+    if len(columns) != width:
+        raise MalformedBlock("a block names more or fewer columns than it holds")
+    with _in_one_tree():
+        return [_bounded(decode_column(column, count)) for column in columns]
+
+
+@contextmanager
+def _in_one_tree() -> Iterator[None]:
+    """Turn a malformed column into the error of our tree that has its code."""
     try:
-        return tuple(decode_column(values.column, values.count))
+        yield
     except MalformedColumn as error:
         raise MalformedBlock(str(error)) from error
 
@@ -283,22 +306,32 @@ def read_segment(body: bytes) -> OpenSegment:
     if any(decision.transaction >= segment.transactions for decision in segment.decisions):
         raise Malformed("a decision names a transaction that is not there")
     count = segment.transactions
-    try:
-        return OpenSegment(
+    with _in_one_tree():
+        opened = OpenSegment(
             segment.id,
             segment.schema,
             segment.first,
             count,
             segment.part,
-            _ints(segment.wall, count),
+            _times(segment.wall, count),
             _ints(segment.base, count),
             segment.decisions,
             [_read_deletes(block, count) for block in segment.deletes],
             [_read_inserts(block, count) for block in segment.inserts],
             [_read_updates(block, count) for block in segment.updates],
         )
-    except MalformedColumn as error:
-        raise MalformedBlock(str(error)) from error
+    _check_bases(opened)
+    return opened
+
+
+def _check_bases(segment: OpenSegment) -> None:
+    """Refuse a change that claims to have seen more than its transaction: it would overwrite unseen values in silence."""
+    blocks: list[DeleteBlock | InsertBlock | UpdateBlock] = [*segment.deletes, *segment.inserts, *segment.updates]
+    least = min(segment.base)
+    for block in blocks:
+        doubtful = block.base and max(block.base) > least
+        if doubtful and any(map(gt, block.base, map(segment.base.__getitem__, block.transaction))):
+            raise MalformedBlock("a change builds on more than its transaction does")
 
 
 def _ints(column: Column, count: int) -> list[int]:
@@ -308,6 +341,13 @@ def _ints(column: Column, count: int) -> list[int]:
     return values  # type: ignore[return-value]
 
 
+def _times(column: Column, count: int) -> list[int]:
+    values = _ints(column, count)
+    if values and not -MILLIS_MAX <= min(values) <= max(values) <= MILLIS_MAX:
+        raise MalformedBlock("a time is not a time")  # sums of such numbers would not fit into 64 bits
+    return values
+
+
 def _indexes(column: Column, count: int, transactions: int) -> list[int]:
     values = _ints(column, count)
     if values and (min(values) < 0 or max(values) >= transactions):
@@ -315,32 +355,45 @@ def _indexes(column: Column, count: int, transactions: int) -> list[int]:
     return values
 
 
-def _bounded(values: list[Value], bytes_max: int) -> list[Value]:
-    sized = values if set(map(type, values)) <= _SIZED else [v for v in values if type(v) in _SIZED]
-    sizes = list(map(len, sized))  # type: ignore[arg-type]
-    sizes += [len(value.raw) for value in values if isinstance(value, RawText)] if len(sized) < len(values) else []
-    if sizes and (max(sizes) > bytes_max or sum(sizes) > MESSAGE_BYTES_MAX):  # a column may name one value many times
-        raise TooLarge(f"a value is longer than {bytes_max} bytes, or a column of them than {MESSAGE_BYTES_MAX}")
+def _bounded(values: list[Value]) -> list[Value]:
+    """Return the values. Raises TooLarge for one that is too long, and for a column that names long ones many times."""
+    kinds = set(map(type, values))
+    if kinds.isdisjoint(_HAVE_SIZE):
+        return values  # numbers: most columns
+    if kinds <= _LENGTHS:
+        lengths = list(map(len, filter(None, values)))  # type: ignore[arg-type]
+    else:
+        lengths = list(map(_size, values))
+    if lengths and (max(lengths) * UTF8_BYTES_MAX > VALUE_BYTES_MAX or sum(lengths) * UTF8_BYTES_MAX > MESSAGE_BYTES_MAX):
+        sizes = list(map(_size, values))
+        if max(sizes) > VALUE_BYTES_MAX or sum(sizes) > MESSAGE_BYTES_MAX:
+            raise TooLarge(f"a value is longer than {VALUE_BYTES_MAX} bytes, or a column of them than {MESSAGE_BYTES_MAX}")
     return values
 
 
-def _keys(columns: tuple[Column, ...], count: int) -> list[Key]:
-    if not 1 <= len(columns) <= TABLES_MAX:
+def _size(value: Value) -> int:
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode())
+    if isinstance(value, RawText):
+        return len(value.raw)
+    return len(value) if isinstance(value, bytes) else 0
+
+
+def _tuples(columns: tuple[Column, ...], count: int) -> list[Key]:
+    if not columns:
         raise MalformedBlock("a block without key columns")
-    return list(zip(*(_bounded(decode_column(column, count), KEY_BYTES_MAX) for column in columns), strict=True))
+    return list(zip(*(_bounded(decode_column(column, count)) for column in columns), strict=True))
 
 
-def _tuples(columns: tuple[Column, ...], width: int, count: int) -> list[Key]:
-    if len(columns) != width or not 1 <= width <= TABLES_MAX:
+def _check_names(names: tuple[str, ...], *held: tuple[Column, ...]) -> None:
+    if not names or any(len(columns) != len(names) for columns in held):
         raise MalformedBlock("a block names more or fewer columns than it holds")
-    return list(zip(*(_bounded(decode_column(column, count), VALUE_BYTES_MAX) for column in columns), strict=True))
+    if len(set(names)) != len(names):
+        raise MalformedBlock("a block names a column twice")
 
 
 def _read_inserts(block: Inserts, transactions: int) -> InsertBlock:
-    if len(block.values) != len(block.columns) or not 1 <= len(block.columns) <= TABLES_MAX:
-        raise MalformedBlock("a block names more or fewer columns than it holds")
-    if len(set(block.columns)) != len(block.columns):
-        raise MalformedBlock("a block names a column twice")
+    _check_names(block.columns, block.values)
     count = block.count
     return InsertBlock(
         block.table,
@@ -349,12 +402,13 @@ def _read_inserts(block: Inserts, transactions: int) -> InsertBlock:
         _indexes(block.transaction, count, transactions),
         _ints(block.base, count),
         _ints(block.since, count),
-        [_bounded(decode_column(column, count), VALUE_BYTES_MAX) for column in block.values],
+        [_bounded(decode_column(column, count)) for column in block.values],
     )
 
 
 def _read_updates(block: Updates, transactions: int) -> UpdateBlock:
-    count, width = block.count, len(block.columns)
+    _check_names(block.columns, block.old, block.new)
+    count = block.count
     return UpdateBlock(
         block.table,
         block.cell,
@@ -363,10 +417,10 @@ def _read_updates(block: Updates, transactions: int) -> UpdateBlock:
         _indexes(block.transaction, count, transactions),
         _ints(block.base, count),
         _ints(block.since, count),
-        _ints(block.wall, count),
-        _keys(block.key, count),
-        _tuples(block.old, width, count),
-        _tuples(block.new, width, count),
+        _times(block.wall, count),
+        _tuples(block.key, count),
+        _tuples(block.old, count),
+        _tuples(block.new, count),
     )
 
 
@@ -378,15 +432,17 @@ def _read_deletes(block: Deletes, transactions: int) -> DeleteBlock:
         _indexes(block.transaction, count, transactions),
         _ints(block.base, count),
         _ints(block.since, count),
-        _keys(block.key, count),
+        _tuples(block.key, count),
     )
 
 
 def transactions(segment: OpenSegment, key_columns: dict[str, tuple[str, ...]], wanted: Iterable[int] | None = None) -> list[Transaction]:
     """Return the segment's transactions one by one (or only the `wanted` indexes), changes in the order they apply:
-    deletes, then inserts, then updates, each as the blocks hold them (§5.2). `key_columns` names each table's key.
+    deletes, then inserts, then updates, each as the blocks hold them (§5.2). `key_columns` names each table's key. An index
+    that is not there is passed over.
     """
-    keep = set(range(segment.transactions)) if wanted is None else set(wanted)
+    every = range(segment.transactions)
+    keep = set(every) if wanted is None else set(every).intersection(wanted)
     found = {i: Transaction(i, segment.first + i, segment.wall[i], segment.base[i]) for i in sorted(keep)}
     for decision in segment.decisions:
         if decision.transaction in keep:
