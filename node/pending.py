@@ -46,6 +46,12 @@ def keep(store: Store, number: int, segment: bytes, txn: int, op: Op) -> None:
     )
 
 
+def is_kept(store: Store, segment: bytes, txn: int, op: Op) -> bool:
+    """Tell whether a transaction's change of a row is kept already."""
+    sql = "SELECT 1 FROM _op WHERE segment = ? AND txn = ? AND tbl = ? AND key = ?"
+    return store.connection.execute(sql, (segment, txn, op.table, key_text(op.key))).fetchone() is not None
+
+
 def _pack(op: Op) -> tuple[str, bytes]:
     match op:
         case Insert():

@@ -97,7 +97,7 @@ def _spell_out(store: Store, segment: bytes, index: int) -> None:
         for work in transactions(opened, _keys(store, opened), [index]):
             for op in work.ops:
                 table = store.schema.by_name[op.table]
-                if isinstance(op, Insert) and not pending.of_row(store, table, op.key):
+                if isinstance(op, Insert) and not pending.is_kept(store, segment, index, op):
                     pending.shadow(store, table, op.key, None)
                     pending.keep(store, number + index, segment, index, op)
 

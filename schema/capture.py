@@ -107,7 +107,10 @@ class Look:
         before = {table.names[c]: value for c, value in olds.items()}
         if row is None:
             key = tuple(before[name] for name in table.key)
-            successor = self._successor(table, key) if REPLACED in marks and DELETED not in marks else None
+            replaced = DELETED not in marks
+            if replaced and table.immutable and self._is_new(table, key):
+                return  # the centre will say what stands under the new row
+            successor = self._successor(table, key) if replaced and REPLACED in marks and not table.immutable else None
             if successor is None:
                 yield Change(table, "delete", key, rid, None, before, (), wall, order, last)
             else:
@@ -135,6 +138,10 @@ class Look:
             return None
         self._taken.setdefault(table.name, set()).add(row[-1])
         return row
+
+    def _is_new(self, table: Table, key: Row) -> bool:
+        row = self._row(table, *where_key(table, key))
+        return row is not None and row[-1] > self.marks[table.name]
 
     def rows(self, sql: str, parameters: Sequence[Any]) -> Iterator[Row]:
         """Yield rows of a query of the caller's, streamed; TEXT that is not UTF-8 does not stop it."""

@@ -21,6 +21,7 @@ from sync.change import Insert, Transaction
 from sync.digest import segment_point
 from sync.errors import Forked, Gap, Malformed, TooLarge
 from sync.limits import PUSH_SEGMENTS_MAX, SEGMENT_PARTS_MAX
+from sync.merge import CENTRE
 from sync.messages import Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
 
@@ -149,7 +150,18 @@ def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, versi
         "INSERT OR IGNORE INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?)",
         [(held, pusher.node, table, key) for table, key in written(work.ops)],
     )
+    _show_standing(store, pusher, work, version)
     _say(store, pusher.node, segment, work.index, version, "held", hold.code, hold.reason)
+
+
+def _show_standing(store: Store, pusher: Pusher, work: Transaction, version: int) -> None:
+    """Send the node what stands under documents and events it wrote again: INSERT OR REPLACE captures no old row of them."""
+    for op in work.ops:
+        table = store.schema.by_name.get(op.table)
+        if isinstance(op, Insert) and table is not None and table.immutable:
+            rid = scopes.rid_of(store, table, op.key) if all(isinstance(part, str) for part in op.key) else None
+            if rid is not None and not pusher.scope.isdisjoint(scopes.keys_of(store, table, rid)):
+                scopes.note(store, table, [scopes.node_scope(pusher.node)], version, rid, CENTRE, scopes.ENTER)
 
 
 def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: int, why: Hold) -> None:

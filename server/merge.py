@@ -171,7 +171,6 @@ class Merging:
             raise Hold("key", f"the key {key_text(op.key)} is taken in {table.name}")
         if table.immutable:
             if any(not same(value, values[table.position[name]]) for name, value in op.values.items()):
-                scopes.note(self.store, table, [scopes.node_scope(self.pusher.node)], self.version, rid, CENTRE, scopes.ENTER)
                 raise Hold("key", f"there is another {table.name} with the key {key_text(op.key)}")
             return
         number = self.work.number if op.since == NEVER else op.since

@@ -8,6 +8,7 @@ triggers use only what SQLite 3.37 has, and no JSON, so that any program's libra
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from sqlcipher3 import dbapi2
@@ -26,6 +27,8 @@ _WALL = "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
 _CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 30_000
+_STATEMENT_ROWS = 20
+_STATEMENT_VALUES = 900
 
 # The driver asks every None and every blob it binds for an adapter, by way of two failed attribute lookups: 3 µs each,
 # half of what inserting a receipt takes. Naming one that gives the same value back makes it 0.2 µs.
@@ -36,6 +39,17 @@ dbapi2.register_adapter(bytes, bytes)
 def quote(name: str) -> str:
     """Return an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Insert rows in their order. Several per statement: 2.3 µs a receipt instead of 2.9."""
+    many = max(1, min(_STATEMENT_ROWS, _STATEMENT_VALUES // len(columns)))
+    step, even = many * len(columns), len(rows) - len(rows) % many
+    values = list(chain.from_iterable(rows[:even]))
+    one = f"({', '.join('?' * len(columns))})"
+    sql = f"INSERT INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES {one}"
+    connection.executemany(sql + f", {one}" * (many - 1), [values[at : at + step] for at in range(0, len(values), step)])
+    connection.executemany(sql, rows[even:])
 
 
 class Sqlite:
@@ -105,16 +119,21 @@ class Sqlite:
             f" WHEN {when} AND ({changed}) BEGIN {_image(table, number, REKEYED)} END"
         )
         script += [_update_trigger(table, number, cell) for cell in table.cells]
+        same = " AND ".join(f"{quote(c)} = NEW.{quote(c)}" for c in table.key)
+        existing = f"FROM {name} WHERE {same}"
+        rows = " UNION ALL ".join(
+            f"SELECT {number}, {ROW_ID}, {c}, {_WALL}, {column} {existing}"
+            for c, column in [(REPLACED, "NULL"), *((table.position[n], quote(n)) for n in table.names)]
+        )
+        image = f"BEGIN INSERT INTO _log(t, rid, c, wall, old) {rows}; END"
+        script.append(  # UPDATE OR REPLACE of a key deletes another row, and no delete trigger sees it
+            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_usurp')} BEFORE UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
+            f" WHEN {when} AND ({changed}) AND EXISTS (SELECT 1 {existing}) {image}"
+        )
         if table.cells and not table.immutable:
-            same = " AND ".join(f"{quote(c)} = NEW.{quote(c)}" for c in table.key)
-            existing = f"FROM {name} WHERE {same}"
-            rows = " UNION ALL ".join(
-                f"SELECT {number}, {ROW_ID}, {c}, {_WALL}, {column} {existing}"
-                for c, column in [(REPLACED, "NULL"), *((table.position[n], quote(n)) for n in table.names)]
-            )
             script.append(
                 f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_replace')} BEFORE INSERT ON {name}"
-                f" WHEN {when} AND EXISTS (SELECT 1 {existing}) BEGIN INSERT INTO _log(t, rid, c, wall, old) {rows}; END"
+                f" WHEN {when} AND EXISTS (SELECT 1 {existing}) {image}"
             )
         return script
 
@@ -158,7 +177,8 @@ def _image(table: Table, number: int, mark: int) -> str:
 
 def _update_trigger(table: Table, number: int, cell: Cell) -> str:
     changed = " OR ".join(f"NEW.{quote(c)} IS NOT OLD.{quote(c)}" for c in cell.columns)
-    rows = ", ".join(f"({number}, OLD.{ROW_ID}, {table.position[c]}, {_WALL}, OLD.{quote(c)})" for c in cell.columns)
+    columns = table.names if table.immutable else cell.columns  # INSERT OR REPLACE of a document tells nothing of the old row
+    rows = ", ".join(f"({number}, OLD.{ROW_ID}, {table.position[c]}, {_WALL}, OLD.{quote(c)})" for c in columns)
     return (
         f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_{cell.name}')}"
         f" AFTER UPDATE OF {', '.join(map(quote, cell.columns))} ON {quote(table.name)}"
