@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schema.capture import Store, mark_all, set_applying
+from schema.capture import Store
 from schema.keys import key_text
 from server import bulk, centre, journal, scopes
 from server.histories import History, lineage_of, open_history
@@ -30,17 +30,13 @@ def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: in
     """Take a push inside a write transaction. Raises PeerError subclasses; nothing is kept then."""
     if len(request.segments) > PUSH_SEGMENTS_MAX:
         raise TooLarge(f"a push holds more than {PUSH_SEGMENTS_MAX} segments")
-    centre.absorb(store, now_ms)
-    journal.require(store, request.cursor, request.highest)
-    history = open_history(store, node, request)
-    set_applying(store, True)
-    skew = now_ms - request.clock_ms
-    pusher = Pusher(node, node_id, history.inc, history.lineage, scopes.entitled(store, node), skew)
-    verdicts = [take(store, pusher, history, sealed, now_ms) for sealed in request.segments]
-    if any(verdict is not None for verdict in verdicts):
+    with centre.engine_writes(store, now_ms):
+        journal.require(store, request.cursor, request.highest)
+        history = open_history(store, node, request)
+        skew = now_ms - request.clock_ms
+        pusher = Pusher(node, node_id, history.inc, history.lineage, scopes.entitled(store, node), skew)
+        verdicts = [take(store, pusher, history, sealed, now_ms) for sealed in request.segments]
         release(store, now_ms)
-    mark_all(store)
-    set_applying(store, False)
     store.connection.execute(
         "UPDATE _node SET last_push_ms = CASE WHEN ? THEN ? ELSE last_push_ms END, unsynced = ?, conflicts = ?, held = ? WHERE node = ?",
         (bool(request.segments), now_ms, request.told.unsynced, request.told.conflicts, request.told.held, node),
@@ -288,13 +284,10 @@ def decide(store: Store, held_id: int, approve: bool, now_ms: int) -> bool:
     found = [held for held in waiting(store) if held.id == held_id]
     if not found:
         return False
-    centre.absorb(store, now_ms)
-    set_applying(store, True)
-    if approve:
-        store.connection.execute("UPDATE _held SET approved = 1 WHERE id = ?", (held_id,))
-    else:
-        put_aside(store, found[0], work_of(store, found[0]), Refuse("refused", "the central office refused it"), now_ms)
-    release(store, now_ms)
-    mark_all(store)
-    set_applying(store, False)
+    with centre.engine_writes(store, now_ms):
+        if approve:
+            store.connection.execute("UPDATE _held SET approved = 1 WHERE id = ?", (held_id,))
+        else:
+            put_aside(store, found[0], work_of(store, found[0]), Refuse("refused", "the central office refused it"), now_ms)
+        release(store, now_ms)
     return True

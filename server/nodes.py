@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from hashlib import sha256
 
-from schema.capture import Store, mark_all, set_applying
+from schema.capture import Store
 from schema.keys import key_json
 from server import centre, histories, ingest, journal
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
@@ -111,7 +111,6 @@ def _named(store: Store, name: str) -> int:
 def rescope(store: Store, name: str, scope: Sequence[str], now_ms: int) -> frozenset[str]:
     """Change what a node is entitled to, from the next version on. Held work that waited for a right is tried again."""
     node, wanted = _named(store, name), checked_scope(scope)
-    centre.absorb(store, now_ms)
     _entitle(store, node, wanted, now_ms)
     return wanted
 
@@ -127,15 +126,8 @@ def _entitle(store: Store, node: int, wanted: frozenset[str], now_ms: int) -> No
         store.connection.execute("UPDATE _entitled SET until = ? WHERE node = ? AND scope = ? AND until IS NULL", (version, node, scope))
     for scope in wanted - current:
         store.connection.execute("INSERT INTO _entitled (node, scope, since) VALUES (?, ?, ?)", (node, scope, version))
-    release_after_rescope(store, now_ms)
-
-
-def release_after_rescope(store: Store, now_ms: int) -> None:
-    """Try what waited for a right."""
-    set_applying(store, True)
-    ingest.release(store, now_ms, rights=True)
-    mark_all(store)
-    set_applying(store, False)
+    with centre.engine_writes(store, now_ms):
+        ingest.release(store, now_ms, rights=True)
 
 
 def revoke(store: Store, name: str, now_ms: int) -> None:

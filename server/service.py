@@ -5,7 +5,7 @@ server/app.py checks form, size and signature and calls this; nothing is kept be
 
 from __future__ import annotations
 
-from schema.capture import Look, mark_all, set_applying
+from schema.capture import Look
 from server import centre, feed, ingest, journal, nodes, verify
 from server.database import Database
 from sync.errors import Diverged
@@ -75,12 +75,9 @@ class Service:
         with self.database.reading() as store:
             if not Look(store):
                 return
-        with self.database.writing() as store:
-            if centre.absorb(store, now_ms):
-                set_applying(store, True)
+        with self.database.writing() as store, centre.engine_writes(store, now_ms) as absorbed:
+            if absorbed:
                 ingest.release(store, now_ms)
-                mark_all(store)
-                set_applying(store, False)
 
     def _note_pull(self, node: int, request: PullRequest, page: Page, now_ms: int) -> None:
         told = request.told
