@@ -1,0 +1,42 @@
+"""Measure what Outpost costs on this machine.
+
+python3 scripts/run.py bench           5 rounds, changes on 100,000 and on 1,000,000 contacts: some ten minutes
+python3 scripts/run.py bench --quick   3 rounds, changes on 100,000 contacts
+    --json     exactly one JSON document instead of the table
+    --check    exit status 1 if a floor is missed (the machine should have nothing else to do)
+    --only-sales   leave the changes of contacts out
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import machine, report
+from bench.rounds import SALES, run
+
+
+def main() -> int:
+    """Measure, print, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="3 rounds, the smaller base only")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a floor is missed")
+    parser.add_argument("--only-sales", action="store_true", help="leave the changes of contacts out")
+    parser.add_argument("--rounds", type=int, help="rounds (5, or 3 with --quick)")
+    parser.add_argument("--folder", type=Path, help="where to put the databases: a real disk, not a RAM disk")
+    options = parser.parse_args()
+    rounds = options.rounds or (3 if options.quick else 5)
+    bases: tuple[int, ...] = () if options.only_sales else (100_000,) if options.quick else (100_000, 1_000_000)
+    with tempfile.TemporaryDirectory(prefix="outpost-bench-", dir=options.folder, ignore_cleanup_errors=True) as folder:
+        measured = run(Path(folder), rounds, bases, lambda line: print(f"bench: {line}", file=sys.stderr, flush=True))
+        found = report.document(measured, machine.facts(Path(folder)), rounds, SALES)
+    print(json.dumps(found, ensure_ascii=False, indent=1) if options.json else report.table(found))
+    return 1 if options.check and found["missed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""A node's process: joined through the real invitation, exchanging over HTTP with signatures. One process per node.
+
+The functions run in the worker that `Node` starts and keep the open node in `_open`; what they return are figures.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+import httpx
+
+from bench import machine
+from node import database, identity
+from node.cycle import Cycle, Report
+from node.transport import HttpExchange, join
+from schema.registry import load
+from sync.limits import PROTOCOL_VERSIONS
+from sync.messages import JoinRequest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+IDLE_TIMES = 20
+
+
+class Node:
+    """A node in a process of its own, while the block lasts."""
+
+    def __init__(self, home: Path, url: str, code: str | None = None) -> None:
+        self.home = home
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        self.run(_start, home, url, code)
+
+    @property
+    def path(self) -> Path:
+        """Return its database."""
+        return self.home / "node.db"
+
+    def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a function returns over there."""
+        return self._pool.submit(work, *args, **kwargs).result()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown()
+
+
+@dataclass
+class _Open:
+    database: database.Database
+    exchange: HttpExchange
+    sent: int = 0
+    received: int = 0
+
+    def cycle(self) -> Cycle:
+        return Cycle(self.database, self.exchange)
+
+
+_open: list[_Open] = []
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _start(home: Path, url: str, code: str | None) -> None:
+    if code is not None:
+        _join(home, url, code)
+    opened = database.Database(home / "node.db", load(()), _now_ms)
+    exchange = HttpExchange(url, opened.state().node, identity.load(home))
+    found = _Open(opened, exchange)
+
+    def count_request(request: httpx.Request) -> None:
+        found.sent += int(request.headers.get("content-length", 0))
+
+    def count_reply(response: httpx.Response) -> None:
+        found.received += int(response.headers.get("content-length", 0))
+
+    exchange._client.event_hooks = {"request": [count_request], "response": [count_reply]}
+    _open[:] = [found]
+
+
+def _join(home: Path, url: str, code: str) -> None:
+    key, incarnation = identity.create(home), os.urandom(16)
+    reply = join(url, JoinRequest(PROTOCOL_VERSIONS, code, identity.public_bytes(key), incarnation))
+    database.create(
+        home / "node.db",
+        load(()),
+        _now_ms,
+        node=reply.node,
+        name=reply.name,
+        url=url,
+        epoch=reply.epoch,
+        incarnation=incarnation,
+    ).close()
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a step took: seconds, processor seconds of this process, bytes of bodies, transactions pushed, rows pulled."""
+
+    seconds: float
+    cpu: float
+    sent: int
+    received: int
+    pushed: int
+    pulled: int
+    peak_mb: float
+
+
+def seal() -> float:
+    """Seal what waits; return the seconds."""
+    start = time.perf_counter()
+    _open[0].cycle().seal()
+    return time.perf_counter() - start
+
+
+def push() -> Moved:
+    """Seal and push everything, to the last acknowledgement."""
+    return _timed(lambda cycle, report: cycle.push(report))
+
+
+def pull() -> Moved:
+    """Pull everything, to the commit that holds rows and cursor."""
+    return _timed(lambda cycle, report: cycle.pull(report))
+
+
+def sync() -> Moved:
+    """Run a whole exchange."""
+    return _timed(lambda cycle, _: cycle.sync())
+
+
+def idle_ms() -> float:
+    """Return the median milliseconds of an exchange with nothing to do, on the open connection."""
+    times = []
+    for _ in range(IDLE_TIMES):
+        start = time.perf_counter()
+        _open[0].cycle().sync()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000
+
+
+def count(table: str) -> int:
+    """Return how many rows a table has."""
+    return int(_open[0].database.connection.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0])
+
+
+def settings() -> dict[str, object]:
+    """Return what the node's connection is set to."""
+    return machine.settings(_open[0].database.connection)
+
+
+def _timed(work: Callable[[Cycle, Report], Any]) -> Moved:
+    opened, report = _open[0], Report()
+    sent, received, cpu = opened.sent, opened.received, time.process_time()
+    start = time.perf_counter()
+    work(opened.cycle(), report)
+    seconds = time.perf_counter() - start
+    return Moved(
+        seconds,
+        time.process_time() - cpu,
+        opened.sent - sent,
+        opened.received - received,
+        report.pushed,
+        report.pulled,
+        machine.peak_mb(),
+    )

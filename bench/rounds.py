@@ -1,0 +1,135 @@
+"""What is run: rounds of every measurement in turn, so that a slow spell of the machine hits all alike."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import local, machine, node, server
+from bench.workload import BRANCH, Row, contacts, sales
+
+SALES = 200_000
+CHANGED = 1_000
+
+Say = Callable[[str], None]
+Figures = dict[str, list[float]]
+
+
+@dataclass
+class Measured:
+    """Every figure of every round, and what they were measured with."""
+
+    figures: Figures = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+    load: list[float] = field(default_factory=list)
+
+    def add(self, name: str, value: float) -> None:
+        """Add one round's figure."""
+        self.figures.setdefault(name, []).append(value)
+
+
+def run(folder: Path, rounds: int, bases: tuple[int, ...], say: Say, count: int = SALES) -> Measured:
+    """Measure everything `rounds` times."""
+    measured = Measured()
+    rows = sales(count)
+    for number in range(rounds):
+        measured.load.append(machine.load())
+        say(f"round {number + 1} of {rounds}: {count:,} receipts (load {measured.load[-1]})")
+        sales_round(folder / "sales", rows, number, measured)
+    for base in bases:
+        say(f"a base of {base:,} contacts (takes a while)")
+        change_rounds(folder / f"contacts{base}", base, rounds, measured, say)
+    measured.load.append(machine.load())
+    return measured
+
+
+def sales_round(home: Path, rows: list[Row], number: int, measured: Measured) -> None:
+    """Insert plainly and captured, push what was captured, pull it into a fresh node."""
+    home.mkdir(parents=True)
+    with server.running(home / "server") as centre:
+        codes = [centre.invite(name, f"branch:{BRANCH}") for name in ("till", "other")]
+        with node.Node(home / "till", centre.url, codes[0]) as till:
+            _insert(home, till, rows, number, measured)
+            measured.settings = measured.settings or till.run(node.settings)
+            _push(till, centre, len(rows), measured)
+        with node.Node(home / "other", centre.url, codes[1]) as other:
+            _pull(other, centre, len(rows), measured)
+    shutil.rmtree(home)
+
+
+def _insert(home: Path, till: node.Node, rows: list[Row], number: int, measured: Measured) -> None:
+    """Insert plainly and captured, the one or the other first."""
+    if number % 2:
+        captured = local.insert_sales(till.path, rows)
+        plain = local.plain(home / "plain.db", rows)
+    else:
+        plain = local.plain(home / "plain.db", rows)
+        captured = local.insert_sales(till.path, rows)
+    measured.add("plain insert, rows/s", len(rows) / plain)
+    measured.add("captured insert, rows/s", len(rows) / captured)
+    measured.add("captured insert, times plain", captured / plain)
+
+
+def _push(till: node.Node, centre: server.Server, count: int, measured: Measured) -> None:
+    cpu = machine.cpu_seconds(centre.pid)
+    sealing = till.run(node.seal)
+    moved = till.run(node.push)
+    seconds = sealing + moved.seconds
+    assert moved.pushed == count, f"{moved.pushed} of {count} pushed"
+    measured.add("push, rows/s", count / seconds)
+    measured.add("push, µs a row: sealing", sealing / count * 1e6)
+    measured.add("push, µs a row: server's processor", (machine.cpu_seconds(centre.pid) - cpu) / count * 1e6)
+    measured.add("push, bytes a row", moved.sent / count)
+    till.run(node.pull)
+    measured.add("memory, MB: node after push", till.run(machine.peak_mb))
+    measured.add("memory, MB: server after push", machine.peak_mb(centre.pid))
+    measured.add("nothing to do, ms", till.run(node.idle_ms))
+
+
+def _pull(other: node.Node, centre: server.Server, count: int, measured: Measured) -> None:
+    cpu = machine.cpu_seconds(centre.pid)
+    moved = other.run(node.pull)
+    assert moved.pulled == count == other.run(node.count, "sale"), f"{moved.pulled} of {count} pulled"
+    measured.add("pull, rows/s", count / moved.seconds)
+    measured.add("pull, µs a row: node's processor", moved.cpu / count * 1e6)
+    measured.add("pull, µs a row: server's processor", (machine.cpu_seconds(centre.pid) - cpu) / count * 1e6)
+    measured.add("pull, bytes a row", moved.received / count)
+    measured.add("memory, MB: node after pull", moved.peak_mb)
+    measured.add("memory, MB: server after pull", machine.peak_mb(centre.pid))
+
+
+def change_rounds(home: Path, base: int, rounds: int, measured: Measured, say: Say) -> None:
+    """Change 1,000 contacts of a large base on one node, push them, pull them into another."""
+    home.mkdir(parents=True)
+    with server.running(home / "server") as centre:
+        codes = [centre.invite(name, f"branch:{BRANCH}") for name in ("mine", "other")]
+        with node.Node(home / "mine", centre.url, codes[0]) as mine, node.Node(home / "other", centre.url, codes[1]) as other:
+            ids = []
+            for portion in contacts(base):  # in portions: the centre journals each as one version
+                local.insert_contacts(centre.path, portion)
+                mine.run(node.sync)
+                other.run(node.sync)
+                ids += [row[0] for row in portion]
+            assert other.run(node.count, "contact") == base
+            rng = random.Random(base)
+            for number in range(rounds):
+                say(f"round {number + 1} of {rounds}: {CHANGED:,} of {base:,} contacts (load {machine.load()})")
+                low = rng.randrange(base - CHANGED)
+                choices = {"neighbours": ids[low : low + CHANGED], "scattered": rng.sample(ids, CHANGED)}
+                for how in sorted(choices, reverse=bool(number % 2)):
+                    _change(mine, other, choices[how], f"{number}-{how}-", f"change of 1,000 on {base:,}, {how}", measured)
+    shutil.rmtree(home)
+
+
+def _change(mine: node.Node, other: node.Node, ids: list[str], phone: str, name: str, measured: Measured) -> None:
+    local.change_phones(mine.path, ids, phone)
+    pushed = mine.run(node.push)
+    pulled = other.run(node.pull)
+    assert pushed.pushed == pulled.pulled == len(ids), f"{pushed.pushed} pushed, {pulled.pulled} pulled of {len(ids)}"
+    measured.add(f"{name}, push ms", pushed.seconds * 1000)
+    measured.add(f"{name}, pull ms", pulled.seconds * 1000)
+    mine.run(node.sync)
+    other.run(node.sync)
