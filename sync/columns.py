@@ -5,55 +5,10 @@ form that zstd then compresses best; the decoder accepts every form a peer may p
 
     values ─► encode_column() ─► Column ─► msgpack, zstd ══► msgpack (typed) ─► decode_column(column, N) ─► values
 
-Spec: the rest of this docstring is PROTOCOL.md, section "Columns".
-
-**Values.** A value is NULL, a signed 64-bit integer, an IEEE 754 double except NaN, a text or a blob. They keep their
-type (1 is not 1.0) and every bit (infinities and -0.0 included). A *clean text* is a sequence of Unicode scalar values
-without U+0000, in UTF-8; it is never normalised, trimmed or folded. A text whose bytes are not UTF-8, or contain a
-zero byte, is a *raw text*; it travels as those bytes.
-
-**Notation.** A column is a msgpack array whose first element is the integer *tag* of its form; the others are its
-fields in the order given. N is the number of rows the column stands for; the block states it once. `int` is a msgpack
-integer in -2^63 … 2^63-1, `float` a msgpack float 64, `str` a msgpack string, `bin` a msgpack binary, `[x]` a msgpack
-array of x.
-
-**Planes.** N unsigned integers of W bytes each, in *planes*: a `bin` of W×N bytes; first the lowest byte of every
-row in row order, then the next higher byte of every row, and so on. W is not written: it is the length divided by N.
-
-| tag | form | fields | stands for |
-|---:|---|---|---|
-| 0 | nulls | – | N times NULL |
-| 1 | integers | base `int`, planes `bin` | value(i) = base + u(i); u = the N integers of the planes, W = 0 … 8 |
-| 2 | deltas | first `int`, step `int`, planes `bin` | value(0) = first, value(i) = value(i-1) + step + u(i-1); \
-u = the N-1 integers of the planes, W = 0 … 8 |
-| 3 | floats | planes `bin` | N doubles; u(i) = the bits of value(i) as an integer, W = 8 |
-| 4 | texts | texts `[str]` | N clean texts |
-| 5 | uuids | planes `bin` | N texts, each the lower-case form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` of 16 bytes; \
-16×N bytes: first the first (leftmost) byte of every row, then the second, and so on |
-| 6 | blobs | blobs `[bin]` | N blobs |
-| 7 | mixed | kinds `bin`, integers `[int]`, floats `[float]`, texts `[str]`, blobs `[bin]`, raws `[bin]` | \
-N kinds, one byte per row: 0 NULL, 1 integer, 2 float, 3 clean text, 4 blob, 5 raw text. A row's value is the next \
-unused element of the list of its kind |
-| 8 | dictionary | size `int`, values `column` (tag 3, 4, 5 or 6), indexes `bin` | values = a column of `size` rows; \
-value(i) = values(u(i)); u = the N integers of the planes. W = 0 for size 1 (all rows equal), 1 up to 256, 2 up to \
-65,536, else 4 |
-| 9 | nullable | present `bin`, rest `column` (tag 1, 2, 3, 4, 5, 6 or 8) | present = ceil(N/8) bytes; bit i mod 8 \
-(0 = lowest) of byte floor(i/8) is 1 when row i has a value. rest = a column of as many rows as bits are 1, holding \
-their values in row order |
-
-**Rules.**
-C-1. A receiver MUST accept every form for every column; a sender MAY pick any form that stands for its values exactly.
-Another tag is malformed: a new form comes with a new protocol version.
-C-2. An array MUST have exactly the elements of its form. Columns nest only as the table says: at most three deep.
-C-3. Every length MUST agree with N: planes divide exactly into N (deltas: N-1) integers of a W the form allows, and are
-empty where there are none; lists have one element per row; each list of a mixed column is used up exactly; a
-dictionary's size is 1 … N; deltas have at least one row.
-C-4. A dictionary index MUST be below its size; a kind MUST be 0 … 5; the unused bits of `present` MUST be 0.
-C-5. Every integer a column stands for, and every `int` field, MUST be in -2^63 … 2^63-1. A double MUST NOT be NaN.
-C-6. A text MUST be clean, and a raw text MUST NOT be: one value has one type.
-C-7. A column that breaks C-2 … C-6 is malformed (`wire.column`); the message that holds it is refused whole.
-C-8. A receiver takes N from the block and bounds it before it decodes (limits); decoding then needs memory in
-proportion to N and to the bytes received. The rows may share one value: before *copying* them out, bound their sizes.
+Spec: PROTOCOL.md §4.3, rules C-1 … C-8. In short: a column is a msgpack array, its tag first. Numbers lie in *planes* (the
+lowest byte of every row, then the next higher one, …), ids in 16 planes, texts and blobs in lists, repeated values in a
+dictionary with indexes, NULLs in a bitmap in front of the others; values of several kinds carry a byte of kind each. The
+number of rows is not in the column: the block states it once. Every length is checked against it.
 
 **Examples.** (msgpack in hexadecimal)
 NULL, NULL = `91 00`; 5, 7, 300 = `93 01 00 c4 06 05 07 2c 00 00 01`; 1000, 1500, 2100 =
@@ -90,7 +45,7 @@ SIZES = (0, 1, 2, 4, 4, 8, 8, 8, 8)  # and its size
 
 
 class MalformedColumn(ValueError):
-    """A peer sent a column that breaks a rule of PROTOCOL.md "Columns". Nothing of it is used; it will not heal."""
+    """A peer sent a column that breaks a rule of PROTOCOL.md §4.3. Nothing of it is used; it will not heal."""
 
     code: ClassVar[str] = "wire.column"
     retry: ClassVar[bool] = False
