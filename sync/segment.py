@@ -15,16 +15,25 @@ from operator import gt
 from typing import Any
 
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
-from sync.columns import Column, MalformedColumn, decode_column, encode_column
+from sync.columns import (
+    UUID_CHARS,
+    Blobs,
+    Column,
+    Dictionary,
+    MalformedColumn,
+    Mixed,
+    Nullable,
+    Texts,
+    Uuids,
+    decode_column,
+    encode_column,
+)
 from sync.errors import Malformed, MalformedBlock, TooLarge
 from sync.limits import MESSAGE_BYTES_MAX, MILLIS_MAX, SEGMENT_ROWS_MAX, TABLES_MAX, VALUE_BYTES_MAX
 from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Values
 from sync.values import RawText, Value, text_value
 from sync.wire import pack, unpack
 
-_HAVE_SIZE = frozenset([str, bytes, RawText])
-_LENGTHS = frozenset([str, bytes, type(None)])
-_TEXTS = frozenset([str, type(None)])
 UTF8_BYTES_MAX = 4
 """Bytes of one character: sizes are counted in characters first, exactly only where that leaves a doubt."""
 
@@ -172,18 +181,20 @@ def columns_of(rows: Sequence[Sequence[Any]], width: int) -> tuple[Column, ...]:
     if not rows:
         return tuple(encode_column([]) for _ in range(width))
     columns = zip(*rows, strict=True)
-    return tuple(encode_column(mark_raw(column)) for column, _ in zip(columns, range(width), strict=False))
+    return tuple(_encoded(column) for column, _ in zip(columns, range(width), strict=False))
+
+
+def _encoded(values: Sequence[Any]) -> Column:
+    """Return the values as a column. That a text is not clean is left to the encoder to find: it looks anyway."""
+    try:
+        return encode_column(values)
+    except ValueError:
+        return encode_column(mark_raw(values))
 
 
 def mark_raw(values: Sequence[Any]) -> Sequence[Value]:
     """Return the values with every text that is not clean (NUL inside, bytes that are not UTF-8) as RawText."""
-    kinds = set(map(type, values))
-    if str not in kinds:
-        return values  # half of all columns: looking at each value would take as long as encoding it
-    if kinds <= _TEXTS:
-        joined = "".join(filter(None, values))
-    else:
-        joined = "".join([value for value in values if type(value) is str])
+    joined = "".join([value for value in values if type(value) is str])
     if "\0" not in joined and (joined.isascii() or _encodes(joined)):
         return values
     return [_raw(value) if type(value) is str else value for value in values]
@@ -203,7 +214,7 @@ def _raw(text: str) -> Value:
 
 def values_of(values: Sequence[Any] | None) -> Values | None:
     """Return a few values as they travel; None stays None."""
-    return None if values is None else Values(len(values), encode_column(mark_raw(values)))
+    return None if values is None else Values(len(values), _encoded(values))
 
 
 def tuple_of(values: Values | None) -> Key | None:
@@ -213,7 +224,7 @@ def tuple_of(values: Values | None) -> Key | None:
     if values.count > TABLES_MAX:
         raise MalformedBlock("more values than a row has columns")
     with _in_one_tree():
-        return tuple(_bounded(decode_column(values.column, values.count)))
+        return tuple(_bounded(values.column, values.count))
 
 
 def rows_of(columns: Sequence[Column], count: int, width: int) -> list[list[Value]]:
@@ -221,7 +232,7 @@ def rows_of(columns: Sequence[Column], count: int, width: int) -> list[list[Valu
     if len(columns) != width:
         raise MalformedBlock("a block names more or fewer columns than it holds")
     with _in_one_tree():
-        return [_bounded(decode_column(column, count)) for column in columns]
+        return [_bounded(column, count) for column in columns]
 
 
 @contextmanager
@@ -355,20 +366,33 @@ def _indexes(column: Column, count: int, transactions: int) -> list[int]:
     return values
 
 
-def _bounded(values: list[Value]) -> list[Value]:
-    """Return the values. Raises TooLarge for one that is too long, and for a column that names long ones many times."""
-    kinds = set(map(type, values))
-    if kinds.isdisjoint(_HAVE_SIZE):
-        return values  # numbers: most columns
-    if kinds <= _LENGTHS:
-        lengths = list(map(len, filter(None, values)))  # type: ignore[arg-type]
-    else:
-        lengths = list(map(_size, values))
-    if lengths and (max(lengths) * UTF8_BYTES_MAX > VALUE_BYTES_MAX or sum(lengths) * UTF8_BYTES_MAX > MESSAGE_BYTES_MAX):
+def _bounded(column: Column, count: int) -> list[Value]:
+    """Return a column's values. Raises TooLarge for one that is too long, and for a column that names long ones many times."""
+    values = decode_column(column, count)
+    longest = _longest(column) * UTF8_BYTES_MAX
+    if longest > VALUE_BYTES_MAX or longest * count > MESSAGE_BYTES_MAX:
         sizes = list(map(_size, values))
         if max(sizes) > VALUE_BYTES_MAX or sum(sizes) > MESSAGE_BYTES_MAX:
             raise TooLarge(f"a value is longer than {VALUE_BYTES_MAX} bytes, or a column of them than {MESSAGE_BYTES_MAX}")
     return values
+
+
+def _longest(column: Column) -> int:
+    """Return the characters or bytes of the longest value, from what the column holds: a tenth of the time all its rows take."""
+    if isinstance(column, Nullable):
+        column = column.rest
+    if isinstance(column, Dictionary):
+        column = column.values
+    match column:
+        case Texts():
+            return max(map(len, column.texts), default=0)
+        case Blobs():
+            return max(map(len, column.blobs), default=0)
+        case Mixed():
+            return max(map(len, [*column.texts, *column.blobs, *column.raws]), default=0)
+        case Uuids():
+            return UUID_CHARS
+    return 0
 
 
 def _size(value: Value) -> int:
@@ -382,7 +406,7 @@ def _size(value: Value) -> int:
 def _tuples(columns: tuple[Column, ...], count: int) -> list[Key]:
     if not columns:
         raise MalformedBlock("a block without key columns")
-    return list(zip(*(_bounded(decode_column(column, count)) for column in columns), strict=True))
+    return list(zip(*(_bounded(column, count) for column in columns), strict=True))
 
 
 def _check_names(names: tuple[str, ...], *held: tuple[Column, ...]) -> None:
@@ -402,7 +426,7 @@ def _read_inserts(block: Inserts, transactions: int) -> InsertBlock:
         _indexes(block.transaction, count, transactions),
         _ints(block.base, count),
         _ints(block.since, count),
-        [_bounded(decode_column(column, count)) for column in block.values],
+        [_bounded(column, count) for column in block.values],
     )
 
 
