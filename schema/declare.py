@@ -17,6 +17,7 @@ Meaning of kinds, scopes and policies: PROTOCOL.md §2.
 from __future__ import annotations
 
 import enum
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ from typing import ClassVar, Literal
 
 from sqlalchemy import MetaData
 from sqlmodel import SQLModel
+
+from sync.limits import NAME_BYTES_MAX, TABLES_MAX
+from sync.policy import policies
 
 ColumnType = Literal["text", "integer", "real", "blob"]
 
@@ -166,6 +170,7 @@ class BadDeclaration(ValueError):
     """A table's declaration contradicts itself; the message names table and column."""
 
 
+_PREFIX = re.compile(r"[a-z][a-z0-9_]*")
 _TYPES: dict[object, ColumnType] = {str: "text", int: "integer", float: "real", bytes: "blob"}
 
 
@@ -209,25 +214,61 @@ def _column(model: type[Synced], name: str) -> Column:
 
 
 def _cells(table: str, sync: Sync, values: list[str]) -> tuple[Cell, ...]:
-    grouped = {column: group for group, columns in sync.groups.items() for column in columns}
-    unknown = [name for name in (*grouped, *sync.policies) if name not in values and name not in sync.groups]
+    grouped: dict[str, str] = {}
+    for group, columns in sync.groups.items():
+        if not columns or (group in values and group not in columns):
+            raise BadDeclaration(f"{table}: group {group} has no columns, or the name of a column outside it")
+        for column in columns:
+            if column in grouped:
+                raise BadDeclaration(f"{table}.{column}: named twice in groups")
+            grouped[column] = group
+    unknown = [name for name in grouped if name not in values]
+    unknown += [name for name in sync.policies if name not in sync.groups and (name not in values or name in grouped)]
     if unknown:
-        raise BadDeclaration(f"{table}: policy or group names unknown column {unknown[0]}")
+        raise BadDeclaration(f"{table}: policy or group names {unknown[0]}, which is no column or group that is decided on")
     cells: dict[str, Cell] = {}
     for column in values:
         group = grouped.get(column, column)
-        columns = sync.groups.get(group, (column,)) if column in grouped else (column,)
-        cells.setdefault(group, Cell(group, tuple(columns), sync.policies.get(group, "latest")))
+        cells.setdefault(group, Cell(group, tuple(sync.groups.get(group, (column,))), sync.policies.get(group, "latest")))
     return tuple(cells.values())
 
 
 def _check(table: Table) -> None:
     names = set(table.names)
+    _check_names(table)
+    if not table.scope:
+        raise BadDeclaration(f"{table.name}: no scope")
     for rule in (*table.scope, *table.ties):
         if not isinstance(rule, Everyone) and rule.column not in names:
             raise BadDeclaration(f"{table.name}: scope or tie names unknown column {rule.column}")
-    if not table.scope:
-        raise BadDeclaration(f"{table.name}: no scope")
-    for column in table.columns:
-        if column.name.startswith("_"):
-            raise BadDeclaration(f"{table.name}.{column.name}: names with _ are the engine's own")
+        if isinstance(rule, By) and not _PREFIX.fullmatch(rule.prefix):
+            raise BadDeclaration(f"{table.name}: {rule.prefix!r} is not a scope prefix; take small letters, digits and _")
+    for index in table.indexes:
+        if index not in names:
+            raise BadDeclaration(f"{table.name}: index names unknown column {index}")
+    for column in table.columns[: len(table.key)]:
+        if column.type != "text":
+            raise BadDeclaration(f"{table.name}.{column.name}: a key is text, not {column.type}")
+    if table.kind is Kind.SET and table.cells:
+        raise BadDeclaration(f"{table.name}.{table.cells[0].columns[0]}: all columns of a set are its key")
+    for cell in table.cells:
+        _check_policy(table, cell)
+
+
+def _check_names(table: Table) -> None:
+    if len(table.names) > TABLES_MAX:
+        raise BadDeclaration(f"{table.name}: more than {TABLES_MAX} columns")
+    for name in (table.name, *table.names, *(cell.name for cell in table.cells)):
+        if not name or name.startswith("_"):
+            raise BadDeclaration(f"{table.name}.{name}: names with _ are the engine's own")
+        if len(name.encode()) > NAME_BYTES_MAX:
+            raise BadDeclaration(f"{table.name}: the name {name[:20]}… is longer than {NAME_BYTES_MAX} bytes")
+
+
+def _check_policy(table: Table, cell: Cell) -> None:
+    policy = policies().get(cell.policy)
+    if policy is None:
+        raise BadDeclaration(f"{table.name}.{cell.name}: there is no policy {cell.policy}; there are {', '.join(sorted(policies()))}")
+    wrong = policy.check([table.columns[table.position[name]].type for name in cell.columns])
+    if wrong is not None:
+        raise BadDeclaration(f"{table.name}.{cell.name}: policy {cell.policy} {wrong}")
