@@ -10,17 +10,22 @@ from schema.declare import Table
 from schema.dialects.sqlite import quote
 from sync.values import RawText
 
-_RAW = "\0raw:"
-"""Begins the text of a key part that is not clean text; clean text has no NUL."""
+_RAW, _BLOB = "\0raw:", "\0blob:"
+"""Begin the text of a key part that is text but not clean, or a blob; clean text has no NUL."""
 
 
 def key_text(key: tuple[Any, ...]) -> str:
     """Return a key as one clean-enough text: the id itself, or the JSON array of a composite key."""
-    if len(key) == 1 and isinstance(key[0], str):
-        return key[0]
-    if len(key) == 1 and isinstance(key[0], RawText):
-        return _RAW + key[0].raw.hex()
-    return json.dumps([_RAW + part.raw.hex() if isinstance(part, RawText) else _plain(part) for part in key], ensure_ascii=False)
+    parts = [_coded(part) for part in key]
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return parts[0]
+    return json.dumps(parts, ensure_ascii=False)
+
+
+def _coded(part: Any) -> object:
+    if isinstance(part, RawText):
+        return _RAW + part.raw.hex()
+    return _BLOB + part.hex() if isinstance(part, bytes) else part
 
 
 def key_parts(text: str, width: int) -> tuple[Any, ...]:
@@ -31,7 +36,11 @@ def key_parts(text: str, width: int) -> tuple[Any, ...]:
 
 
 def _part(part: Any) -> Any:
-    return RawText(bytes.fromhex(part[len(_RAW) :])) if isinstance(part, str) and part.startswith(_RAW) else part
+    if isinstance(part, str) and part.startswith(_RAW):
+        return RawText(bytes.fromhex(part[len(_RAW) :]))
+    if isinstance(part, str) and part.startswith(_BLOB):
+        return bytes.fromhex(part[len(_BLOB) :])
+    return part
 
 
 def key_json(key: tuple[Any, ...]) -> object:

@@ -176,7 +176,7 @@ def _image(table: Table, number: int, mark: int) -> str:
 
 
 def _update_trigger(table: Table, number: int, cell: Cell) -> str:
-    changed = " OR ".join(f"NEW.{quote(c)} IS NOT OLD.{quote(c)}" for c in cell.columns)
+    changed = " OR ".join(_differs(table.columns[table.position[c]]) for c in cell.columns)
     columns = table.names if table.immutable else cell.columns  # INSERT OR REPLACE of a document tells nothing of the old row
     rows = ", ".join(f"({number}, OLD.{ROW_ID}, {table.position[c]}, {_WALL}, OLD.{quote(c)})" for c in columns)
     return (
@@ -184,3 +184,9 @@ def _update_trigger(table: Table, number: int, cell: Cell) -> str:
         f" AFTER UPDATE OF {', '.join(map(quote, cell.columns))} ON {quote(table.name)}"
         f" WHEN {_CAPTURING} AND ({changed}) BEGIN INSERT INTO _log(t, rid, c, wall, old) VALUES {rows}; END"
     )
+
+
+def _differs(column: Column) -> str:
+    name = quote(column.name)
+    types = f" OR typeof(NEW.{name}) <> typeof(OLD.{name})" if column.type == "blob" else ""  # holds any type; 1 equals 1.0
+    return f"NEW.{name} IS NOT OLD.{name}{types}"
