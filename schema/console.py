@@ -183,10 +183,15 @@ def say(text: str = "") -> None:
     print(printable(text))
 
 
+def plain(value: object) -> str:
+    """Return a value as text of visible characters and line breaks; what could steer a reader's device becomes a space."""
+    text = "" if value is None else str(value)
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
 def printable(value: object) -> str:
     """Return a value as text without what could steer a terminal; the encoding of the terminal loses what it lacks."""
-    text = "" if value is None else str(value)
-    text = "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+    text = plain(value)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 

@@ -54,6 +54,10 @@ class Schema:
     tables: tuple[Table, ...]
     version: int = SCHEMA_VERSION
 
+    def __hash__(self) -> int:
+        """Return a hash that costs nothing: what is made from a schema is cached, and there are few schemas."""
+        return hash((self.version, len(self.tables)))
+
     @cached_property
     def by_name(self) -> dict[str, Table]:
         """Return tables by name."""

@@ -103,8 +103,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Serve nodes, and the console's page on this machine, until stopped (Ctrl-C or SIGTERM)."""
-    from server import console, serve  # the web stack is loaded by this command only
+    from server import serve  # the web stack is loaded by this command only
     from server.app import create_app
+    from server.console.pages import routes
     from server.nonces import SqliteNonces
 
     terminal = at(ctx, home, as_json)
@@ -115,8 +116,7 @@ def run(
         exclusive(terminal.home / home_of.LOCK, BUSY),
         closing(SqliteNonces(terminal.home / home_of.NONCES)) as nonces,
     ):
-        routes = console.routes(database, now_ms)
-        app = create_app(Service(database), nonces, clock_ms=now_ms, extra_routes=routes)
+        app = create_app(Service(database), nonces, clock_ms=now_ms, extra_routes=routes(database, now_ms))
         try:
             serve.run(app, host, port, ready=ready)
         except OSError as error:

@@ -46,7 +46,7 @@ class Totals:
 
 
 _MONTH: Final = (
-    "COALESCE(CASE WHEN s.business_date GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]*' THEN SUBSTR(s.business_date, 1, 7) END,"
+    "COALESCE(CASE WHEN s.business_date GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*' THEN SUBSTR(s.business_date, 1, 7) END,"
     " STRFTIME('%Y-%m', s.sold_ms / 1000.0, 'unixepoch'))"
 )
 _KEYS: Final = {

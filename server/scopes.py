@@ -29,10 +29,14 @@ def node_scope(node: int) -> str:
     return f"node#{node}"
 
 
-@cache
 def keys_sql(schema: Schema, table: Table, source: str) -> str:
     """Return SQL yielding (rid, scope key) for the row numbers in `source`, a table or subquery with a column `rid`."""
-    return " UNION ".join(_path_sql(schema, table, path, source) for path in schema.paths[table.name])
+    return _keys_sql(schema, table.name, source)  # by name: hashing a whole declaration costs more than the query
+
+
+@cache
+def _keys_sql(schema: Schema, table: str, source: str) -> str:
+    return " UNION ".join(_path_sql(schema, schema.by_name[table], path, source) for path in schema.paths[table])
 
 
 def _path_sql(schema: Schema, table: Table, path: ScopePath, source: str) -> str:
@@ -71,7 +75,6 @@ def keys_of_values(store: Store, table: Table, values: dict[str, Any]) -> set[st
     return keys
 
 
-@cache
 def scope_columns(table: Table) -> frozenset[str]:
     """Return the columns that a row's scope keys depend on."""
     return frozenset(rule.column for rule in table.scope if not isinstance(rule, Everyone))

@@ -23,8 +23,8 @@ def money(minor: int, currency: str) -> str:
 
 
 def quantity(milli: int) -> str:
-    """Return a quantity; no digits after the point where there is nothing after it."""
-    return decimal(milli, 3) if milli % 1000 else decimal(milli // 1000, 0)
+    """Return a quantity with as many digits after the point as it needs."""
+    return decimal(milli, 3).rstrip("0").rstrip(".")
 
 
 def decimal(number: int, digits: int) -> str:
@@ -34,8 +34,8 @@ def decimal(number: int, digits: int) -> str:
     return f"{sign}{whole:,}{f'.{rest:0{digits}d}' if digits else ''}"
 
 
-def completeness(fresh: Freshness) -> str:
-    """Return how complete figures are: 'complete to … for 4 of 5 nodes; Rome: …'."""
+def completeness(fresh: Freshness, whole: bool = True) -> str:
+    """Return how complete figures are: 'complete to … for 4 of 5 nodes'; `whole` names the others and says why."""
     if not fresh.nodes:
         return "no node has joined yet"
     nodes = f"{fresh.complete} of {count(fresh.nodes, 'node')}"
@@ -44,6 +44,8 @@ def completeness(fresh: Freshness) -> str:
         if fresh.complete
         else f"complete for none of {count(fresh.nodes, 'node')}"
     )
+    if not whole:
+        return first
     behind = [
         f"{each.name}: {count(each.unsynced, 'transaction')} unsent when last heard"
         if each.unsynced

@@ -1,14 +1,7 @@
-"""Console: the centre's own pages, rendered on the server."""
+"""Console: the centre's own pages, for people on the server's own machine, rendered on the server.
 
-from __future__ import annotations
+    request ─► guard (this machine only) ─► figures (one snapshot) ─► picture (geometry) ─► templates ─► HTML, CSS, no script
 
-from collections.abc import Callable
-
-from starlette.routing import BaseRoute
-
-from server.database import Database
-
-
-def routes(database: Database, clock_ms: Callable[[], int]) -> list[BaseRoute]:
-    """Return the console's pages."""
-    return []
+Reading order: pages, guard, figures, picture. Nothing is loaded from elsewhere and nothing runs in the browser: the
+Content-Security-Policy forbids it. May import: server, schema, sync.
+"""
