@@ -159,12 +159,13 @@ NUL = "CAST(X'610062' AS TEXT)"
 CP1251 = "CAST(X'CFF0E8E2E5F2' AS TEXT)"
 LONE = "CAST(X'EDA080' AS TEXT)"
 CUT = "CAST(X'D0' AS TEXT)"
-BAD = pytest.mark.parametrize("bad", [NUL, CP1251, LONE, CUT], ids=["nul", "windows-1251", "lone surrogate", "cut short"])
+BAD = pytest.mark.parametrize("bad", [NUL, CP1251], ids=["nul", "windows-1251"])
+WORSE = pytest.mark.parametrize("bad", [NUL, CP1251, LONE, CUT], ids=["nul", "windows-1251", "lone surrogate", "cut short"])
 
 SALE = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES ({0}, {1}, 'sale', 'LON', 1, 'GBP', 5)"
 LINE = "INSERT INTO sale_line (id, sale_id, name, qty_milli, unit_price_e4, amount_minor) VALUES ({0}, {1}, {2}, 1000, 50000, 5)"
 PAYMENT = "INSERT INTO payment (id, sale_id, method, amount_minor) VALUES ({0}, {1}, 'cash', 5)"
-MOVE = "INSERT INTO stock_move (id, product_id, branch_id, qty_milli, reason, sale_id, moved_ms) VALUES ({0}, 'p', 'LON', 1, 'r', {1}, 1)"
+MOVE = "INSERT INTO stock_move (id, sale_id, product_id, branch_id, qty_milli, reason, moved_ms) VALUES ({}, {}, 'p', 'LON', 1, 'r', 1)"
 CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES ({0}, 'person', {1}, 'LON')"
 
 
@@ -263,7 +264,7 @@ def _shown(key: Any) -> str:
     return part(key) if isinstance(key, str) else str([part(text) for text in key])
 
 
-@BAD
+@WORSE
 def test_what_was_held_for_its_text_goes_when_it_is_mended(world: World, pair: tuple[Node, Node], bad: str) -> None:
     one, two = pair
     foreign.run(one.database.path, CONTACT.format("'c1'", "'Ann'"))
