@@ -117,7 +117,7 @@ class SegmentBuilder:
                     edits.edits.append(edit)
                     edits.transaction.append(transaction)
                 self.rows += len(op.edits)
-            case Delete():
+            case _:
                 deletes = self._deletes.setdefault(op.table, _DeleteRows())
                 deletes.keys.append(op.key)
                 deletes.transaction.append(transaction)

@@ -40,9 +40,7 @@ CLEAN = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 TAGS = st.lists(st.sampled_from(["a", "b", "c", "й", "🏪", '"', "\\", "\n"]), max_size=4).map(json.dumps)
 NUMBERS: st.SearchStrategy[Value] = st.none() | st.integers(-20, 20) | INT64 | st.floats(allow_nan=False)
 TEXTS: st.SearchStrategy[Value] = st.none() | CLEAN | TAGS
-VALUES: st.SearchStrategy[CellValue] = (
-    NUMBERS | TEXTS | st.binary(max_size=3) | st.just(RawText(b"\xff")) | st.tuples(CLEAN, NUMBERS)
-)
+VALUES: st.SearchStrategy[CellValue] = NUMBERS | TEXTS | st.binary(max_size=3) | st.just(RawText(b"\xff")) | st.tuples(CLEAN, NUMBERS)
 STAMPS = st.integers(0, 3) | st.integers(0, 2**42)
 WRITERS = st.permutations(["k1", "k2", "k3"])
 

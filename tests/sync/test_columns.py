@@ -101,9 +101,7 @@ def test_running_numbers_come_out_exactly(jitter: list[int], first: int, step: i
         pytest.param([-(2**63), 2**63 - 1], id="whole-int64-range-rising"),
         pytest.param([2**63 - 1], id="greatest"),
         pytest.param([-(2**63)] * 3, id="least"),
-        pytest.param(
-            [1e-308, 5e-324, 0.1 + 0.2, -0.0, float("inf"), float("-inf"), 1.7976931348623157e308], id="floats"
-        ),
+        pytest.param([1e-308, 5e-324, 0.1 + 0.2, -0.0, float("inf"), float("-inf"), 1.7976931348623157e308], id="floats"),
         pytest.param([0.0, -0.0], id="two-zeros-are-not-constant"),
         pytest.param(["", "", "a"], id="empty-text"),
         pytest.param(["🏪", "👩‍👩‍👧", "й", "й", "Straße"], id="emoji-and-two-ways-to-write-й"),
@@ -149,9 +147,7 @@ FORMS: list[Any] = [
     pytest.param([ID], Uuids(bytes.fromhex(ID.replace("-", ""))), id="uuid"),
     pytest.param([None, 7], Nullable(b"\x02", Integers(7, b"")), id="nullable"),
     pytest.param([None] * 8 + ["a"], Nullable(b"\0\1", Texts(["a"])), id="nullable-ninth-row"),
-    pytest.param(
-        [1, 1.0, RawText(b"\xff")], Mixed(b"\1\2\5", [1], [1.0], [], [], [b"\xff"]), id="mixed-keeps-1-and-1.0-apart"
-    ),
+    pytest.param([1, 1.0, RawText(b"\xff")], Mixed(b"\1\2\5", [1], [1.0], [], [], [b"\xff"]), id="mixed-keeps-1-and-1.0-apart"),
     pytest.param([None, b"x", "y"], Mixed(b"\0\4\3", [], [], ["y"], [b"x"], []), id="mixed-null-blob-text"),
     pytest.param([None, RawText(b"\0")], Mixed(b"\0\5", [], [], [], [], [b"\0"]), id="raw-text-and-null"),
 ]
