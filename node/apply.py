@@ -60,8 +60,7 @@ def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
         last = page
     if last is None or last.position is not None:
         raise Stale("the pull is not complete")
-    for table, key in done.dirty:
-        pending.redraw(store, store.schema.by_name[table], key)
+    _redraw(store, done)
     mark_all(store)
     set_applying(store, False)
     store.connection.execute(
@@ -89,9 +88,16 @@ def _is_ours(store: Store, state: State, chain: Point) -> bool:
     return row is not None and row[0] == chain.digest
 
 
+def _redraw(store: Store, done: Applied) -> None:
+    """Make the rows people see what the centre's rows and our pending changes make of them."""
+    for table, key in done.dirty:
+        pending.redraw(store, store.schema.by_name[table], key)
+    done.dirty.clear()
+
+
 def _page(store: Store, page: Page, done: Applied, now_ms: int) -> None:
+    _redraw(store, done)  # what the page before brought must be in view before our own work on it is settled (RULES H4b)
     settled = settle_segments(store, page.head, now_ms)
-    done.dirty |= settled.dirty
     done.refused += settled.refused
     for block in page.rows:
         done.rows += _rows(store, block, done)

@@ -8,7 +8,7 @@ Spec: PROTOCOL.md §6.3, §8.4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from node import pending
@@ -30,9 +30,8 @@ HELD, REFUSED = "held", "refused"
 
 @dataclass(slots=True)
 class Settled:
-    """What settling changed: rows to redraw, transactions put aside."""
+    """What settling changed: transactions put aside."""
 
-    dirty: set[tuple[str, str]] = field(default_factory=set)
     refused: int = 0
 
 
@@ -200,6 +199,19 @@ def _fold(store: Store, where: str, parameters: Sequence[Any]) -> None:
         "DELETE FROM _shadow WHERE (tbl, key) IN (SELECT tbl, key FROM temp._folded f"
         " WHERE NOT EXISTS (SELECT 1 FROM _op o WHERE o.tbl = f.tbl AND o.key = f.key))"
     )
+    _forget_conflicts(store)
+
+
+def _forget_conflicts(store: Store) -> None:
+    """Drop what is known of conflicts on rows that our own deletion, now the centre's too, has taken away."""
+    sql = (
+        "SELECT DISTINCT c.tbl, c.key FROM _conflict c JOIN temp._folded f ON f.tbl = c.tbl AND f.key = c.key"
+        " WHERE NOT EXISTS (SELECT 1 FROM _shadow s WHERE s.tbl = c.tbl AND s.key = c.key)"
+    )
+    for name, key in store.connection.execute(sql).fetchall():
+        table = store.schema.by_name[name]
+        if pending.number_of_row(store, table, key_parts(key, len(table.key))) is None:
+            store.connection.execute("DELETE FROM _conflict WHERE tbl = ? AND key = ?", (name, key))
 
 
 def _put_aside(store: Store, segment: bytes, index: int, code: str, reason: str, settled: Settled, now_ms: int) -> None:
@@ -210,7 +222,8 @@ def _put_aside(store: Store, segment: bytes, index: int, code: str, reason: str,
         (code, reason, now_ms, segment, index),
     )
     store.connection.execute("DELETE FROM _op WHERE segment = ? AND txn = ?", (segment, index))
-    settled.dirty |= {(name, key) for name, key in rows}
+    for name, key in rows:  # at once: work on the same row that is settled next builds on what people see
+        pending.redraw(store, store.schema.by_name[name], key)
     settled.refused += 1
 
 
