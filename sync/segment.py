@@ -8,7 +8,7 @@ Spec: PROTOCOL.md §5. What a peer can send wrong raises Malformed, MalformedBlo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import gt
@@ -64,10 +64,15 @@ class _DeleteRows:
 
 
 class SegmentBuilder:
-    """Collects transactions and their changes. Blocks come out in the order in which their tables came in."""
+    """Collects transactions and their changes.
 
-    def __init__(self) -> None:
+    Blocks come out in the order in which their tables came in; with `rank` (parents have smaller ones) deletes of children
+    come before those of parents and inserts of parents before those of children, for all transactions at once (§5.2).
+    """
+
+    def __init__(self, rank: Mapping[str, int] | None = None) -> None:
         self.rows = 0
+        self._rank = rank or {}
         self._wall: list[int] = []
         self._base: list[int] = []
         self._inserts: dict[tuple[str, tuple[str, ...]], _InsertRows] = {}
@@ -141,11 +146,14 @@ class SegmentBuilder:
                 wall=encode_column(self._wall),
                 base=encode_column(self._base),
                 decisions=tuple(self._decisions),
-                deletes=tuple(_deletes(table, rows) for table, rows in self._deletes.items()),
-                inserts=tuple(_inserts(table, rows) for (table, _), rows in self._inserts.items()),
+                deletes=tuple(_deletes(table, self._deletes[table]) for table in sorted(self._deletes, key=self._place, reverse=True)),
+                inserts=tuple(_inserts(key[0], self._inserts[key]) for key in sorted(self._inserts, key=lambda key: self._place(key[0]))),
                 updates=tuple(_updates(table, cell, rows) for (table, cell), rows in self._updates.items()),
             )
         )
+
+    def _place(self, table: str) -> int:
+        return self._rank.get(table, 0)
 
 
 def _inserts(table: str, rows: _InsertRows) -> Inserts:

@@ -329,3 +329,29 @@ def test_a_block_of_a_page_column_by_column() -> None:
 def test_not_a_segment_at_all() -> None:
     with pytest.raises(Malformed):
         read_segment(pack(Values(0, columns.Nulls())))
+
+
+@pytest.mark.covers("P-5.9")
+def test_blocks_suit_every_transaction_of_the_segment() -> None:
+    """The first transaction brings a child only: the second one's parent must come before its child all the same."""
+    builder = SegmentBuilder({"contact": 1, "activity": 2})
+    works = [
+        [Insert("activity", ("a0",), {"id": "a0"}), Delete("contact", ("c8",), 0, 1)],
+        [
+            Insert("contact", ("c2",), {"id": "c2"}),
+            Insert("activity", ("a2",), {"id": "a2"}),
+            Delete("activity", ("a9",), 0, 2),
+            Delete("contact", ("c9",), 0, 2),
+        ],
+    ]
+    for ops in works:
+        index = builder.begin(0, 0)
+        for op in ops:
+            builder.add(index, op)
+    found = transactions(read_segment(builder.build(bytes(16), 1, 1)), {"contact": ("id",), "activity": ("id",)}, [1])[0]
+    assert [(type(op).__name__, op.table) for op in found.ops] == [
+        ("Delete", "activity"),
+        ("Delete", "contact"),
+        ("Insert", "contact"),
+        ("Insert", "activity"),
+    ]
