@@ -138,22 +138,32 @@ class Merging:
         self._right(table, rid, before, op.base)
         metas = rows.metas(self.store, table, rid)
         unseen = [meta for meta in metas.values() if not seen(meta, op.base, op.since, self.pusher.lineage)]
-        writer = max(unseen, key=lambda meta: meta.version).writer if unseen else self._unseen_child(table, op)
+        writer = max(unseen, key=lambda meta: meta.version).writer if unseen else self._unseen_child(table, op, op.key[0])
         if writer is not None:
             self._record(table, op.key, (), None, None, values, "edit wins", "theirs", writer)
             self._touch(table, op.key, rid, CENTRE, before)
             self._raise_to("merged")
             return
-        bury_row(self.store, table, rid, values, self.version, self.pusher.inc, before)
+        reborn = any(isinstance(other, Insert) and (other.table, other.key) == (op.table, op.key) for other in self.work.ops)
+        bury_row(self.store, table, rid, values, self.version, self.pusher.inc, before, reborn=reborn)
 
-    def _unseen_child(self, table: Table, op: Delete) -> int | None:
-        """Return who wrote a child that the deleter has not seen: a child counts as an edit of its parent (RULES H16)."""
+    def _unseen_child(self, table: Table, op: Delete, identity: Any) -> int | None:
+        """Return who wrote something below a row that its deleter has not seen, or None.
+
+        A child counts as an edit of its parent (RULES H16). What dies with the row counts whole, with all below it; of
+        a child that outlives it only that it hangs there.
+        """
         for edge in self.store.schema.children[table.name]:
-            sql = f"SELECT {ROW_ID} FROM {quote(edge.table.name)} WHERE {quote(edge.column)} = ?"
-            for (child,) in self.store.connection.execute(sql, (op.key[0],)).fetchall():
-                birth = rows.metas(self.store, edge.table, child).get(rows.BIRTH)
-                if birth and not seen(birth, op.base, op.since, self.pusher.lineage):
-                    return birth.writer
+            child = edge.table
+            hung = rows.cell_number(child, child.cell_of[edge.column]) if edge.column in child.cell_of else rows.BIRTH
+            sql = f"SELECT {ROW_ID}, {quote(child.key[0])} FROM {quote(child.name)} WHERE {quote(edge.column)} = ?"
+            for rid, below in self.store.connection.execute(sql, (identity,)).fetchall():
+                for number, meta in rows.metas(self.store, child, rid).items():
+                    if (edge.owned or number in (rows.BIRTH, hung)) and not seen(meta, op.base, op.since, self.pusher.lineage):
+                        return meta.writer
+                deeper = self._unseen_child(child, op, below) if edge.owned else None
+                if deeper is not None:
+                    return deeper
         return None
 
     # --- inserts ---------------------------------------------------------------------------------------------------
@@ -407,11 +417,16 @@ def written(ops: Iterable[Op]) -> set[tuple[str, str]]:
     return {(op.table, key_text(op.key)) for op in ops}
 
 
-def bury_row(store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int, before: set[str]) -> None:
-    """Delete a row; children that exist only through it go with it, under the rule's hand (writer `*`)."""
+def bury_row(
+    store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int, before: set[str], *, reborn: bool = False
+) -> None:
+    """Delete a row; children that exist only through it go with it, under the rule's hand (writer `*`).
+
+    `reborn`: the same transaction inserts the key again, so the children have a parent when it is done.
+    """
     key = values[: len(table.key)]
     for edge in store.schema.children[table.name]:
-        if not edge.owned:
+        if reborn or not edge.owned:
             continue
         sql = f"SELECT {', '.join(map(quote, edge.table.names))}, {ROW_ID} FROM {quote(edge.table.name)} WHERE {quote(edge.column)} = ?"
         for child in store.connection.execute(sql, (key[0],)).fetchall():
