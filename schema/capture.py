@@ -8,7 +8,7 @@ Spec: PROTOCOL.md §5.1; layout: SPIKE §1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -83,8 +83,10 @@ class Look:
             low = rows[-1][-1]
             yield [row for row in rows if row[-1] not in taken] if taken else rows
 
-    def logged(self) -> Iterator[Change]:
+    def logged(self, only: Collection[str] | None = None) -> Iterator[Change]:
         """Yield what the log says of older rows: updates and deletes, and inserts of rows whose key was changed.
+
+        `only` names the tables wanted, all if None.
 
         Must be read to its end before `inserted`: a replaced row is told here as an update, not there as an insert.
         """
@@ -92,7 +94,7 @@ class Look:
         tables = {t: self.store.schema.by_name[name] for name, t in self.store.numbers.items() if name in self.store.schema.by_name}
         for (number, rid), entries in groupby(self.rows(sql, (self.log_end,)), key=itemgetter(0, 1)):
             table = tables.get(number)
-            if table is not None and rid <= self.marks[table.name]:
+            if table is not None and rid <= self.marks[table.name] and (only is None or table.name in only):
                 yield from self._net(table, rid, list(entries))
 
     def _net(self, table: Table, rid: int, entries: list[Row]) -> Iterator[Change]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from schema.capture import Change, Look, Row, Store, mark_all, set_applying
-from schema.declare import Table
+from schema.declare import EVERYONE, By, Everyone, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from server import journal, rows, scopes
@@ -44,7 +44,7 @@ def absorb(store: Store, now_ms: int) -> int:
     if not look:
         return 0
     set_applying(store, True)
-    writing = _Absorbing(store, journal.head(store).number + 1, now_ms)
+    writing = _Absorbing(store, _Before(store, look), journal.head(store).number + 1, now_ms)
     for change in look.logged():
         writing.take(change)
     for table in store.schema.tables:
@@ -60,11 +60,50 @@ def absorb(store: Store, now_ms: int) -> int:
     return writing.count
 
 
+class _Before:
+    """Which scope keys rows had before the central programs' commits: their parents may be gone or elsewhere by now."""
+
+    def __init__(self, store: Store, look: Look) -> None:
+        self.store = store
+        self._rows: dict[tuple[str, Row], dict[str, Any] | None] = {}  # parents that changed, None: were not there
+        parents = {table.name for table in store.schema.tables if store.schema.children[table.name]}
+        for change in look.logged(parents):
+            place = (change.table.name, change.key)
+            if change.kind == "delete":
+                self._rows[place] = change.old
+            elif change.kind == "insert":
+                self._rows.setdefault(place, None)
+            elif change.row is not None and not scopes.scope_columns(change.table).isdisjoint(change.old):
+                self._rows[place] = {**dict(zip(change.table.names, change.row, strict=True)), **change.old}
+
+    def keys(self, table: Table, values: dict[str, Any]) -> set[str]:
+        """Return the scope keys that a row with these values had."""
+        keys: set[str] = set()
+        for rule in table.scope:
+            match rule:
+                case Everyone():
+                    keys.add(EVERYONE)
+                case By():
+                    if values.get(rule.column) is not None:
+                        keys.add(f"{rule.prefix}:{values[rule.column]}")
+                case Through():
+                    parent = self.store.schema.by_name[rule.table]
+                    above = self._row(parent, (values.get(rule.column),))
+                    keys |= self.keys(parent, above) if above is not None else set()
+        return keys
+
+    def _row(self, table: Table, key: Row) -> dict[str, Any] | None:
+        if (table.name, key) in self._rows:
+            return self._rows[table.name, key]
+        found = rows.load(self.store, table, key)
+        return dict(zip(table.names, found[1], strict=True)) if found else None
+
+
 class _Absorbing:
     """One version's worth of central changes."""
 
-    def __init__(self, store: Store, version: int, now_ms: int) -> None:
-        self.store, self.version, self.now_ms = store, version, now_ms
+    def __init__(self, store: Store, before: _Before, version: int, now_ms: int) -> None:
+        self.store, self.before, self.version, self.now_ms = store, before, version, now_ms
         self.builder = SegmentBuilder()
         self.builder.begin(now_ms, version - 1)
         self.count = 0
@@ -126,15 +165,16 @@ class _Absorbing:
         values = dict(zip(table.names, change.row, strict=True))
         before = None
         if not scopes.scope_columns(table).isdisjoint(change.old):
-            before = scopes.keys_of_values(self.store, table, {**values, **change.old})
+            before = self.before.keys(table, {**values, **change.old})
         scopes.touch(self.store, table, rid, self.version, CENTRE, scopes.keys_of(self.store, table, rid) if before is None else before)
 
     def _delete(self, change: Change) -> None:
         table, values = change.table, change.old
-        before = scopes.keys_of_values(self.store, table, values)
+        before = self.before.keys(table, values)
         image = tuple(values[name] for name in table.names)
+        reborn = scopes.rid_of(self.store, table, change.key) is not None  # deleted and inserted again: children keep their parent
         for edge in self.store.schema.children[table.name]:
-            if edge.owned:
+            if edge.owned and not reborn:
                 self._bury_children(edge.table, edge.column, change.key[0], before)
         rows.dig(self.store, table, change.rid, image, self.version, CENTRE)
         scopes.bury(self.store, table, change.rid, change.key, self.version, CENTRE, before)

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from schema.capture import Store
-from schema.declare import EVERYONE, By, Everyone, Table, Through
+from schema.declare import EVERYONE, Everyone, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.registry import Schema, ScopePath
@@ -50,29 +50,27 @@ def _path_sql(schema: Schema, table: Table, path: ScopePath, source: str) -> str
     return f"SELECT s.rid AS rid, '{path.prefix}:' || {column} AS sc FROM {joins} WHERE {column} IS NOT NULL"
 
 
+def key_condition(schema: Schema, table: Table, scope: str) -> tuple[str, list[str]]:
+    """Return a condition on rows of a table, there called r0, that holds for those with a scope key, and its parameters."""
+    prefix = scope.partition(":")[0]
+    paths = [path for path in schema.paths[table.name] if path.prefix == prefix]
+    return " OR ".join(_condition(schema, path) for path in paths) or "0", [scope] * len(paths)
+
+
+def _condition(schema: Schema, path: ScopePath) -> str:
+    own = f"'{path.prefix}:' || r{len(path.steps)}.{quote(path.column)} = ?"
+    joins = [
+        f"{quote(parent)} r{depth + 1} ON r{depth + 1}.{quote(schema.by_name[parent].key[0])} = r{depth}.{quote(column)}"
+        for depth, (column, parent) in enumerate(path.steps)
+    ]
+    return f"EXISTS (SELECT 1 FROM (SELECT 1) CROSS JOIN {' CROSS JOIN '.join(joins)} WHERE {own})" if joins else own
+
+
 def keys_of(store: Store, table: Table, rid: int) -> set[str]:
     """Return a living row's scope keys."""
     sql = keys_sql(store.schema, table, "(SELECT ? AS rid)")
     parameters = [rid] * len(store.schema.paths[table.name])
     return {row[1] for row in store.connection.execute(sql, parameters)}
-
-
-def keys_of_values(store: Store, table: Table, values: dict[str, Any]) -> set[str]:
-    """Return the scope keys a row with these values has or had, parents as they are now."""
-    keys: set[str] = set()
-    for rule in table.scope:
-        match rule:
-            case Everyone():
-                keys.add(EVERYONE)
-            case By():
-                if values.get(rule.column) is not None:
-                    keys.add(f"{rule.prefix}:{values[rule.column]}")
-            case Through():
-                parent = store.schema.by_name[rule.table]
-                rid = rid_of(store, parent, (values.get(rule.column),))
-                if rid is not None:
-                    keys |= keys_of(store, parent, rid)
-    return keys
 
 
 def scope_columns(table: Table) -> frozenset[str]:
@@ -87,13 +85,28 @@ def rid_of(store: Store, table: Table, key: Sequence[Any]) -> int | None:
     return int(row[0]) if row else None
 
 
-def note(store: Store, table: Table, keys: Iterable[str], version: int, rid: int, writer: int, op: int, last: int | None = None) -> None:
-    """Write lines of the change index. Two writers in one version count as foreign to both (writer 0)."""
+def note(
+    store: Store,
+    table: Table,
+    keys: Iterable[str],
+    version: int,
+    rid: int,
+    writer: int,
+    op: int,
+    last: int | None = None,
+    *,
+    part: bool = False,
+) -> None:
+    """Write lines of the change index. Two writers in one version count as foreign to both (writer 0).
+
+    A line may stand for the rows `rid` … `last` of a table whose rows never change or move; with `part` only for those of
+    them that have the key.
+    """
     t, high = store.numbers[table.name], rid if last is None else last
     store.connection.executemany(
-        "INSERT INTO _change (t, sc, ver, lo, op, hi, wr) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (t, sc, ver, lo, op) DO UPDATE SET wr = CASE WHEN wr = excluded.wr THEN wr ELSE 0 END, hi = max(hi, excluded.hi)",
-        [(t, key, version, rid, op, high, writer) for key in keys],
+        "INSERT INTO _change (t, sc, ver, lo, op, hi, wr, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (t, sc, ver, lo, op)"
+        " DO UPDATE SET wr = CASE WHEN wr = excluded.wr THEN wr ELSE 0 END, hi = max(hi, excluded.hi), part = max(part, excluded.part)",
+        [(t, key, version, rid, op, high, writer, int(part)) for key in keys],
     )
 
 
