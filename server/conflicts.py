@@ -100,6 +100,21 @@ def notices(store: Store, node: int, scope: frozenset[str], low: int, high: int,
     return [_notice(store, row, node) for row in rows if _in_scope(store, row, scope)], high
 
 
+def disputed(store: Store, table: Table) -> bool:
+    """Tell whether any row of a table was ever in conflict."""
+    return store.connection.execute("SELECT 1 FROM _conflict WHERE tbl = ? LIMIT 1", (table.name,)).fetchone() is not None
+
+
+def notices_of_row(store: Store, node: int, table: Table, key: tuple[Any, ...], high: int) -> list[ConflictNotice]:
+    """Return what a node is told again, up to a version, of a row that it may not have had for a while."""
+    rows = store.connection.execute(
+        f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.tbl = ? AND c.key = ? AND c.ver <= ?"
+        " AND (c.mine_node = ? OR c.theirs_node = ?)",
+        (table.name, key_text(key), high, node, node),
+    ).fetchall()
+    return [_notice(store, row, node) for row in rows]
+
+
 def _in_scope(store: Store, row: Sequence[Any], scope: frozenset[str]) -> bool:
     table = store.schema.by_name[row[2]]
     rid = scopes.rid_of(store, table, key_parts(row[3], len(table.key)))

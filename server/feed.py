@@ -31,6 +31,9 @@ from sync.segment import columns_of
 PAGE_BYTES = 8 * 1024 * 1024
 _BEGIN = -1
 
+Entry = tuple[int, int, int, int, int]
+"""A line of the change index: version, first row, last row, op, part (server/scopes.py `note`)."""
+
 
 _FIRST_ROWS = 256
 
@@ -177,22 +180,26 @@ class Feed:
                 if stopped is not None:
                     return stopped
             else:
-                self._singles(draft, step, entries)
+                self._disputes(draft, step.table, self._singles(draft, step, entries), low)
             version, row = entries[-1][0], entries[-1][2]
             if draft.budget <= 0:
                 return version, row
 
-    def _entries(self, step: Step, low: int, high: int, version: int, row: int, limit: int) -> list[tuple[int, int, int, int]]:
-        """Return up to `limit` lines (version, first row, last row, op) of the change index after a place in the step."""
+    def _entries(self, step: Step, low: int, high: int, version: int, row: int, limit: int) -> list[Entry]:
+        """Return up to `limit` lines of the change index after a place in the step."""
         t = self.store.numbers[step.table.name]
         where, begin = {
             "kept": (f"op <> {DEAD} AND (wr <> :me OR op <> {STATE}) OR op = {DEAD} AND wr <> :me", low),
-            "gained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since)", _BEGIN),
+            "gained": (
+                f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since)"
+                f" OR ver > :since AND (op = {LEAVE} OR op = {DEAD} AND wr <> :me)",  # rows the node itself wrote since
+                _BEGIN,
+            ),
             "regained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since) OR op > {ENTER} AND ver > :low", _BEGIN),
             "lost": (f"op <= {ENTER} OR ver > :low", _BEGIN),
         }[step.mode]
         sql = (
-            f"SELECT ver, lo, hi, op FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
+            f"SELECT ver, lo, hi, op, part FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
             " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT :limit"
         )
         values = {"t": t, "sc": step.scope, "begin": max(begin, version - 1), "high": high, "me": self.inc, "low": low, "since": step.since}
@@ -203,18 +210,16 @@ class Feed:
             found = [entry for entry in found if entry[:2] != last]
         return found
 
-    def _extents(
-        self, draft: _Draft, step: Step, entries: Sequence[tuple[int, int, int, int]], version: int, row: int
-    ) -> tuple[int, int] | None:
-        """Tell runs of rows that never change or move: all of them have the step's key."""
-        for at, low, high, op in entries:
+    def _extents(self, draft: _Draft, step: Step, entries: Sequence[Entry], version: int, row: int) -> tuple[int, int] | None:
+        """Tell runs of rows that never change or move: all that have the step's key."""
+        for at, low, high, op, part in entries:
             if op == DEAD:
-                self._singles(draft, step, [(at, low, high, op)])
+                self._singles(draft, step, [(at, low, high, op, part)])
                 continue
             begin = max(low, row + 1) if at == version else low
             while begin <= high:
                 limit = draft.chunk()
-                chunk = self._range(step, begin, high, limit)
+                chunk = self._range(step, begin, high, limit, part)
                 kept = [values for values, told in chunk if not told]
                 if step.mode == "lost":
                     draft.add_removals(step.table, [values[: len(step.table.key)] for values in kept])
@@ -229,11 +234,15 @@ class Feed:
                 return at, high
         return None
 
-    def _range(self, step: Step, low: int, high: int, limit: int) -> list[tuple[Any, bool]]:
+    def _range(self, step: Step, low: int, high: int, limit: int, part: int) -> list[tuple[Any, bool]]:
         """Return rows (number last) of a range, each with whether it is told elsewhere: under an earlier scope, or not at all."""
-        columns = ", ".join(map(quote, step.table.names))
-        sql = f"SELECT {columns}, {ROW_ID} FROM {quote(step.table.name)} WHERE {ROW_ID} BETWEEN ? AND ? ORDER BY {ROW_ID} LIMIT ?"
-        rows = read_rows(self.store, sql, (low, high, limit))
+        columns = ", ".join(f"r0.{quote(name)}" for name in step.table.names)
+        condition, parameters = scopes.key_condition(self.store.schema, step.table, step.scope) if part else ("1", [])
+        sql = (
+            f"SELECT {columns}, r0.{ROW_ID} FROM {quote(step.table.name)} r0"
+            f" WHERE r0.{ROW_ID} BETWEEN ? AND ? AND ({condition}) ORDER BY r0.{ROW_ID} LIMIT ?"
+        )
+        rows = read_rows(self.store, sql, (low, high, *parameters, limit))
         elsewhere = self.scope if step.mode == "lost" else step.earlier
         if not rows or not elsewhere or not self._may_have(step.table, elsewhere):
             return [(row, False) for row in rows]
@@ -256,10 +265,10 @@ class Feed:
             keys.setdefault(rid, set()).add(key)
         return keys
 
-    def _singles(self, draft: _Draft, step: Step, entries: Sequence[tuple[int, int, int, int]]) -> None:
-        """Tell rows one by one: in scope now, the newest state; gone or out of scope, the removal."""
+    def _singles(self, draft: _Draft, step: Step, entries: Sequence[Entry]) -> list[Any]:
+        """Tell rows one by one: in scope now, the newest state; gone or out of scope, the removal. Returns the states."""
         table, ops = step.table, dict[int, set[int]]()
-        for _, low, high, op in entries:
+        for _, low, high, op, _ in entries:
             for rid in range(low, high + 1):
                 ops.setdefault(rid, set()).add(op)
         keys = self._keys(table, list(ops))
@@ -274,11 +283,20 @@ class Feed:
                     remove.append(row[: len(table.key)])
             elif step.mode != "lost" and step.earlier.isdisjoint(mine) and self._is_told_here(step, mine):
                 send.append(row)
-        remove += self._dead(table, [rid for rid, kinds in ops.items() if DEAD in kinds])
+        remove += self._dead(table, [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD))])  # left, and died elsewhere
         if send:
             draft.add_rows(table, send)
         if remove:
             draft.add_removals(table, remove)
+        return send
+
+    def _disputes(self, draft: _Draft, table: Table, rows: Sequence[Any], low: int) -> None:
+        """Tell older conflicts of rows again with the rows: the node may not have had them for a while, and forgot."""
+        if rows and conflicts.disputed(self.store, table):
+            for row in rows:
+                found = conflicts.notices_of_row(self.store, self.node, table, row[: len(table.key)], low)
+                draft.conflicts += found
+                draft.budget -= len(found)
 
     def _is_told_here(self, step: Step, keys: set[str]) -> bool:
         """Tell whether a row in scope is told under this step: it has the step's key, or the step is the node's own."""
@@ -301,7 +319,7 @@ class Feed:
     # --- conflicts and verdicts ----------------------------------------------------------------------------------------
 
     def _conflicts(self, draft: _Draft, low: int, high: int) -> int:
-        found, complete = conflicts.notices(self.store, self.node, self.scope, low, high, PAGE_NOTICES_MAX - len(draft.conflicts))
+        found, complete = conflicts.notices(self.store, self.node, self.scope, low, high, max(1, PAGE_NOTICES_MAX - len(draft.conflicts)))
         draft.conflicts += found
         return complete
 
