@@ -1,0 +1,292 @@
+"""One history: a seed, a few nodes and a centre, some tens of steps, then quiet, then the last questions."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from node.writer import transaction
+from server import ingest
+from sync.errors import BadValue, NoSuch
+from tests.simulation.actors import BRANCHES, OWNERS, TABLE_SETS, Typist
+from tests.simulation.checks import Judge
+from tests.simulation.network import Wire, exchange, killed, pull_again, push_again
+from tests.simulation.oracle import FIXED, Key, Rows, read
+from tests.simulation.world import SimulatedWorld, Station, Violation, seeded, templates
+
+Gone = dict[tuple[str, Key], set[Any]]
+
+YEAR_MS = 365 * 24 * 3600 * 1000
+ROUNDS_MAX = 14
+
+
+@dataclass
+class Outcome:
+    """What became of a history."""
+
+    seed: int
+    violation: str | None
+    counts: Counter[str]
+    trace: list[str]
+
+
+class History(SimulatedWorld):
+    """A world and what happens in it."""
+
+    def __init__(self, seed: int, trace: bool, tables: Sequence[str]) -> None:
+        super().__init__(seed, trace)
+        self.tables = tables
+        self.old_pushes: list[tuple[str, bytes]] = []
+        self.old_pages: list[tuple[str, bytes]] = []
+        self.used_page = False
+        self.documents: set[str] = set()  # receipts ever written
+        self.tampered: set[tuple[str, Key]] = set()  # documents and events that were written twice, changed or deleted
+        self.judge = Judge(self)
+
+    def scope(self) -> list[str]:
+        """Return what a node may be entitled to."""
+        random = self.random
+        found = [f"branch:{name}" for name in random.sample(BRANCHES, random.choice([0, 1, 1, 2, 3]))]
+        found += [f"owner:{name}" for name in random.sample(OWNERS, random.choice([0, 0, 1, 1, 2]))]
+        return sorted(found) or ["branch:A"]
+
+    def run(self) -> None:
+        """Live through it. Raises Violation."""
+        for index in range(self.random.choice([2, 3, 3])):
+            station = self.join(f"n{index}", Wire, *self.scope())
+            self.say(station.name, "joins", *sorted(self.scope_of(station.name)))
+        self.centre_writes(initial=True)
+        for number in range(self.random.choice([8, 15, 25, 40])):
+            self.clock.now += self.random.randrange(1, 2000)
+            self.say(f"-- {number}")
+            self.step()
+        self.quiet()
+        self.judge.final()
+
+    def step(self) -> None:
+        random, station = self.random, self.random.choice(self.stations)
+        chance = random.random()
+        if chance < 0.40:
+            self.user_writes(station)
+        elif chance < 0.46:
+            self.centre_writes()
+        elif chance < 0.58:
+            exchange(self, station, "push", meanwhile=self.meanwhile, lose=0.25, cut=0.05, late=0.1)
+        elif chance < 0.70:
+            odds = {"lose": 0.06, "cut": 0.06, "between": 0.3, "late": 0.1, "keep_page": 0.3}
+            exchange(self, station, "pull", random.choice([10_000, 1, 2, 3]), self.meanwhile, **odds)
+        elif chance < 0.83:
+            rows = random.choice([10_000, 10_000, 3])
+            exchange(self, station, "sync", rows, self.meanwhile, lose=0.08, cut=0.02, between=0.15, late=0.05, keep_page=0.1)
+        elif chance < 0.85:
+            killed(self, station)
+        elif chance < 0.88:
+            self.something_old()
+        elif chance < 0.91:
+            self.decide()
+        elif chance < 0.94:
+            self.rescope(station.name, *self.scope())
+        elif chance < 0.98:
+            self.resolve(station)
+        else:
+            station.node.skew[0] = random.choice([0, -YEAR_MS, YEAR_MS, 5000, -5000])
+            self.say(station.name, "clock", station.node.skew[0])
+
+    # --- writing ---------------------------------------------------------------------------------------------------------
+
+    def user_writes(self, station: Station) -> None:
+        """Let a program or our own code write one transaction on a node."""
+        before = station.view()
+        scope = self.scope_of(station.name)
+        statements = Typist(self.fresh, before, scope, self.tables).type(self.random.choice([1, 1, 2, 3]))
+        if not statements:
+            return
+        ours = self.random.random() < 0.4
+        self.say(station.name, "writes" if ours else "program writes", *statements)
+        self.counts["own transactions" if ours else "programs' transactions"] += 1
+        if ours:
+            with transaction(station.node.database) as writing:
+                for sql, values in statements:
+                    writing.connection.execute(sql, values)
+        else:
+            self._as_program(station.program, statements)
+        self.record(before, station.view(), station.gone)
+        if ours or self.random.random() < 0.3:
+            self.check(station, "after writing")
+
+    def record(self, before: Rows, after: Rows, gone: Gone) -> None:
+        """Take down what one person changed in one go."""
+        self.causes.record(before, after, gone)
+        for table in FIXED:
+            changed = [key for key, row in before[table].items() if after[table].get(key) != row]
+            self.tampered.update((table, key) for key in changed)
+        for key in after["receipt"].keys() - before["receipt"].keys():
+            if key[0] in self.documents:
+                self.tampered.add(("receipt", key))
+            self.documents.add(key[0])
+
+    @staticmethod
+    def _as_program(connection: Any, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        for sql, values in statements:
+            connection.execute(sql, values)
+        connection.execute("COMMIT")
+
+    def centre_writes(self, initial: bool = False) -> None:
+        """Let a central program write by plain SQL."""
+        before = read(self.centre, self.schema)
+        everywhere = frozenset([*(f"branch:{name}" for name in BRANCHES), *(f"owner:{name}" for name in OWNERS)])
+        typist = Typist(self.fresh, before, everywhere, self.tables)
+        statements = typist.type(self.random.choice([1, 1, 2]))
+        if initial:
+            typist.insert("ware", {"id": "W0", "name": self.fresh.text()})
+            typist.new_client()
+        if statements:
+            self.say("centre writes", *statements)
+            self._as_program(self.centre, statements)
+            after = read(self.centre, self.schema)
+            self.record(before, after, {})
+            self.causes.lives |= typist.ended
+            self.judge.centre_wrote(before, after)
+            self.counts["central writes"] += 1
+
+    # --- other things that happen ------------------------------------------------------------------------------------------
+
+    def meanwhile(self, station: Station) -> None:
+        """Do something while an exchange of a node is under way."""
+        other = self.random.choice(self.stations)
+        chance = self.random.random()
+        self.say("  meanwhile:")
+        if chance < 0.2:
+            self.centre_writes()
+        elif chance < 0.5:
+            self.user_writes(other)
+            exchange(self, other, "push") if other is not station else self._alongside(station, "push")
+        elif chance < 0.7:
+            self.user_writes(station)
+            self._alongside(station, "push")
+        elif chance < 0.8:
+            self.user_writes(station)
+        elif chance < 0.85:
+            self._alongside(station, "sync")
+        elif chance < 0.9:
+            self.rescope(other.name, *self.scope())
+        elif chance < 0.95:
+            self.decide()
+        elif other is not station:
+            exchange(self, other, "sync")
+        self.say("  so much for that")
+
+    def _alongside(self, station: Station, what: str) -> None:
+        """Let a second process of the same node exchange something."""
+        wire: Any = station.node.link
+        kept = (wire.odds, wire.page, wire.meanwhile)
+        self.counts[f"{what} alongside"] += 1
+        exchange(self, station, what)
+        wire.odds, wire.page, wire.meanwhile = kept
+
+    def something_old(self) -> None:
+        """Let an old push or page turn up again."""
+        kinds = [kind for kind, old in (("push", self.old_pushes), ("page", self.old_pages)) if old]
+        if not kinds:
+            return
+        if self.random.choice(kinds) == "push":
+            push_again(self, *self.random.choice(self.old_pushes))
+        else:
+            pull_again(self, *self.old_pages.pop(self.random.randrange(len(self.old_pages))))
+
+    def decide(self, approve: bool | None = None) -> int:
+        """Let the centre decide on some held work; return how much it decided on."""
+        with self.database.reading() as store:
+            waiting = ingest.waiting(store)
+        if not waiting:
+            return 0
+        held = self.random.choice(waiting)
+        yes = self.random.random() < 0.6 if approve is None else approve
+        self.say("centre approves" if yes else "centre refuses", held.segment.hex()[:6], held.txn, held.code)
+        self.counts["approved" if yes else "refused by the centre"] += 1
+        with self.database.writing() as store:
+            ingest.decide(store, held.id, yes, self.clock.read())
+        self.observe()
+        return 1
+
+    def rescope(self, name: str, *scope: str) -> None:
+        self.say("rescope", name, *scope)
+        super().rescope(name, *scope)
+        self.observe()
+        if self.scope_of(name) != frozenset(scope):
+            self.entitled[name].append((self.head, frozenset(scope)))
+            self.counts["rescoped"] += 1
+
+    def resolve(self, station: Station) -> None:
+        """Let a person on a node take one side of a conflict, or another value."""
+        found = station.node.conflicts()
+        if not found:
+            return
+        conflict = self.random.choice(found)
+        way = self.random.choice(["mine", "theirs", "theirs", "value"])
+        columns = conflict["column"] if isinstance(conflict["column"], list) else [conflict["column"]]
+        if way == "value" and conflict["column"] is None:
+            return
+        before = station.view()
+        self.say(station.name, "resolves", conflict["table"], conflict["key"], conflict["column"], way)
+        try:
+            if way == "value":
+                texts = [str(self.fresh.size()) if name in ("high", "low") else self.fresh.text() for name in columns]
+                station.node.resolve(conflict["id"], None, *texts)
+            else:
+                station.node.resolve(conflict["id"], way)
+        except (BadValue, NoSuch) as error:
+            self.say("  ", error.code)
+            return
+        self.counts["resolved"] += 1
+        self.record(before, station.view(), station.gone)
+        self.judge.resolved(conflict, before, station.view())
+        self.check(station, "after resolving")
+
+    # --- the end -------------------------------------------------------------------------------------------------------------
+
+    def quiet(self) -> None:
+        """Deliver what is still on its way, decide what is held, and sync until nothing moves."""
+        self.say("-- quiet")
+        for name, body in self.old_pushes:
+            push_again(self, name, body)
+        for number in range(ROUNDS_MAX):
+            moved = sum(exchange(self, station, "sync") for station in self.stations)
+            decided = 0
+            if number < 3:
+                while self.random.random() < 0.7 and self.decide():
+                    decided += 1
+            else:
+                while self.decide(approve=False):
+                    decided += 1
+            if number > 3 and not moved and not decided:
+                return
+        raise Violation("never quiet")
+
+
+def run(seed: int, *, trace: bool = False, table_set: str = "all") -> Outcome:
+    """Run one history. What the engine itself trips over is a violation too."""
+    templates()
+    with seeded(Random(seed ^ 0x5EED)):
+        world = History(seed, trace, TABLE_SETS[table_set])
+        try:
+            world.run()
+            violation = None
+        except Violation as error:
+            violation = str(error)
+        except Exception as error:
+            violation = f"{type(error).__name__}: {error} ({_where(error)})"
+        finally:
+            world.close()
+    return Outcome(seed, violation, world.counts, world.trace)
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[::-1][:6])

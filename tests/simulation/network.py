@@ -1,0 +1,211 @@
+"""The network between a node and the centre: requests that do not arrive, replies that get lost or come late, what
+happens between two pages, and old requests that turn up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import node.apply
+import server.centre
+import server.ingest
+from node import pending
+from node.apply import Stale
+from node.cycle import Cycle, Report
+from sync.errors import OutpostError
+from sync.limits import MESSAGE_BYTES_MAX
+from sync.messages import Page, PushRequest
+from sync.segment import read_segment
+from sync.wire import pack, unpack
+from tests.simulation.world import SimulatedWorld, Station, Violation
+from tests.world import Link, ReplyLost
+
+Meanwhile = Callable[[Station], None]
+
+
+class RequestLost(Exception):
+    """The request never arrived, or whoever ran the exchange gave up before it."""
+
+
+class Killed(Exception):
+    """The process died in the middle of something."""
+
+
+class Wire(Link):
+    """A Link on which things happen. `odds` are those of the exchange under way."""
+
+    odds: dict[str, float]
+    meanwhile: Meanwhile
+    page: int
+
+    def _carry(self, kind: str, request: Any, type_: Any, reply_type: Any) -> Any:
+        world: Any = self.world
+        station: Station = world.station(self.identity)
+        self._before(world, station, kind)
+        body = pack(request)
+        if kind == "push" and request.segments:
+            world.old_pushes.append((station.name, body))
+        handle = getattr(world.service, kind)
+        try:
+            reply = pack(handle(self.identity, unpack(type_, body, MESSAGE_BYTES_MAX), world.clock.read()))
+        finally:
+            world.observe()
+        if self._happens(world, "lose"):
+            world.counts[f"lost reply {kind}"] += 1
+            world.say("  reply lost", kind)
+            raise ReplyLost(kind)
+        if kind == "pull" and self._happens(world, "keep page"):
+            world.old_pages.append((station.name, reply))
+        if self._happens(world, "late"):
+            world.counts[f"late reply {kind}"] += 1
+            self._other(world, station)
+        return unpack(reply_type, reply, MESSAGE_BYTES_MAX)
+
+    def _happens(self, world: SimulatedWorld, what: str) -> bool:
+        return world.random.random() < self.odds.get(what, 0)
+
+    def _before(self, world: SimulatedWorld, station: Station, kind: str) -> None:
+        world.harvest(station)
+        if kind == "pull":
+            self.page += 1
+            if self.page > 1:
+                world.counts["later pages"] += 1
+                world.check(station, "between two pages")
+                if self._happens(world, "between"):
+                    world.counts["something between two pages"] += 1
+                    self._other(world, station)
+        if self._happens(world, "cut"):
+            world.counts[f"cut before {kind}"] += 1
+            world.say("  cut before", kind)
+            raise RequestLost(kind)
+
+    def _other(self, world: SimulatedWorld, station: Station) -> None:
+        odds, page = self.odds, self.page
+        self.odds, self.page = {}, 0  # what happens meanwhile is not disturbed itself
+        try:
+            self.meanwhile(station)
+        finally:
+            self.odds, self.page = odds, page
+
+
+def exchange(
+    world: SimulatedWorld, station: Station, what: str, rows: int = 10_000, meanwhile: Meanwhile = lambda _: None, **odds: float
+) -> int:
+    """Run an exchange (push, pull or sync) as it goes, with its mishaps; return what it moved."""
+    wire: Any = station.node.link
+    wire.odds, wire.page, wire.meanwhile = {name.replace("_", " "): chance for name, chance in odds.items()}, 0, meanwhile
+    world.say(station.name, what, f"rows={rows}" if rows < 10_000 else "", f"cursor={station.cursor}")
+    cycle, report = Cycle(station.node.database, wire, rows=rows), Report()
+    station.busy += 1
+    try:
+        match what:
+            case "push":
+                cycle.push(report)
+            case "pull":
+                cycle.pull(report)
+            case _:
+                report = cycle.sync()
+    except (ReplyLost, RequestLost, Killed):
+        pass
+    except Stale:
+        world.counts["stale stage"] += 1
+    finally:
+        station.busy -= 1
+        wire.odds = {}
+    world.counts["pushed"] += report.pushed
+    world.counts["pulled"] += report.pulled
+    world.counts["removed"] += report.removed
+    if report.new_history:
+        raise Violation(f"{station.name} began a new history, and nobody copied or restored it")
+    world.say("  ", station.name, f"pushed={report.pushed} pulled={report.pulled} removed={report.removed} cursor={station.cursor}")
+    world.check(station, f"after {what}")
+    return report.pushed + report.pulled + report.removed
+
+
+@contextmanager
+def killed_in(module: Any, name: str, world: SimulatedWorld) -> Iterator[None]:
+    """Let the process die in the first call of a function."""
+
+    def die(*_arguments: Any, **_named: Any) -> None:
+        world.counts[f"killed in {name}"] += 1
+        world.say("  killed in", name)
+        raise Killed(name)
+
+    with patch.object(module, name, die):
+        yield
+
+
+DEATHS = [
+    (node.apply, "_rows"),
+    (node.apply, "_removals"),
+    (node.apply, "mark_all"),
+    (node.apply, "hear"),
+    (node.apply, "keep_conflict"),
+    (pending, "redraw"),
+    (server.ingest, "release"),
+    (server.centre, "mark_all"),
+]
+
+
+def killed(world: SimulatedWorld, station: Station) -> None:
+    """Run a sync that dies in the middle; it must leave what it found."""
+    module, name = world.random.choice(DEATHS)
+    before = (station.cursor, world.head)
+    with killed_in(module, name, world):
+        exchange(world, station, "sync")
+    if module is node.apply and name in ("mark_all", "hear") and station.cursor != before[0]:
+        raise Violation(f"{station.name} was killed in {name} and moved its cursor")
+
+
+def push_again(world: SimulatedWorld, name: str, body: bytes) -> None:
+    """Deliver an old push once more: what the centre knows has no effect."""
+    station = next(station for station in world.stations if station.name == name)
+    world.service.absorb(world.clock.read())
+    world.observe()
+    request = unpack(PushRequest, body, MESSAGE_BYTES_MAX)
+    known = all(read_segment(sealed.body).id in world.journal for sealed in request.segments)
+    world.say("stale push of", name, "known" if known else "not known yet")
+    head = world.head
+    try:
+        world.service.push(station.node.link.identity, request, world.clock.read())
+        world.counts["stale push" if known else "late push"] += 1
+    except OutpostError as error:
+        world.counts[f"stale push: {error.code}"] += 1
+    world.observe()
+    if known and world.head != head:
+        raise Violation(f"a push of {name} that the centre knows had an effect, version {head} to {world.head}")
+
+
+class _Replay(Wire):
+    """Answers a pull with an old page."""
+
+    reply: bytes
+
+    def _carry(self, kind: str, request: Any, type_: Any, reply_type: Any) -> Any:
+        if kind != "pull":
+            raise RequestLost(kind)
+        world: Any = self.world
+        if world.used_page:
+            raise RequestLost(kind)
+        world.used_page = True
+        return unpack(reply_type, self.reply, MESSAGE_BYTES_MAX)
+
+
+def pull_again(world: Any, name: str, reply: bytes) -> None:
+    """Deliver an old page once more, as the answer to another question."""
+    station = next(station for station in world.stations if station.name == name)
+    page = unpack(Page, reply, MESSAGE_BYTES_MAX)
+    world.say("stale page of", name, "since", page.since, "head", page.head, "cursor", station.cursor)
+    wire = _Replay(world, station.node.link.identity)
+    wire.reply, world.used_page = reply, False
+    try:
+        Cycle(station.node.database, wire).pull(Report())
+        world.counts["stale page applied"] += 1
+    except Stale:
+        world.counts["stale page refused"] += 1
+    except RequestLost:
+        world.counts["stale page staged"] += 1
+    world.check(station, "after a stale page")
