@@ -45,10 +45,10 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
     """Insert rows in their order. Several per statement: 2.3 µs a receipt instead of 2.9."""
     many = max(1, min(_STATEMENT_ROWS, _STATEMENT_VALUES // len(columns)))
     step, even = many * len(columns), len(rows) - len(rows) % many
-    values = list(chain.from_iterable(rows[:even]))
+    values = chain.from_iterable(rows[:even])
     one = f"({', '.join('?' * len(columns))})"
     sql = f"INSERT INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES {one}"
-    connection.executemany(sql + f", {one}" * (many - 1), [values[at : at + step] for at in range(0, len(values), step)])
+    connection.executemany(sql + f", {one}" * (many - 1), zip(*[values] * step, strict=True))
     connection.executemany(sql, rows[even:])
 
 
