@@ -1,0 +1,160 @@
+"""The commands' manners: one JSON document whatever happens, exit statuses, where home is, words for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.processes.conftest import PROGRAM, ROOT, Centre, Node, run, warm
+
+
+def outpost(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as typed."""
+    everything = os.environ | environment
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=everything, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "server nothing",
+        "server invite",
+        "server invite --name only",
+        "server report",
+        "server report weather",
+        "server report sales --by colour",
+        "server run --port 70000",
+        "server rescope",
+        "server rescope NAME",
+        "server revoke",
+        "server approve abc",
+        "server init --nothing",
+        "node nothing",
+        "node join",
+        "node join http://127.0.0.1",
+        "node resolve",
+        "node resolve 0123",
+        "node resolve 0123 --take both",
+        "node resolve 0123 --take mine --value x",
+        "node import",
+        "node import online_retail",
+        "node sync --wait -1",
+    ],
+)
+def test_wrong_usage_is_2(line: str, tmp_path: Path) -> None:
+    part, *rest = line.split()
+    done = run(part, tmp_path, *rest)
+    assert (done.status, done.error) == (2, "cli.usage")
+    assert not list(tmp_path.iterdir()), "nothing was made"
+
+
+@pytest.mark.parametrize("line", ["nodes", "conflicts", "held", "report sales", "revoke x", "approve 1", "run --port 0"])
+def test_a_server_that_is_not_there(line: str, tmp_path: Path) -> None:
+    done = run("server", tmp_path, *line.split())
+    assert (done.status, done.error) == (1, "home.empty")
+
+
+@pytest.mark.parametrize("line", ["sync", "status", "conflicts", "held", "verify", "resolve 01 --take mine"])
+def test_a_node_that_is_not_there(line: str, tmp_path: Path) -> None:
+    done = run("node", tmp_path, *line.split())
+    assert (done.status, done.error) == (1, "home.empty")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "node.db").write_bytes(b"these are not the rows you are looking for" * 100)
+    done = run("node", tmp_path, "status")
+    assert (done.status, done.error) == (1, "home.unusable")
+
+
+def test_init_once(tmp_path: Path) -> None:
+    assert run("server", tmp_path, "init").document == {"database": str(tmp_path / "server.db")}
+    assert run("server", tmp_path, "init").error == "home.taken"
+
+
+def test_init_elsewhere_is_remembered(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "data" / "centre.db"
+    assert run("server", tmp_path / "home", "init", "--database", f"sqlite:///{elsewhere}").status == 0
+    assert run("server", tmp_path / "home", "invite", "--name", "n", "--scope", "branch:b").status == 0
+    assert elsewhere.exists()
+    assert not (tmp_path / "home" / "server.db").exists()
+
+
+@pytest.mark.parametrize(("url", "code"), [("postgresql://host/db", "database.later"), ("mysql://host/db", "usage.value")])
+def test_a_database_of_another_kind(url: str, code: str, tmp_path: Path) -> None:
+    done = run("server", tmp_path, "init", "--database", url)
+    assert (done.status, done.error) == (1, code)
+
+
+def test_options_go_before_and_after(tmp_path: Path) -> None:
+    home = str(tmp_path)
+    assert warm().run(["server", "init", "--home", home])[0] == 0
+    for line in (
+        ["server", "--home", home, "--json", "nodes"],
+        ["server", "nodes", "--json", "--home", home],
+        ["server", "--json", "nodes", "--home", home],
+    ):
+        assert warm().run(line) == (0, "[]\n", "")
+
+
+def test_home_may_come_from_the_environment(tmp_path: Path) -> None:
+    assert outpost("server", "init", OUTPOST_HOME=str(tmp_path / "here")).returncode == 0
+    assert (tmp_path / "here" / "server.db").exists()
+
+
+def test_home_is_the_platform_s_place_otherwise(tmp_path: Path) -> None:
+    done = outpost("server", "init", "--json", HOME=str(tmp_path), XDG_DATA_HOME=str(tmp_path), OUTPOST_HOME="")
+    assert done.returncode == 0
+    path = Path(json.loads(done.stdout)["database"])
+    assert path.is_relative_to(tmp_path)
+    assert path.parts[-3:] == ("outpost", "server", "server.db")
+
+
+@pytest.mark.parametrize("scope", ["LON", "branch:", ":x"])
+def test_a_scope_key_has_a_prefix(scope: str, tmp_path: Path) -> None:
+    run("server", tmp_path, "init")
+    assert run("server", tmp_path, "invite", "--name", "n", "--scope", scope).error == "usage.value"
+
+
+def test_a_port_in_use(centre: Centre, tmp_path: Path) -> None:
+    run("server", tmp_path, "init")
+    done = run("server", tmp_path, "run", "--port", centre.port)
+    assert (done.status, done.error) == (1, "net.listen")
+
+
+def test_people_are_told_in_words(centre: Centre) -> None:
+    """Every command without --json: something is said, and nothing in it can steer the terminal."""
+    node = centre.node("Шевченко \x1b[31m", "branch:WOR")
+    node.write(
+        ("INSERT INTO contact (id, kind, name, branch_id) VALUES ('\x1b[2J', 'person', 'x', 'WOR')", []),
+        ("INSERT INTO branch (id, name) VALUES ('WOR', 'held')", []),
+    )
+    told = {}
+    for line in ("status", "sync", "status", "held", "conflicts", "verify"):
+        status, told[line], errors = warm().run(["node", "--home", str(node.home), *line.split()])
+        assert (status, errors) == (0, "")
+    for line in ("nodes", "held", "conflicts", "report sales", "report sales --by month"):
+        status, told[f"server {line}"], errors = warm().run(["server", "--home", str(centre.home), *line.split()])
+        assert (status, errors) == (0, "")
+    assert "\x1b" not in "".join(told.values())
+    assert "Equal" in told["verify"]
+    assert "proposal" in told["held"]
+    assert "unsynced 0" in told["status"]
+    assert "Шевченко" in told["server nodes"]
+    assert "for 1 of 1 node." in told["server report sales"]
+
+
+def test_people_are_told_what_failed(tmp_path: Path) -> None:
+    done = outpost("node", "--home", tmp_path, "sync")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("outpost: There is no node here yet")
+    assert "outpost node join" in done.stderr
+
+
+def test_progress_is_not_for_pipes(centre: Centre) -> None:
+    node: Node = centre.node("quiet", "branch:QUI")
+    assert node.run("sync").errors == ""
