@@ -24,11 +24,10 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
 from sync.change import Insert
-from sync.columns import decode_column
-from sync.errors import Forked, UnknownTable
+from sync.errors import BadReply, Forked, MalformedBlock, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows
-from sync.segment import tuple_of
+from sync.segment import rows_of, tuple_of
 from sync.values import RawText
 from sync.wire import pack
 
@@ -49,14 +48,17 @@ class Applied:
 
 
 def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
-    """Apply a complete pull inside the caller's write transaction. Raises Stale, Forked, UnknownTable."""
+    """Apply a complete pull inside the caller's write transaction. Raises Stale, Forked, UnknownTable, BadReply."""
     outbox.seal(store, now_ms)
     state = read_state(store.connection)
     set_applying(store, True)
     done, last = Applied(), None
     for page in pages:
         check_page(store, state, page)
-        _page(store, page, done, now_ms)
+        try:
+            _page(store, page, done, now_ms)
+        except (MalformedBlock, TooLarge, dbapi2.IntegrityError) as error:  # the last: a key or a required value is missing
+            raise BadReply(f"The server's answer could not be applied: {error}") from error
         last = page
     if last is None or last.position is not None:
         raise Stale("the pull is not complete")
@@ -71,7 +73,9 @@ def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
 
 
 def check_page(store: Store, state: State, page: Page) -> None:
-    """Check that a page continues this very life of this node (RULES H5). Raises Stale, Forked."""
+    """Check that a page is bounded and continues this very life of this node (RULES H5). Raises BadReply, Stale, Forked."""
+    if sum(block.count for block in page.rows) + sum(block.count for block in page.removals) > PAGE_ROWS_MAX:
+        raise BadReply(f"The server's answer holds more than {PAGE_ROWS_MAX} rows.")
     if page.incarnation != state.incarnation or page.epoch != state.epoch or page.since != state.cursor.number:
         raise Stale("the page answers another question")
     if page.to.number < state.cursor.number:
@@ -116,9 +120,7 @@ def _table(store: Store, name: str, columns: Sequence[str] | None = None) -> Tab
 
 def _rows(store: Store, block: Rows, done: Applied) -> int:
     table = _table(store, block.table, block.columns)
-    if block.count > PAGE_ROWS_MAX or len(block.values) != len(table.names):
-        raise UnknownTable(f"The centre sent {block.table} in a form this node does not know; please update it.")
-    columns = [decode_column(column, block.count) for column in block.values]
+    columns = rows_of(block.values, block.count, len(table.names))
     raw = any(RawText in set(map(type, column)) for column in columns)
     rows: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
     hidden = pending.shadowed(store, table.name)
@@ -179,9 +181,7 @@ def make_explicit(store: Store, table: Table, rid: int) -> None:
 
 def _removals(store: Store, block: Removals, done: Applied) -> int:
     table = _table(store, block.table)
-    if block.count > PAGE_ROWS_MAX or len(block.key) != len(table.key):
-        raise UnknownTable(f"The centre sent {block.table} in a form this node does not know; please update it.")
-    keys: list[tuple[Any, ...]] = list(zip(*(decode_column(column, block.count) for column in block.key), strict=True))
+    keys: list[tuple[Any, ...]] = list(zip(*rows_of(block.key, block.count, len(table.key)), strict=True))
     hidden = pending.shadowed(store, table.name)
     removed = 0
     for key in keys:
