@@ -1,0 +1,277 @@
+"""Declarations: what is refused and why, the order of tables, the ways along which rows get scope keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from sqlmodel import Field
+
+from schema.declare import BadDeclaration, By, Everyone, Kind, ScopeRule, Sync, Synced, Through, Tie, table_of
+from schema.registry import Schema, ScopePath, build, load
+
+HERE: tuple[ScopeRule, ...] = (By("branch", "branch_id"),)
+NUMBERS = count()
+
+
+def declare(table: str = "visit", *, key: tuple[str, ...] = ("id",), columns: dict[str, Any] | None = None, **sync: Any) -> type[Synced]:
+    """Declare a table: text keys, `branch_id`, and further columns by name and type."""
+    fields: dict[str, Any] = {name: (str, Field(primary_key=True)) for name in key}
+    fields |= {"branch_id": (str | None, None)} if "branch_id" not in key else {}
+    fields |= {name: given if isinstance(given, tuple) else (given | None, None) for name, given in (columns or {}).items()}
+    namespace: dict[str, Any] = {
+        "__module__": __name__,
+        "__qualname__": f"Declared{next(NUMBERS)}",
+        "__tablename__": table,
+        "__doc__": "Declared by a test.",
+        "__annotations__": {"sync": ClassVar[Sync], **{name: type_ for name, (type_, _) in fields.items()}},
+        "sync": Sync(**{"kind": Kind.RECORD, "scope": HERE, **sync}),
+        **{name: default for name, (_, default) in fields.items() if default is not ...},
+    }
+    model = type(Synced)(namespace["__qualname__"], (Synced,), namespace, table=True)
+    Synced.metadata.remove(Synced.metadata.tables[table])  # SQLAlchemy keeps every table by name; the next test wants it again
+    return model
+
+
+# --- one table -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-2.1", "P-2.2", "P-2.9", "P-2.10")
+def test_what_a_declaration_becomes() -> None:
+    table = table_of(
+        declare(
+            key=("tenant", "id"),
+            columns={"note": str, "pay": int, "rate": float, "photo": bytes, "turns": (int, 3), "street": str, "city": str},
+            policies={"note": "ask", "place": "first", "pay": "add"},
+            groups={"place": ("city", "street")},
+            indexes=("note",),
+        )
+    )
+    assert (table.key, table.names[:3]) == (("tenant", "id"), ("tenant", "id", "branch_id"))
+    assert [(c.name, c.type, c.nullable, c.default) for c in table.columns[3:8]] == [
+        ("note", "text", True, None),
+        ("pay", "integer", True, None),
+        ("rate", "real", True, None),
+        ("photo", "blob", True, None),
+        ("turns", "integer", False, 3),
+    ]
+    assert [(cell.name, cell.columns, cell.policy) for cell in table.cells] == [
+        ("branch_id", ("branch_id",), "latest"),
+        ("note", ("note",), "ask"),
+        ("pay", ("pay",), "add"),
+        ("rate", ("rate",), "latest"),
+        ("photo", ("photo",), "latest"),
+        ("turns", ("turns",), "latest"),
+        ("place", ("city", "street"), "first"),
+    ]
+    assert table.cell_of["city"] is table.cell_of["street"] is table.cell_named["place"]
+    assert (table.position["note"], table.values[0], table.immutable, table.parents) == (3, "branch_id", False, ())
+    assert table.doc == "Declared by a test."
+
+
+@pytest.mark.covers("P-2.9")
+def test_every_column_outside_the_key_belongs_to_one_cell() -> None:
+    for table in load(()).tables:
+        assert sorted(column for cell in table.cells for column in cell.columns) == sorted(table.values)
+
+
+BAD: dict[str, tuple[Callable[[], type[Synced]], str]] = {
+    "no scope": (lambda: declare(scope=()), "visit: no scope"),
+    "a scope of an unknown column": (lambda: declare(scope=(By("branch", "shop"),)), "unknown column shop"),
+    "a tie of an unknown column": (lambda: declare(ties=(Tie("visit", "shop"),)), "unknown column shop"),
+    "an index of an unknown column": (lambda: declare(indexes=("shop",)), "unknown column shop"),
+    "a prefix with a colon": (lambda: declare(scope=(By("a:b", "branch_id"),)), "not a scope prefix"),
+    "a prefix with a quote": (lambda: declare(scope=(By("o'", "branch_id"),)), "not a scope prefix"),
+    "an empty prefix": (lambda: declare(scope=(By("", "branch_id"),)), "not a scope prefix"),
+    "a type no column has": (lambda: declare(columns={"when": date}), "is not str, int, float or bytes"),
+    "a truth": (lambda: declare(columns={"done": bool}), "is not str, int, float or bytes"),
+    "an unknown policy": (lambda: declare(columns={"x": int}, policies={"x": "newest"}), "there is no policy newest; there are add, ask"),
+    "a policy of an unknown column": (lambda: declare(policies={"x": "ask"}), "names x"),
+    "a policy of a key": (lambda: declare(policies={"id": "ask"}), "names id"),
+    "a policy of a column within a group": (
+        lambda: declare(columns={"x": int, "y": int}, groups={"g": ("x", "y")}, policies={"x": "ask"}),
+        "names x",
+    ),
+    "a group of an unknown column": (lambda: declare(groups={"g": ("x",)}), "names x"),
+    "a group of a key": (lambda: declare(groups={"g": ("id",)}), "names id"),
+    "a group of nothing": (lambda: declare(groups={"g": ()}), "group g has no columns"),
+    "a group named as a column outside it": (
+        lambda: declare(columns={"x": int, "y": int}, groups={"y": ("x",)}),
+        "name of a column outside it",
+    ),
+    "a column in two groups": (lambda: declare(columns={"x": int}, groups={"g": ("x",), "h": ("x",)}), "visit.x: named twice"),
+    "a column twice in a group": (lambda: declare(columns={"x": int}, groups={"g": ("x", "x")}), "visit.x: named twice"),
+    "add of a text": (
+        lambda: declare(columns={"x": str}, policies={"x": "add"}),
+        "visit.x: policy add takes a column of type integer or real",
+    ),
+    "add of a blob": (lambda: declare(columns={"x": bytes}, policies={"x": "add"}), "not blob"),
+    "union of a number": (lambda: declare(columns={"x": int}, policies={"x": "union"}), "takes a column of type text, not integer"),
+    "max of a group": (
+        lambda: declare(columns={"x": int, "y": int}, groups={"g": ("x", "y")}, policies={"g": "max"}),
+        "policy max takes one column, not a group of 2",
+    ),
+    "min of a group": (lambda: declare(columns={"x": int, "y": int}, groups={"g": ("x", "y")}, policies={"g": "min"}), "takes one column"),
+    "a group of ours": (lambda: declare(columns={"x": int}, groups={"_g": ("x",)}), "the engine's own"),
+    "a table of ours": (lambda: declare("_visit"), "the engine's own"),
+    "a name beyond all measure": (lambda: declare("visit" * 50), "longer than 200 bytes"),
+    "a set with values": (lambda: declare(kind=Kind.SET), "visit.branch_id: all columns of a set are its key"),
+    "a key that is a number": (lambda: declare(key=(), columns={"id": (int, Field(primary_key=True))}), "a key is text, not integer"),
+    "more columns than a table has": (lambda: declare(columns={f"c{i}": int for i in range(501)}), "more than 500 columns"),
+}
+
+
+@pytest.mark.covers("P-2.1", "P-2.2", "P-2.10")
+@pytest.mark.parametrize("name", BAD)
+def test_a_declaration_that_cannot_work_is_refused(name: str) -> None:
+    make, words = BAD[name]
+    with pytest.raises(BadDeclaration, match=words.replace(".", r"\.")):
+        build([make()])
+
+
+@pytest.mark.parametrize("policy", ["latest", "first", "server", "ask"])
+def test_a_group_may_have_any_policy_that_compares_no_values(policy: str) -> None:
+    table = table_of(declare(columns={"x": int, "y": str}, groups={"g": ("x", "y")}, policies={"g": policy}))
+    assert table.cell_named["g"].policy == policy
+
+
+def test_a_group_may_have_the_name_of_one_of_its_columns() -> None:
+    table = table_of(declare(columns={"x": int, "y": str}, groups={"x": ("x", "y")}))
+    assert table.cell_named["x"].columns == ("x", "y")
+
+
+def test_a_set_is_all_key() -> None:
+    table = table_of(declare(kind=Kind.SET, key=("branch_id", "tag")))
+    assert (table.values, table.cells) == ((), ())
+
+
+# --- tables together -----------------------------------------------------------------------------------------------------
+
+
+def through(parent: str, *, owned: bool = True) -> Through:
+    return Through(parent, "up", owned)
+
+
+def child(name: str, parent: str, **sync: Any) -> type[Synced]:
+    return declare(name, columns={"up": str}, **{"scope": (through(parent),), **sync})
+
+
+@pytest.mark.covers("P-2.8")
+def test_parents_come_before_children_whatever_the_order() -> None:
+    models = [child("c", "b"), child("b", "a"), declare("a"), declare("d", kind=Kind.EVENT, columns={"up": str}, ties=(Tie("c", "up"),))]
+    for order in (models, models[::-1]):
+        schema = build(order)
+        assert [schema.rank[name] for name in "abcd"] == [0, 1, 2, 3]
+    assert schema.by_name["c"].parents == (through("b"),)
+
+
+def test_reference_tables_come_first_and_events_last() -> None:
+    kinds = [Kind.EVENT, Kind.DOCUMENT, Kind.RECORD, Kind.REFERENCE]
+    assert [table.kind for table in build([declare(f"t{i}", kind=kind) for i, kind in enumerate(kinds)]).tables] == kinds[::-1]
+
+
+@pytest.mark.covers("P-2.8")
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        pytest.param(lambda: [child("a", "nobody")], "unknown table nobody", id="unknown-parent"),
+        pytest.param(lambda: [declare("a", ties=(Tie("nobody", "branch_id"),))], "unknown table nobody", id="unknown-tie"),
+        pytest.param(lambda: [child("a", "a")], "circle", id="own-parent"),
+        pytest.param(lambda: [child("a", "b"), child("b", "a")], "circle", id="circle-of-two"),
+        pytest.param(lambda: [declare("a", key=("x", "y")), child("b", "a")], "a has a composite key", id="composite-parent"),
+        pytest.param(
+            lambda: [declare("a"), declare("b"), declare("d", kind=Kind.DOCUMENT, ties=(Tie("a", "branch_id"), Tie("b", "branch_id")))],
+            "tied to one table at most",
+            id="document-with-two-ties",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_put_together_are_refused(models: Callable[[], list[type[Synced]]], words: str) -> None:
+    with pytest.raises(BadDeclaration, match=words):
+        build(models())
+
+
+@pytest.mark.covers("P-2.5", "P-2.8")
+def test_the_ways_to_a_row_s_scope_keys() -> None:
+    schema = build(
+        [
+            declare("a", scope=(By("branch", "branch_id"), By("owner", "branch_id"))),
+            child("b", "a"),
+            child("c", "b", scope=(through("b"), By("team", "branch_id"))),
+            declare("e", scope=(Everyone(),)),
+        ]
+    )
+    up = (("up", "b"), ("up", "a"))
+    assert schema.paths["e"] == (ScopePath((), "", ""),)
+    assert schema.paths["a"] == (ScopePath((), "branch", "branch_id"), ScopePath((), "owner", "branch_id"))
+    assert schema.paths["b"] == tuple(ScopePath((("up", "a"),), prefix, "branch_id") for prefix in ("branch", "owner"))
+    assert schema.paths["c"] == (
+        *(ScopePath(up, prefix, "branch_id") for prefix in ("branch", "owner")),
+        ScopePath((), "team", "branch_id"),
+    )
+
+
+@pytest.mark.covers("P-2.7")
+def test_children_and_what_never_moves() -> None:
+    schema = build(
+        [
+            declare("a", kind=Kind.DOCUMENT),
+            child("b", "a", kind=Kind.DOCUMENT),
+            declare("r"),
+            child("s", "r", kind=Kind.EVENT),
+            declare("t", columns={"up": str}, scope=(through("r", owned=False),)),
+        ]
+    )
+    assert [(edge.table.name, edge.column, edge.owned) for edge in schema.children["r"]] == [("t", "up", False), ("s", "up", True)]
+    assert schema.children["b"] == ()
+    assert schema.fixed == {"a", "b"}
+
+
+def test_a_digest_tells_declarations_apart() -> None:
+    schemas = [build([declare("a")]), build([declare("a", columns={"x": int})]), build([declare("a", kind=Kind.EVENT)])]
+    assert len({schema.digest for schema in schemas}) == 3
+    assert schemas[0].digest == Schema(schemas[0].tables).digest
+
+
+# --- found by listing a folder -------------------------------------------------------------------------------------------
+
+FILE = '''
+from typing import ClassVar
+
+from sqlmodel import Field
+
+from schema.declare import Everyone, Kind, Sync, Synced
+from schema.tables.contact import Contact as Imported
+
+
+class Shelf(Synced, table=True):
+    """A shelf."""
+
+    __tablename__ = "{name}"
+    sync: ClassVar[Sync] = Sync(kind=Kind.REFERENCE, scope=(Everyone(),))
+    id: str = Field(primary_key=True)
+'''
+
+
+def test_a_file_in_a_folder_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "shelf.py").write_text(FILE.format(name="shelf"))
+    with_shelf, plain = load((str(tmp_path),)), load(())
+    assert with_shelf.by_name.keys() - plain.by_name.keys() == {"shelf"}
+    assert load.__wrapped__((str(tmp_path),)).by_name.keys() == with_shelf.by_name.keys()
+
+
+def test_folders_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rack.py").write_text(FILE.format(name="rack"))
+    monkeypatch.setenv("OUTPOST_TABLES", str(tmp_path))
+    assert "rack" in load.__wrapped__().by_name
+    monkeypatch.delenv("OUTPOST_TABLES")
+    assert "rack" not in load.__wrapped__().by_name
+
+
+def test_the_shipped_tables_are_there() -> None:
+    assert {"contact", "sale", "sale_line", "stock_move", "contact_tag"} <= load(()).by_name.keys()
+    assert load(()).version == 1
