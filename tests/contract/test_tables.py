@@ -254,6 +254,7 @@ def test_a_key_is_a_key(stage: Stage, table: Table) -> None:
 
 
 @WRITABLE
+@pytest.mark.covers("P-5.1", "P-5.5")
 def test_what_a_foreign_program_inserts_arrives_byte_for_byte(stage: Stage, table: Table) -> None:
     row = put(stage.one.database.path, table, "t", HERE)
     pushed = stage.one.sync()
@@ -344,6 +345,7 @@ def test_an_element_removed_and_added_again_stays(stage: Stage, table: Table) ->
 
 
 @WRITABLE
+@pytest.mark.covers("P-2.5")
 def test_only_nodes_in_scope_get_a_row(stage: Stage, table: Table) -> None:
     here = put(stage.one.database.path, table, "here", HERE)
     there = put(stage.far.database.path, table, "there", THERE)
@@ -353,6 +355,7 @@ def test_only_nodes_in_scope_get_a_row(stage: Stage, table: Table) -> None:
 
 
 @of_kind(Kind.REFERENCE)
+@pytest.mark.covers("P-2.5")
 def test_everyone_gets_reference_rows(stage: Stage, table: Table) -> None:
     row = put(stage.centre, table, "t", HERE)
     stage.settle()
@@ -360,6 +363,7 @@ def test_everyone_gets_reference_rows(stage: Stage, table: Table) -> None:
 
 
 @WRITABLE
+@pytest.mark.covers("P-6.10")
 def test_a_node_writes_for_its_own_scope_only(stage: Stage, table: Table) -> None:
     """A row for another place is held, stays on the node that wrote it, and reaches nobody."""
     row = put(stage.one.database.path, table, "t", THERE)
@@ -383,6 +387,7 @@ def _movable() -> Any:
 
 
 @_movable()
+@pytest.mark.covers("P-8.2", "P-8.4")
 def test_a_row_moves_out_and_in(stage: Stage, table: Table, rule: By | Through) -> None:
     """Of several ways into a scope only this one holds the row; when it leads elsewhere, the row goes along, and back."""
     family = family_of(table, "t", HERE)
@@ -450,6 +455,7 @@ def test_the_tables_here_have_every_policy() -> None:
 
 @CHANGEABLE
 @pytest.mark.parametrize("first", ["early", "late"])
+@pytest.mark.covers("P-2.10")
 def test_concurrent_edits_follow_the_declared_policy(stage: Stage, table: Table, first: str) -> None:
     """Every cell, edited by two at once, whoever syncs first: the policy decides; both values are on record everywhere."""
     cells = [cell for cell in table.cells if not any(_moves(table, name) for name in cell.columns)]
@@ -541,6 +547,7 @@ def test_a_deletion_that_has_not_seen_an_edit_loses(stage: Stage, table: Table) 
 
 
 @of_kind(Kind.REFERENCE)
+@pytest.mark.covers("P-2.4")
 def test_a_reference_row_written_by_a_node_is_a_proposal(stage: Stage, table: Table) -> None:
     """Insert, update and delete: held, shown, the centre's row unchanged, and other work goes through."""
     row, gone = put(stage.centre, table, "t", HERE), put(stage.centre, table, "gone", HERE)
@@ -563,6 +570,7 @@ def test_a_reference_row_written_by_a_node_is_a_proposal(stage: Stage, table: Ta
 
 @IMMUTABLE
 @pytest.mark.parametrize("what", ["update", "delete", "replace", "delete and insert", "update and replace"])
+@pytest.mark.covers("P-2.3")
 def test_what_was_recorded_is_not_changed_by_a_node(stage: Stage, table: Table, what: str) -> None:
     row = put(stage.one.database.path, table, "t", HERE)
     stage.settle()
@@ -598,6 +606,7 @@ def test_a_document_changed_before_it_was_ever_sent_is_an_ordinary_document(stag
 
 
 @EVERY
+@pytest.mark.covers("P-6.34")
 def test_what_a_central_program_writes_reaches_the_nodes(stage: Stage, table: Table) -> None:
     row = put(stage.centre, table, "t", HERE)
     nodes = 3 if table.kind is not Kind.REFERENCE else 4

@@ -169,6 +169,7 @@ def test_a_nonce_that_expired_is_replaced_unseen(exchange: HttpExchange, server:
     assert server.service.calls == 2
 
 
+@pytest.mark.covers("P-9.5")
 def test_a_nonce_is_replaced_once_only(exchange: HttpExchange, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
 
@@ -365,6 +366,7 @@ def problem(status: int, **members: object) -> bytes:
         pytest.param(problem(503, code="x.unknown", detail="Back at noon."), id="an-unknown-5xx"),
     ],
 )
+@pytest.mark.covers("P-9.2")
 def test_what_is_not_our_servers_answer_is_a_bad_reply_to_retry(answer: bytes) -> None:
     with answering(GIVEN, answer) as url, HttpExchange(url, NODE, PRIVATE_KEY) as exchange:
         with pytest.raises(BadReply) as raised:
@@ -430,6 +432,7 @@ def test_a_server_cannot_report_what_is_ours_to_know() -> None:
     assert type(error_of({"code": "home.empty", "detail": "x"}, 404)) is PeerError
 
 
+@pytest.mark.covers("P-10.3")
 def test_an_unknown_code_keeps_its_text() -> None:
     error = error_of({"code": "later.version", "detail": "Something new.", "hint": 5}, 422)
     assert type(error) is PeerError

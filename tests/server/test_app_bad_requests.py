@@ -84,6 +84,7 @@ def check_safe(reply: Reply) -> None:
 # ---- what is good
 
 
+@pytest.mark.covers("P-9.2", "P-9.5")
 def test_a_signed_request_is_answered_and_brings_the_next_nonce(server: Running) -> None:
     reply = server.push(a_push(epoch=5))
     check_safe(reply)
@@ -100,6 +101,7 @@ def test_the_other_signed_requests_are_answered(server: Running, path: str, mess
     assert wire.unpack(type_, reply.body)
 
 
+@pytest.mark.covers("P-9.1")
 def test_a_newcomer_joins_with_a_message_or_with_json(server: Running) -> None:
     packed = server.ask("POST", "/v1/join", wire.pack(JOIN), {"Content-Type": MEDIA})
     assert wire.unpack(JoinReply, packed.body) == JoinReply(1, NODE, "Лондон", 0, 1)
@@ -180,11 +182,13 @@ def signature_headers_twice(server: Running) -> Reply:
         (by_a_revoked_node, 403, "auth.revoked"),
     ],
 )
+@pytest.mark.covers("P-9.3")
 def test_who_is_not_the_node_is_refused(server: Running, send: Callable[[Running], Reply], status: int, code: str) -> None:
     with nothing_happens(server):
         check_problem(send(server), status, code)
 
 
+@pytest.mark.covers("P-9.5")
 def test_a_replayed_request_is_refused_and_told_a_fresh_nonce(server: Running) -> None:
     headers = server.headers(GOOD)
     assert server.ask("POST", "/v1/push", GOOD, headers).status == 200
@@ -205,6 +209,7 @@ def test_a_refused_request_does_not_spend_the_nonce_of_another(server: Running) 
     assert server.ask("POST", "/v1/push", GOOD, server.headers(GOOD, nonce=nonce)).status == 200
 
 
+@pytest.mark.covers("P-9.6")
 def test_nobody_unknown_makes_the_server_read_a_body(server: Running) -> None:
     headers = signature.sign(PRIVATE_KEY, "POST", "/v1/push", GOOD, MEDIA, "nobody", server.nonce())
     with nothing_happens(server):
@@ -260,6 +265,7 @@ PUSH_FIELDS: tuple[object, ...] = msgspec.to_builtins(a_push(), builtin_types=(b
         pytest.param(packed(99, {"other": "shape"}), 400, "protocol.unknown", id="version-99-of-another-shape"),
     ],
 )
+@pytest.mark.covers("P-4.2", "P-10.2")
 def test_a_bad_body_is_refused(server: Running, body: bytes, status: int, code: str) -> None:
     with nothing_happens(server):
         reply = server.signed(body)
@@ -267,10 +273,12 @@ def test_a_bad_body_is_refused(server: Running, body: bytes, status: int, code: 
         assert reply.headers["outpost-nonce"]
 
 
+@pytest.mark.covers("P-4.3", "P-11.1")
 def test_an_unknown_version_is_told_the_known_ones(server: Running) -> None:
     assert server.push(a_push(protocol=2)).document["supported"] == [1]
 
 
+@pytest.mark.covers("P-4.2")
 def test_bombs_cost_no_more_than_the_bound(server: Running) -> None:
     before = server.memory_mib()
     for body in (wire.compress(bytes(200 * MIB)), declaring(2**63), declaring(64 * MIB)):
@@ -322,6 +330,7 @@ def test_more_than_declared_is_another_request(server: Running) -> None:
         pytest.param({"Content-Encoding": "zstd"}, id="zstd"),
     ],
 )
+@pytest.mark.covers("P-9.1")
 def test_another_form_of_body_is_refused(server: Running, change: dict[str, str]) -> None:
     with nothing_happens(server):
         reply = server.ask("POST", "/v1/push", GOOD, {**server.headers(GOOD), **change})
@@ -329,6 +338,7 @@ def test_another_form_of_body_is_refused(server: Running, change: dict[str, str]
         assert reply.document["supported"] == [MEDIA]
 
 
+@pytest.mark.covers("P-9.1")
 def test_a_query_is_refused(server: Running) -> None:
     with nothing_happens(server):
         check_problem(server.ask("POST", "/v1/push?x=1", GOOD, server.headers(GOOD)), 400, "wire.malformed")

@@ -42,6 +42,7 @@ def test_edits_of_different_columns_both_survive(world: World, pair: tuple[Node,
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.21", "P-8.6")
 def test_the_policy_decides_and_both_values_are_on_record(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     edit(k2, "phone = 'k2'")
@@ -68,6 +69,7 @@ def test_taking_the_loser_back_syncs(world: World, pair: tuple[Node, Node], lose
     assert world.agree()
 
 
+@pytest.mark.covers("P-2.9")
 def test_the_address_is_decided_together(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     edit(k2, "street = 'Abbey Road', city = 'London'")
@@ -77,6 +79,7 @@ def test_the_address_is_decided_together(world: World, pair: tuple[Node, Node]) 
     assert k2.conflicts()[0]["column"] == ["street", "postcode", "city", "country"]
 
 
+@pytest.mark.covers("P-6.32", "P-6.33")
 def test_a_note_asks_and_the_standing_value_stands(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     edit(k2, "note = 'k2'")
@@ -93,6 +96,7 @@ def test_a_note_asks_and_the_standing_value_stands(world: World, pair: tuple[Nod
     assert not k2.conflicts()[0]["open"]
 
 
+@pytest.mark.covers("P-6.32")
 def test_a_decision_that_keeps_the_standing_value_is_a_real_write(world: World, pair: tuple[Node, Node]) -> None:
     """Deciding for the value that stands must be seen by a concurrent edit (RULES §2 b)."""
     k2, l3 = pair
@@ -105,6 +109,7 @@ def test_a_decision_that_keeps_the_standing_value_is_a_real_write(world: World, 
     assert l3.sync().verdicts["ask"] == 1
 
 
+@pytest.mark.covers("P-6.34")
 def test_the_centre_decides_the_credit_limit(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     world.sql("UPDATE contact SET credit_limit_minor = 500 WHERE id = 'c1'")
@@ -123,6 +128,7 @@ def test_equal_edits_are_no_conflict(world: World, pair: tuple[Node, Node]) -> N
     assert not l3.conflicts()
 
 
+@pytest.mark.covers("P-6.27")
 def test_a_delete_against_an_unseen_edit_keeps_the_row(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     edit(k2, "phone = 'kept'")
@@ -133,6 +139,7 @@ def test_a_delete_against_an_unseen_edit_keeps_the_row(world: World, pair: tuple
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.30", "P-6.31")
 def test_an_edit_after_an_unseen_delete_brings_the_row_back(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     k2.sql("DELETE FROM contact WHERE id = 'c1'")
@@ -142,6 +149,7 @@ def test_an_edit_after_an_unseen_delete_brings_the_row_back(world: World, pair: 
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.19")
 def test_a_later_edit_wins_whatever_the_clock_says(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     l3.skew[0] = -YEAR_MS
@@ -153,6 +161,7 @@ def test_a_later_edit_wins_whatever_the_clock_says(world: World, pair: tuple[Nod
     assert not k2.conflicts()
 
 
+@pytest.mark.covers("P-6.28", "P-2.7")
 def test_a_deleted_contact_takes_its_seen_children_along(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     k2.sql("INSERT INTO activity (id, contact_id) VALUES ('a1', 'c1')")
@@ -164,6 +173,7 @@ def test_a_deleted_contact_takes_its_seen_children_along(world: World, pair: tup
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.27")
 def test_an_unseen_child_keeps_its_parent(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     k2.sql("INSERT INTO activity (id, contact_id) VALUES ('a1', 'c1')")
@@ -174,6 +184,7 @@ def test_an_unseen_child_keeps_its_parent(world: World, pair: tuple[Node, Node])
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.25")
 def test_a_child_for_a_deleted_parent_revives_it(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     k2.sql("DELETE FROM contact WHERE id = 'c1'")
@@ -184,6 +195,7 @@ def test_a_child_for_a_deleted_parent_revives_it(world: World, pair: tuple[Node,
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.24")
 def test_a_tag_added_again_survives_an_unseen_removal(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     k2.sql("INSERT INTO contact_tag VALUES ('c1', 'vip', NULL)")
@@ -197,6 +209,7 @@ def test_a_tag_added_again_survives_an_unseen_removal(world: World, pair: tuple[
     assert world.agree()
 
 
+@pytest.mark.covers("P-5.4")
 def test_insert_or_replace_is_an_edit(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
     k2.sql("INSERT OR REPLACE INTO contact (id, kind, name, phone, branch_id) VALUES ('c1', 'person', 'Анна', 'new', 'LON')")
@@ -206,6 +219,7 @@ def test_insert_or_replace_is_an_edit(world: World, pair: tuple[Node, Node]) -> 
     assert world.agree()
 
 
+@pytest.mark.covers("P-7.11", "P-7.10")
 def test_a_lost_acknowledgement_does_not_bring_an_older_value_back(world: World, pair: tuple[Node, Node]) -> None:
     """The reply to k2's push is lost, l3 builds on it, k2 pulls: k2's own older value must not cover l3's (RULES H1)."""
     k2, l3 = pair

@@ -31,6 +31,7 @@ def test_a_valid_request_is_accepted(request_: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("request_", VECTORS["valid"], ids=lambda vector: vector["name"])
+@pytest.mark.covers("P-9.3", "P-9.7")
 def test_signing_gives_exactly_the_headers_of_the_vector(request_: dict[str, Any]) -> None:
     body = base64.b64decode(request_["body"])
     headers = signature.sign(PRIVATE_KEY, request_["method"], request_["path"], body, MEDIA, request_["node"], request_["nonce"])
@@ -38,6 +39,7 @@ def test_signing_gives_exactly_the_headers_of_the_vector(request_: dict[str, Any
 
 
 @pytest.mark.parametrize("request_", VECTORS["valid"], ids=lambda vector: vector["name"])
+@pytest.mark.covers("P-9.4")
 def test_what_is_signed_is_the_signature_base_of_the_vector(request_: dict[str, Any]) -> None:
     """The vectors' bases were written out by hand; Ed25519 is deterministic, so their signature is the header's."""
     signed = base64.b64encode(PRIVATE_KEY.sign(request_["base"].encode())).decode()
