@@ -6,7 +6,6 @@ The functions run in the worker that `Node` starts and keep the open node in `_o
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -21,10 +20,10 @@ import httpx
 from bench import machine
 from node import database, identity
 from node.cycle import Cycle, Report
-from node.transport import HttpExchange, join
+from node.joining import join
+from node.transport import HttpExchange
+from schema.cli import collect_rarely
 from schema.registry import load
-from sync.limits import PROTOCOL_VERSIONS
-from sync.messages import JoinRequest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,9 +74,8 @@ def _now_ms() -> int:
 
 
 def _start(home: Path, url: str, code: str | None) -> None:
-    if code is not None:
-        _join(home, url, code)
-    opened = database.Database(home / "node.db", load(()), _now_ms)
+    collect_rarely()  # as the program does
+    opened = database.Database(home / "node.db", load(()), _now_ms) if code is None else join(home, url, code, load(()), _now_ms)
     exchange = HttpExchange(url, opened.state().node, identity.load(home))
     found = _Open(opened, exchange)
 
@@ -89,21 +87,6 @@ def _start(home: Path, url: str, code: str | None) -> None:
 
     exchange._client.event_hooks = {"request": [count_request], "response": [count_reply]}
     _open[:] = [found]
-
-
-def _join(home: Path, url: str, code: str) -> None:
-    key, incarnation = identity.create(home), os.urandom(16)
-    reply = join(url, JoinRequest(PROTOCOL_VERSIONS, code, identity.public_bytes(key), incarnation))
-    database.create(
-        home / "node.db",
-        load(()),
-        _now_ms,
-        node=reply.node,
-        name=reply.name,
-        url=url,
-        epoch=reply.epoch,
-        incarnation=incarnation,
-    ).close()
 
 
 @dataclass(frozen=True)

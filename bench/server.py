@@ -1,20 +1,15 @@
-"""The server's process: the real app, nonces and signatures, on a database of its own. `python -m bench.server HOME`."""
+"""The server's process: `outpost server run` as anybody would run it, on a home of its own."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from schema.registry import load
-from server import database, nodes, serve
-from server.app import create_app
-from server.nonces import SqliteNonces
-from server.service import Service
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,39 +29,30 @@ class Server:
 
     def invite(self, name: str, *scope: str) -> str:
         """Return an invitation code."""
-        opened = database.Database(self.path, load(()))
-        try:
-            with opened.writing() as store:
-                return nodes.invite(store, name, scope, now_ms())
-        finally:
-            opened.close()
-
-
-def now_ms() -> int:
-    """Return the time in ms since 1970."""
-    return time.time_ns() // 1_000_000
+        keys = [part for key in scope for part in ("--scope", key)]
+        return str(_outpost(self.home, "invite", "--name", name, *keys)["code"])
 
 
 @contextmanager
 def running(home: Path) -> Iterator[Server]:
     """Run a new server while the block lasts."""
-    if not (home / "server.db").exists():
-        database.create(home / "server.db", load(())).close()
-    command = [sys.executable, "-m", "bench.server", str(home)]
+    _outpost(home, "init")
+    command = _command(home, "run", "--port", "0")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
+        ready = json.loads(process.stdout.readline())
         try:
-            yield Server(home, url, process.pid)
+            yield Server(home, ready["url"], process.pid)
         finally:
             process.terminate()
 
 
-def main(home: Path) -> None:
-    """Serve until told to stop."""
-    service = Service(database.Database(home / "server.db", load(())))
-    serve.run(create_app(service, SqliteNonces(home / "nonces.db"), clock_ms=now_ms), port=0)
+def _outpost(home: Path, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(_command(home, *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr or done.stdout
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def _command(home: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "schema.cli", "server", "--home", str(home), *arguments, "--json"]

@@ -15,6 +15,7 @@ Errors:
     CommandUnavailable   environment: a part is announced but cannot be loaded
 """
 
+import gc
 import json
 import sys
 import traceback
@@ -78,7 +79,13 @@ class Outpost(TyperGroup):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with the given arguments, by default the process's own; return the exit status."""
+    collect_rarely()
     return run(program(metadata.entry_points(group=GROUP)), sys.argv[1:] if arguments is None else arguments)
+
+
+def collect_rarely() -> None:
+    """Let the cyclic collector look after 50,000 new objects, not 700. Rows make no cycles; it took a tenth of every exchange."""
+    gc.set_threshold(50_000, 20, 20)
 
 
 def program(parts: Iterable[Part]) -> Outpost:

@@ -77,12 +77,13 @@ def _waits(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock]) -> bool:
 
 def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], version: int) -> bool:
     parents: dict[str, dict[Any, Keys]] = {}
+    needed = {rule.table for block in blocks for rule in store.schema.by_name[block.table].parents}
     for block in sorted(blocks, key=lambda block: store.schema.rank[block.table]):
         table = store.schema.by_name[block.table]
         keys = _scope_keys(table, block, parents)
         if keys is None or any(pusher.scope.isdisjoint(distinct) for distinct in set(keys)):
             return False
-        if store.schema.children[table.name]:
+        if table.name in needed:
             identities = block.values[block.columns.index(table.key[0])]
             parents.setdefault(table.name, {}).update(zip(identities, keys, strict=True))
         _insert_block(store, pusher, table, block, keys, version)
