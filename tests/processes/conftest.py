@@ -44,6 +44,7 @@ class Done:
     status: int
     document: Any
     errors: str
+    peak_kib: int | None = None
 
     @property
     def error(self) -> str:
@@ -65,14 +66,18 @@ class Warm:
 
     def run(self, arguments: Sequence[str]) -> tuple[int, str, str]:
         """Return (exit status, standard output, standard error) of one command."""
+        return self.measure(arguments)[:3]
+
+    def measure(self, arguments: Sequence[str]) -> tuple[int, str, str, int | None]:
+        """Return (exit status, standard output, standard error, peak memory in KiB) of one command."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             self._process.stdin.write(json.dumps({"arguments": arguments, "out": str(out), "err": str(err)}) + "\n")
             self._process.stdin.flush()
-            status = json.loads(self._process.stdout.readline())["status"]
-            return status, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
+            answer = json.loads(self._process.stdout.readline())
+            return answer["status"], out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"), answer["peak_kib"]
 
     def _stop(self) -> None:
         self._process.communicate("")
@@ -84,12 +89,12 @@ def warm() -> Warm:
     return Warm()
 
 
-def run(part: str, home: Path, *arguments: object) -> Done:
-    """Run one command with --json."""
-    status, out, err = warm().run([part, "--home", str(home), *map(str, arguments), "--json"])
+def run(part: str, home: Path, *arguments: object, runner: Warm | None = None) -> Done:
+    """Run one command with --json. A runner takes one at a time: threads need one each."""
+    status, out, err, peak_kib = (runner or warm()).measure([part, "--home", str(home), *map(str, arguments), "--json"])
     assert "Traceback" not in err, err
     assert out.count("\n") == 1, out
-    return Done(status, json.loads(out), err)
+    return Done(status, json.loads(out), err, peak_kib)
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,9 @@ class Node:
 
     home: Path
 
-    def run(self, *arguments: object) -> Done:
+    def run(self, *arguments: object, runner: Warm | None = None) -> Done:
         """Run a command of this node."""
-        return run("node", self.home, *arguments)
+        return run("node", self.home, *arguments, runner=runner)
 
     def ok(self, *arguments: object) -> Any:
         """Run a command of this node that must succeed; return its document."""
@@ -160,9 +165,9 @@ class Centre:
         """Where it listens."""
         return int(self.url.rsplit(":", 1)[1])
 
-    def run(self, *arguments: object) -> Done:
+    def run(self, *arguments: object, runner: Warm | None = None) -> Done:
         """Run a command of the server, while it serves."""
-        return run("server", self.home, *arguments)
+        return run("server", self.home, *arguments, runner=runner)
 
     def ok(self, *arguments: object) -> Any:
         """Run a command of the server that must succeed; return its document."""

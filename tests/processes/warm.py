@@ -1,6 +1,6 @@
 """Runs commands as real processes without paying for Python's imports each time; not a test itself.
 
-    python -m tests.processes.warm      reads {"arguments": […], "out": path, "err": path} a line, answers {"status": …} a line
+    python -m tests.processes.warm      reads {"arguments": […], "out": path, "err": path} a line, answers {"status": …, "peak_kib": …}
 
 This process imports the program once and opens nothing; every command is a fork of it with standard streams of its own,
 so it starts, works, and can be killed as any other, some fifty times sooner.
@@ -19,11 +19,12 @@ from schema.cli import main
 WARM = (node.cli, server.cli)
 
 
-def carry_out(arguments: list[str], out: str, err: str) -> int:
-    """Run one command in a process of its own and return its exit status."""
+def carry_out(arguments: list[str], out: str, err: str) -> tuple[int, int]:
+    """Run one command in a process of its own and return its exit status and its peak memory in KiB."""
     pid = os.fork()
     if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _, status, usage = os.wait4(pid, 0)
+        return os.waitstatus_to_exitcode(status), usage.ru_maxrss if sys.platform == "linux" else usage.ru_maxrss // 1024
     status = 70
     try:
         for descriptor, path, mode in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
@@ -37,4 +38,5 @@ def carry_out(arguments: list[str], out: str, err: str) -> int:
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        print(json.dumps({"status": carry_out(**json.loads(line))}), flush=True)
+        ended, peak = carry_out(**json.loads(line))
+        print(json.dumps({"status": ended, "peak_kib": peak}), flush=True)
