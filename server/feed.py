@@ -52,6 +52,7 @@ class Step:
     scope: str
     mode: str  # kept, gained, regained, lost
     earlier: frozenset[str]  # rows that have one of these keys now are told there
+    low: int  # the sweep's
     since: int = 0  # a gained scope: from which version on; what the node wrote in it since then, it has
 
 
@@ -144,14 +145,14 @@ class Feed:
 
             earlier: list[str] = []
             for scope in filter(concerns, kept):
-                yield Step(table, scope, "kept", frozenset(earlier))
+                yield Step(table, scope, "kept", frozenset(earlier), low)
                 earlier.append(scope)
-            yield Step(table, private, "kept", frozenset())
+            yield Step(table, private, "kept", frozenset(), low)
             for scope in filter(concerns, gained):
-                yield Step(table, scope, "regained" if scope in broken else "gained", frozenset(earlier), gained[scope])
+                yield Step(table, scope, "regained" if scope in broken else "gained", frozenset(earlier), low, gained[scope])
                 earlier.append(scope)
             for scope in filter(concerns, lost):
-                yield Step(table, scope, "lost", frozenset())
+                yield Step(table, scope, "lost", frozenset(), low)
 
     def _entitlements(self, low: int, high: int) -> tuple[list[str], dict[str, int], list[str], set[str]]:
         """Return the scope keys kept since `low`, gained (since when) and lost in (low, high], and those lost for a while."""
@@ -216,6 +217,8 @@ class Feed:
             if op == DEAD:
                 self._singles(draft, step, [(at, low, high, op, part)])
                 continue
+            if step.mode == "lost":
+                draft.add_removals(step.table, self._dead(step.table, self._graves(step, low, high), step.low))
             begin = max(low, row + 1) if at == version else low
             while begin <= high:
                 limit = draft.chunk()
@@ -233,6 +236,11 @@ class Feed:
             if draft.budget <= 0:
                 return at, high
         return None
+
+    def _graves(self, step: Step, low: int, high: int) -> list[int]:
+        """Return the rows of a range that died after the sweep began."""
+        sql = "SELECT rid FROM _tombstone WHERE t = ? AND rid BETWEEN ? AND ? AND ver > ?"
+        return [row[0] for row in self.store.connection.execute(sql, (self.store.numbers[step.table.name], low, high, step.low))]
 
     def _range(self, step: Step, low: int, high: int, limit: int, part: int) -> list[tuple[Any, bool]]:
         """Return rows (number last) of a range, each with whether it is told elsewhere: under an earlier scope, or not at all."""
@@ -279,11 +287,12 @@ class Feed:
         for rid, row in alive.items():
             mine = keys.get(rid, set())
             if self.scope.isdisjoint(mine):
-                if (step.mode == "lost" and step.scope in mine) or not ops[rid].isdisjoint((LEAVE, DEAD)):
+                if not ops[rid].isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and self._was_there(step, rid, mine)):
                     remove.append(row[: len(table.key)])
             elif step.mode != "lost" and step.earlier.isdisjoint(mine) and self._is_told_here(step, mine):
                 send.append(row)
-        remove += self._dead(table, [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD))])  # left, and died elsewhere
+        gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]
+        remove += self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
         if send:
             draft.add_rows(table, send)
         if remove:
@@ -302,12 +311,17 @@ class Feed:
         """Tell whether a row in scope is told under this step: it has the step's key, or the step is the node's own."""
         return step.scope in keys or step.scope == scopes.node_scope(self.node)
 
-    def _dead(self, table: Table, rids: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Return the keys of buried rows, unless a living row in the node's scope has the key now."""
+    def _was_there(self, step: Step, rid: int, keys: set[str]) -> bool:
+        """Tell whether a living row had the step's key when the sweep began, though it may have moved since (after its end, too)."""
+        return step.scope in keys or scopes.left_since(self.store, step.table, rid, frozenset([step.scope]), step.low)
+
+    def _dead(self, table: Table, rids: Iterable[int], since: int) -> list[tuple[Any, ...]]:
+        """Return the keys of rows buried after a version, unless a living row in the node's scope has the key now."""
         found: list[tuple[Any, ...]] = []
         t = self.store.numbers[table.name]
         for rid in rids:
-            row = self.store.connection.execute("SELECT key FROM _tombstone WHERE t = ? AND rid = ?", (t, rid)).fetchone()
+            sql = "SELECT key FROM _tombstone WHERE t = ? AND rid = ? AND ver > ?"
+            row = self.store.connection.execute(sql, (t, rid, since)).fetchone()
             if row is None:
                 continue
             key = key_parts(row[0], len(table.key))
