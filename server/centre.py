@@ -117,8 +117,9 @@ class _Absorbing:
                 self._update(change)
             case "delete":
                 self._delete(change)
-            case "insert":
-                self._born(change.table, change.rid, None)
+            case "insert":  # its key was changed: the old number is the grave's
+                rid = self.store.dialect.renumber(self.store.connection, change.table.name, change.rid)
+                self._born(change.table, rid, None)
 
     def take_new(self, table: Table, chunk: list[Row]) -> None:
         """Journal new rows: extents of neighbours with the same scope keys."""

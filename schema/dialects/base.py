@@ -85,6 +85,9 @@ class Dialect(Protocol):
     def highest(self, connection: Connection) -> dict[str, int]:
         """Return the highest row number ever given out, per table that had an insert."""
 
+    def renumber(self, connection: Connection, table: str, rid: int) -> int:
+        """Give a row a number that no row ever had, and return it."""
+
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether reading failed because a TEXT value is not valid UTF-8."""
 

@@ -141,6 +141,13 @@ class Sqlite:
         """Return AUTOINCREMENT's own memory of the highest row number."""
         return dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
 
+    def renumber(self, connection: Connection, table: str, rid: int) -> int:
+        """Give a row a number that no row ever had; AUTOINCREMENT does not see updates and must be told."""
+        number = self.highest(connection)[table] + 1
+        connection.execute(f"UPDATE {quote(table)} SET {ROW_ID} = ? WHERE {ROW_ID} = ?", (number, rid))
+        connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (number, table))
+        return number
+
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether the driver met TEXT that is not UTF-8."""
         return isinstance(error, dbapi2.OperationalError) and "decode" in str(error).lower()
