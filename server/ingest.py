@@ -16,7 +16,7 @@ from schema.capture import Store
 from schema.keys import key_text
 from server import bulk, centre, journal, scopes
 from server.histories import History, lineage_of, open_history
-from server.merge import Hold, Merging, Pusher, Refuse, written
+from server.merge import Hold, Merging, Pusher, Refuse, held_rows
 from sync.change import Insert, Transaction
 from sync.digest import segment_point
 from sync.errors import Forked, Gap, Malformed, TooLarge
@@ -144,7 +144,7 @@ def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, versi
     held = cursor.fetchone()[0]
     store.connection.executemany(
         "INSERT OR IGNORE INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?)",
-        [(held, pusher.node, table, key) for table, key in written(work.ops)],
+        [(held, pusher.node, table, key) for table, key in held_rows(store, work.ops)],
     )
     _show_standing(store, pusher, work, version)
     _say(store, pusher.node, segment, work.index, version, "held", hold.code, hold.reason)

@@ -402,6 +402,8 @@ def touched(store: Store, ops: Iterable[Op]) -> set[tuple[str, str]]:
     for op in ops:
         found.add((op.table, key_text(op.key)))
         table = store.schema.by_name.get(op.table)
+        if isinstance(op, Delete):
+            found.add((op.table + BELOW, key_text(op.key)))
         if table is None or isinstance(op, Delete):
             continue
         values = op.values if isinstance(op, Insert) else {n: v for edit in op.edits for n, v in zip(edit.columns, edit.new, strict=True)}
@@ -412,9 +414,30 @@ def touched(store: Store, ops: Iterable[Op]) -> set[tuple[str, str]]:
     return found
 
 
-def written(ops: Iterable[Op]) -> set[tuple[str, str]]:
-    """Return the rows a transaction writes, as (table, key text)."""
-    return {(op.table, key_text(op.key)) for op in ops}
+BELOW = "/below"
+"""Marks a parent in `_held_row`: held work hangs a row under it, or takes one away from it."""
+
+
+def held_rows(store: Store, ops: Iterable[Op]) -> set[tuple[str, str]]:
+    """Return what later work waits for while this is held, as (table, key text): the rows it writes; for deletions also
+    the parents under which it hangs rows, or from under which it takes them (RULES H9).
+    """
+    found: set[tuple[str, str]] = set()
+    for op in ops:
+        found.add((op.table, key_text(op.key)))
+        table = store.schema.by_name.get(op.table)
+        for rule in table.parents if table else ():
+            found |= {(rule.table + BELOW, parent) for parent in _parents_named(op, rule.column) if isinstance(parent, str)}
+    return found
+
+
+def _parents_named(op: Op, column: str) -> list[Any]:
+    if isinstance(op, Insert):
+        return [op.values.get(column)]
+    if isinstance(op, Delete):
+        return []
+    edits = [edit for edit in op.edits if column in edit.columns]
+    return [side[edit.columns.index(column)] for edit in edits for side in (edit.old, edit.new)]
 
 
 def bury_row(

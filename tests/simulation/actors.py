@@ -66,8 +66,8 @@ class Typist:
 
     def _ways(self) -> list[tuple[Callable[[], None], float, str]]:
         return [
-            (self.new_client, 4, "client"),
-            (self.edit_client, 9, "client"),
+            (self.new_client, 2.5, "client"),
+            (self.edit_client, 12, "client"),
             (self.move_client, 1.5, "client"),
             (self.delete_client, 1.5, "client"),
             (self.replace_client, 1, "client"),
@@ -83,7 +83,7 @@ class Typist:
             (self.label, 2.5, "client_label"),
             (self.new_receipt, 3, "receipt"),
             (self.new_stock, 1.5, "stock"),
-            (self.forbidden, 0.8, "ware"),
+            (self.forbidden, 0.5, "ware"),
         ]
 
     # --- helpers ---------------------------------------------------------------------------------------------------
@@ -112,13 +112,13 @@ class Typist:
 
     def branch(self) -> str | None:
         """Return a branch, nearly always one of the writer's own."""
-        if self.branches and self.random.random() < 0.9:
+        if self.branches and self.random.random() < 0.95:
             return self.random.choice(self.branches)
         return self.random.choice([*BRANCHES, None]) if not self.owners or self.random.random() < 0.3 else None
 
     def owner(self) -> str | None:
         """Return an owner or none."""
-        if not self.branches and self.owners and self.random.random() < 0.9:
+        if not self.branches and self.owners and self.random.random() < 0.95:
             return self.random.choice(self.owners)
         return self.random.choice([*OWNERS, None, None])
 
@@ -240,9 +240,13 @@ class Typist:
             self.say("DELETE FROM visit WHERE id = ?", key[0])
 
     def new_errand(self) -> None:
+        parent = self.other("client", 0.4)
+        owner = self.random.choice(self.owners) if self.owners and parent is None and self.random.random() < 0.9 else self.owner()
+        if parent is None and not self.owners and self.random.random() < 0.9:
+            return
         self.insert(
             "errand",
-            {"id": f"E{self.fresh.number()}", "client_id": self.other("client", 0.4), "owner": self.owner(), "title": self.fresh.text()},
+            {"id": f"E{self.fresh.number()}", "client_id": parent, "owner": owner, "title": self.fresh.text()},
         )
 
     def edit_errand(self) -> None:

@@ -60,8 +60,7 @@ class Causes:
                 if old is new or old == new:
                     continue
                 if new is None:
-                    assert old is not None
-                    self._deleted(before, table, key, gone)
+                    self._deleted([before, after], table, key, gone)
                 elif old is None:
                     for write in self.row(table, key, new):
                         self.seen[write] |= gone.get((table, key), set())
@@ -70,17 +69,16 @@ class Causes:
                         if was != now:
                             self.seen[now].add(was)
 
-    def _deleted(self, before: Rows, table: str, key: Key, gone: dict[tuple[str, Key], set[Write]]) -> None:
-        row = before[table][key]
+    def _deleted(self, seen: list[Rows], table: str, key: Key, gone: dict[tuple[str, Key], set[Write]]) -> None:
+        """Take down a deletion, and that of everything that dies with the row, as it was `seen` before and after."""
         self.lives.add((table, key))
         if table in RECORDS:
-            known = set(self.row(table, key, row))
+            known = {write for rows in seen if key in rows[table] for write in self.row(table, key, rows[table][key])}
             self.deletes[table, key] |= known
             gone[table, key] = known | gone.get((table, key), set())
         for child, column in OWNED.get(table, ()):
-            for child_key, child_row in before[child].items():
-                if child_row[column] == key[0]:
-                    self._deleted(before, child, child_key, gone)
+            for child_key in sorted({below for rows in seen for below, row in rows[child].items() if row[column] == key[0]}):
+                self._deleted(seen, child, child_key, gone)
 
     def past(self, writes: Iterable[Write], *, strict: bool = False) -> set[Write]:
         """Return everything that was known, directly or not, to whoever made these writes; without the writes themselves."""

@@ -24,6 +24,8 @@ class Judge:
         self.central: list[Write] = []  # what the centre wrote itself
         self.added: dict[tuple[str, Key, str], int] = {}  # what it added
         self.kept: dict[tuple[str, Key], set[Any]] = {}  # values of conflicts, by row
+        self.buried: dict[tuple[str, Key], dict[str, Any]] = {}  # rows as they were when they died
+        self.left: dict[tuple[str, Key], set[str]] = {}  # scope keys that rows had once
         self.parents: set[tuple[str, Key]] = set()  # that ever were at the centre
         self.conflict_ids: set[bytes] = set()
         world.watchers.append(self.moved)
@@ -63,6 +65,7 @@ class Judge:
     def moved(self, last: Snapshot, now: Snapshot) -> None:
         """Check that nothing was overwritten in silence, and that documents are whole."""
         self._conflicts()
+        self._count(last, now)
         for table in RECORDS:
             for key, row in last.rows[table].items():
                 new = now.rows[table].get(key)
@@ -72,6 +75,25 @@ class Judge:
                     self._changed(table, key, row, new)
         self._whole(now.rows, "the centre")
         self._no_orphans(now.rows)
+
+    def _count(self, last: Snapshot, now: Snapshot) -> None:
+        """Count what happens to rows, so that a test can tell that it did."""
+        counts = self.world.counts
+        for table in RECORDS:
+            for key in now.rows[table].keys() - last.rows[table].keys():
+                image = self.buried.get((table, key))
+                if image is not None:
+                    same = any(
+                        image[name] is not None and image[name] == value for name, value in now.rows[table][key].items() if name != "id"
+                    )
+                    counts["row revived" if same else "row in a new life"] += 1
+            for key in last.rows[table].keys() - now.rows[table].keys():
+                self.buried[table, key] = last.rows[table][key]
+            for key in last.keys[table].keys() & now.keys[table].keys():
+                if last.keys[table][key] != now.keys[table][key]:
+                    counts["row moved"] += 1
+                    counts["row regained"] += bool((now.keys[table][key] - last.keys[table][key]) & self.left.get((table, key), set()))
+                    self.left.setdefault((table, key), set()).update(last.keys[table][key] - now.keys[table][key])
 
     def _conflicts(self) -> None:
         sql = "SELECT id, tbl, key, columns, mine, theirs, rule, winner, open FROM _conflict"

@@ -306,6 +306,24 @@ def test_h9_a_refusal_settled_before_what_it_depended_on(world: World, k2: Node)
     assert world.agree()
 
 
+def test_h9_a_deletion_waits_for_held_work_that_took_a_child_away(world: World, k2: Node, l3: Node, c1: str) -> None:
+    """k2's visit is on its way from c1 to c2 when k2 deletes c1: it must not die with c1. Found by seed 1925."""
+    k2.sql("INSERT INTO client (id, branch) VALUES ('c2', 'A')")
+    k2.sql("INSERT INTO visit (id, client_id) VALUES ('v1', 'c1')")
+    world.settle()
+    with transaction(k2.database) as tx:
+        tx.insert("ware", {"id": "w1"})
+        tx.update("visit", ("v1",), {"client_id": "c2"})
+    k2.sql("DELETE FROM client WHERE id = 'c1'")
+    world.settle()
+    assert {entry["code"] for entry in k2.held()} == {"reference", "depends"}
+    approve(world)
+    world.settle()
+    assert value(l3, "client_id", "v1", "visit") == value(k2, "client_id", "v1", "visit") == "c2"
+    assert value(l3, "id") == value(k2, "id") == "no such row"
+    assert world.agree()
+
+
 def test_h10_a_key_that_lives_elsewhere_is_held(world: World, k2: Node, l3: Node) -> None:
     world.sql("INSERT INTO client (id, branch, name) VALUES ('K', 'B', 'theirs')")
     world.settle()
@@ -469,6 +487,37 @@ def test_what_a_central_program_deletes_with_its_parent_leaves(world: World, k2:
     world.sql("DELETE FROM client")
     k2.sync()
     assert k2.sql("SELECT * FROM client_label") == []
+    assert world.agree()
+
+
+def test_a_row_that_leaves_a_lost_scope_while_the_pull_is_on_its_way(world: World, k2: Node, l3: Node, c1: str) -> None:
+    """k2 loses branch A; between two pages l3 moves a client of A on, with its visit, and another dies. Found by seed 574."""
+    world.sql("INSERT INTO client (id, branch) VALUES ('c0', 'A')")
+    world.sql("INSERT INTO client (id, branch) VALUES ('c2', 'B')")
+    world.sql("INSERT INTO visit (id, client_id) VALUES ('v1', 'c1')")
+    world.settle()
+    for number in range(MANY):
+        world.sql("INSERT INTO client (id, branch) VALUES (?, 'B')", f"filler{number}")
+    world.rescope("k2", "branch:B")
+
+    def move() -> None:
+        l3.sql("DELETE FROM client WHERE id = 'c0'")
+        l3.sql("UPDATE client SET branch = 'C' WHERE id = 'c1'")
+        l3.sync()
+
+    before_page(k2, 2, move)
+    pull(k2, rows=1)
+    assert k2.sql("SELECT id FROM client WHERE id < 'c2'") == k2.sql("SELECT * FROM visit") == []
+    assert world.agree()
+
+
+def test_a_client_that_a_central_program_renamed_can_come_back(world: World, k2: Node, l3: Node, c1: str) -> None:
+    """The old id lives again through an edit that has not seen the renaming. Found by seed 526."""
+    world.sql("UPDATE client SET id = 'c2' WHERE id = 'c1'")
+    k2.sql("UPDATE client SET name = 'still here' WHERE id = 'c1'")
+    world.settle()
+    assert value(k2, "name") == value(l3, "name") == "still here"
+    assert value(k2, "name", "c2") == value(l3, "name", "c2") == "Анна"
     assert world.agree()
 
 
