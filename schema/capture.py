@@ -108,6 +108,8 @@ class Look:
         row = self._row(table, f"{ROW_ID} = ?", (rid,))
         before = {table.names[c]: value for c, value in olds.items()}
         if row is None:
+            if any(name not in before for name in table.key):
+                return  # it went while capture was off: nothing of it is ours to tell
             key = tuple(before[name] for name in table.key)
             replaced = DELETED not in marks
             if replaced and table.immutable and self._is_new(table, key):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from schema.capture import Change, Look, Row, Store, mark_all, set_applying
+from schema.capture import Change, Look, Row, Store, mark_all, read_rows, set_applying
 from schema.declare import EVERYONE, By, Everyone, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -45,7 +45,13 @@ def absorb(store: Store, now_ms: int) -> int:
         return 0
     set_applying(store, True)
     writing = _Absorbing(store, _Before(store, look), journal.head(store).number + 1, now_ms)
+    gone = []
     for change in look.logged():
+        if change.kind == "delete":
+            gone.append(change)
+        else:
+            writing.take(change)
+    for change in gone:  # last: it buries children, whose own changes must have been read by then
         writing.take(change)
     for table in store.schema.tables:
         low, high = look.ranges.get(table.name, (0, 0))
@@ -84,7 +90,7 @@ class _Before:
                 case Everyone():
                     keys.add(EVERYONE)
                 case By():
-                    if values.get(rule.column) is not None:
+                    if scopes.is_key(values.get(rule.column)):
                         keys.add(f"{rule.prefix}:{values[rule.column]}")
                 case Through():
                     parent = self.store.schema.by_name[rule.table]
@@ -126,8 +132,7 @@ class _Absorbing:
         self.count += len(chunk)
         self.builder.insert_rows(table.name, table.names, [row[:-1] for row in chunk], [0] * len(chunk))
         if table.name not in self.store.schema.fixed:
-            for row in chunk:
-                self._born(table, row[-1], row[: len(table.key)])
+            self._born_together(table, [row[-1] for row in chunk])
             return
         extents: dict[str, Extent] = {}
         for rid, key in self._keys_of_range(table, chunk[0][-1], chunk[-1][-1]):
@@ -139,10 +144,22 @@ class _Absorbing:
         for key, (low, high) in extents.items():
             scopes.note(self.store, table, [key], self.version, low, CENTRE, scopes.STATE, high)
 
+    def _born_together(self, table: Table, rids: list[int]) -> None:
+        """Note new rows, all at once unless a row was hung under one of them before it was there: 20 µs a row instead of 80."""
+        if scopes.has_descendants(self.store, table, rids[0], rids[-1]):
+            for rid in rids:
+                self._born(table, rid, None)
+            return
+        new = set(rids)
+        rows.stamp_births(self.store, table, rids, self.version, CENTRE, self.now_ms)
+        lines = [line for line in self._keys_of_range(table, rids[0], rids[-1]) if line[0] in new]
+        scopes.note_states(self.store, table, lines, self.version, CENTRE)
+
     def _keys_of_range(self, table: Table, low: int, high: int) -> list[tuple[int, str]]:
         source = f"(SELECT {ROW_ID} AS rid FROM {quote(table.name)} WHERE {ROW_ID} BETWEEN ? AND ?)"
         parameters = [low, high] * len(self.store.schema.paths[table.name])
-        return sorted(self.store.connection.execute(scopes.keys_sql(self.store.schema, table, source), parameters).fetchall())
+        found = read_rows(self.store, scopes.keys_sql(self.store.schema, table, source), parameters)
+        return sorted((rid, key) for rid, key in found if scopes.is_key(key))
 
     def _born(self, table: Table, rid: int, key: Row | None) -> None:
         if table.name not in self.store.schema.fixed:
@@ -182,8 +199,9 @@ class _Absorbing:
 
     def _bury_children(self, table: Table, column: str, parent: Any, before: set[str]) -> None:
         """The parent is gone already; its children had every key it had."""
-        sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {quote(column)} = ?"
-        for row in self.store.connection.execute(sql, (parent,)).fetchall():
+        if not scopes.is_key(parent):
+            return
+        for row in rows.select(self.store, table, f"{quote(column)} = ?", (parent,)):
             keys = before | scopes.keys_of(self.store, table, row[-1])
             bury_row(self.store, table, row[-1], row[:-1], self.version, CENTRE, keys)
 

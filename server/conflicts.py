@@ -83,21 +83,18 @@ _JOINS = (
 )
 
 
-def notices(store: Store, node: int, scope: frozenset[str], low: int, high: int, limit: int) -> tuple[list[ConflictNotice], int]:
-    """Return what a node is told of conflicts its edits took part in, low < version ≤ high, rows in its scope only.
-
-    Also returns the version up to which this is complete (`limit` may cut it, at a version's border).
+def notices(
+    store: Store, node: int, scope: frozenset[str], version: int, skip: int, high: int, limit: int
+) -> tuple[list[ConflictNotice], list[int]]:
+    """Return what a node is told of conflicts its edits took part in, rows in its scope only: up to `limit` of them, from a
+    version on (without the first `skip` of it) up to `high`; and the versions of all that were looked at.
     """
     rows = store.connection.execute(
-        f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.ver > ? AND c.ver <= ? AND (c.mine_node = ? OR c.theirs_node = ?)"
-        " ORDER BY c.ver LIMIT ?",
-        (low, high, node, node, limit + 1),
+        f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.ver >= ? AND c.ver <= ? AND (c.mine_node = ? OR c.theirs_node = ?)"
+        " ORDER BY c.ver, c.id LIMIT ? OFFSET ?",
+        (version, high, node, node, limit, skip),
     ).fetchall()
-    if len(rows) > limit:
-        cut = rows[-1][1]
-        kept = [row for row in rows if row[1] < cut]
-        rows, high = (kept, cut - 1) if kept else (rows, cut)
-    return [_notice(store, row, node) for row in rows if _in_scope(store, row, scope)], high
+    return [_notice(store, row, node) for row in rows if _in_scope(store, row, scope)], [row[1] for row in rows]
 
 
 def disputed(store: Store, table: Table) -> bool:

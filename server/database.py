@@ -49,7 +49,7 @@ BOOKKEEPING = (
     "CREATE INDEX IF NOT EXISTS _verdict_node ON _verdict (node, ver)",
     "CREATE TABLE IF NOT EXISTS _held (id INTEGER PRIMARY KEY AUTOINCREMENT, segment BLOB NOT NULL, txn INTEGER NOT NULL,"
     " inc INTEGER NOT NULL, node INTEGER NOT NULL, skew_ms INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
-    " since_ms INTEGER NOT NULL, approved INTEGER NOT NULL DEFAULT 0, UNIQUE (segment, txn))",
+    " since_ms INTEGER NOT NULL, approved INTEGER NOT NULL DEFAULT 0, wait_tbl TEXT, wait_key TEXT, UNIQUE (segment, txn))",
     "CREATE TABLE IF NOT EXISTS _held_row (held INTEGER NOT NULL, node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
     " PRIMARY KEY (node, tbl, key, held)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _refused_insert (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
@@ -57,6 +57,7 @@ BOOKKEEPING = (
     "CREATE TABLE IF NOT EXISTS _change (t INTEGER NOT NULL, sc TEXT NOT NULL, ver INTEGER NOT NULL, lo INTEGER NOT NULL,"
     " op INTEGER NOT NULL, hi INTEGER NOT NULL, wr INTEGER NOT NULL, part INTEGER NOT NULL, PRIMARY KEY (t, sc, ver, lo, op))"
     " WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS _change_left ON _change (t) WHERE op = 2",
     # who wrote a cell: c 0 is the row's birth, others are cells by place
     "CREATE TABLE IF NOT EXISTS _clock (t INTEGER NOT NULL, rid INTEGER NOT NULL, c INTEGER NOT NULL, ver INTEGER NOT NULL,"
     " wr INTEGER NOT NULL, n INTEGER NOT NULL, stamp INTEGER NOT NULL, PRIMARY KEY (t, rid, c)) WITHOUT ROWID",
@@ -128,12 +129,17 @@ class Database:
 
 
 def create(path: Path, schema: Schema) -> Database:
-    """Create a server's database. Raises AlreadyThere."""
-    if path.exists():
-        raise AlreadyThere(f"There is a server here already ({path}).")
+    """Create a server's database, or finish one whose creation was cut. Raises AlreadyThere."""
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = Sqlite().open(path)
-    install(connection, Sqlite(), schema, BOOKKEEPING)
-    connection.execute("INSERT INTO _server (id, epoch, head, digest, schema) VALUES (1, 1, 0, ?, ?)", (bytes(32), schema.version))
-    connection.close()
+    try:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_server'").fetchone():
+            if connection.execute("SELECT 1 FROM _server").fetchone():
+                raise AlreadyThere(f"There is a server here already ({path}).")
+        elif connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise AlreadyThere(f"There is another database here already ({path}).")
+        install(connection, Sqlite(), schema, BOOKKEEPING)
+        connection.execute("INSERT INTO _server (id, epoch, head, digest, schema) VALUES (1, 1, 0, ?, ?)", (bytes(32), schema.version))
+    finally:
+        connection.close()
     return Database(path, schema)

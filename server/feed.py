@@ -121,16 +121,17 @@ class Feed:
             return None
         number = 0
         for step in self._steps(low, high):
-            if number >= first:
+            if number >= first and (step.mode == "lost" or step.scope in self.scope or step.scope == scopes.node_scope(self.node)):
                 stopped = self._step(draft, step, low, high, start if number == first else (_BEGIN, _BEGIN))
                 if stopped is not None:
                     return (number, *stopped)
             number += 1
         for told in (self._segments, self._verdicts, self._conflicts):
             if number >= first:
-                version = told(draft, max(low, start[0]) if number == first else low, high)
-                if version < high:
-                    return number, version, _BEGIN
+                begin = (max(low + 1, start[0]), max(0, start[1])) if number == first else (low + 1, 0)
+                stopped = told(draft, *begin, high)
+                if stopped is not None:
+                    return (number, *stopped)
             number += 1
         return None
 
@@ -173,7 +174,7 @@ class Feed:
         """Tell what one table holds under one scope; return (version, row) where the page was full."""
         version, row = start
         while True:
-            entries = self._entries(step, low, high, version, row, draft.budget)
+            entries = self._entries(step, low, high, version, row, draft.chunk())
             if not entries:
                 return None
             if step.table.name in self.store.schema.fixed and step.scope != scopes.node_scope(self.node):
@@ -214,7 +215,7 @@ class Feed:
     def _extents(self, draft: _Draft, step: Step, entries: Sequence[Entry], version: int, row: int) -> tuple[int, int] | None:
         """Tell runs of rows that never change or move: all that have the step's key."""
         for at, low, high, op, part in entries:
-            if op == DEAD:
+            if op != STATE:
                 self._singles(draft, step, [(at, low, high, op, part)])
                 continue
             if step.mode == "lost":
@@ -245,7 +246,9 @@ class Feed:
     def _range(self, step: Step, low: int, high: int, limit: int, part: int) -> list[tuple[Any, bool]]:
         """Return rows (number last) of a range, each with whether it is told elsewhere: under an earlier scope, or not at all."""
         columns = ", ".join(f"r0.{quote(name)}" for name in step.table.names)
-        condition, parameters = scopes.key_condition(self.store.schema, step.table, step.scope) if part else ("1", [])
+        condition, parameters = (
+            scopes.key_condition(self.store.schema, step.table, step.scope) if part or self._moved(step.table) else ("1", [])
+        )
         sql = (
             f"SELECT {columns}, r0.{ROW_ID} FROM {quote(step.table.name)} r0"
             f" WHERE r0.{ROW_ID} BETWEEN ? AND ? AND ({condition}) ORDER BY r0.{ROW_ID} LIMIT ?"
@@ -256,6 +259,11 @@ class Feed:
             return [(row, False) for row in rows]
         keys = self._keys(step.table, [row[-1] for row in rows])
         return [(row, not elsewhere.isdisjoint(keys.get(row[-1], ()))) for row in rows]
+
+    def _moved(self, table: Table) -> bool:
+        """Tell whether any row of a table of documents or events was ever moved out of a scope: the centre may do that."""
+        sql = f"SELECT 1 FROM _change WHERE t = ? AND op = {LEAVE} LIMIT 1"
+        return self.store.connection.execute(sql, (self.store.numbers[table.name],)).fetchone() is not None
 
     def _may_have(self, table: Table, keys: frozenset[str]) -> bool:
         """Tell whether rows of a table can have any of these keys at all."""
@@ -332,36 +340,42 @@ class Feed:
 
     # --- conflicts and verdicts ----------------------------------------------------------------------------------------
 
-    def _conflicts(self, draft: _Draft, low: int, high: int) -> int:
-        found, complete = conflicts.notices(self.store, self.node, self.scope, low, high, max(1, PAGE_NOTICES_MAX - len(draft.conflicts)))
+    def _conflicts(self, draft: _Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
+        """Tell what became of conflicts, from a place (version, how many of it were told) on; return where the page was full."""
+        limit = max(1, PAGE_NOTICES_MAX - len(draft.conflicts))
+        found, versions = conflicts.notices(self.store, self.node, self.scope, version, skip, high, limit)
         draft.conflicts += found
-        return complete
+        return _place(versions, version, skip, limit)
 
-    def _segments(self, draft: _Draft, low: int, high: int) -> int:
+    def _segments(self, draft: _Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         """Tell which segments of this node's histories were journaled: the only acknowledgement a lost reply leaves (H1)."""
-        limit = PAGE_NOTICES_MAX - len(draft.segments)
-        rows = self.store.connection.execute(
+        limit = max(1, PAGE_NOTICES_MAX - len(draft.segments))
+        found = self.store.connection.execute(
             "SELECT j.segment, j.ver, j.transactions, COALESCE(c.seq, 0) FROM _incarnation i JOIN _journal j ON j.inc = i.inc"
             " LEFT JOIN _chain c ON c.inc = ? AND c.seq = j.seq AND c.segment = j.segment"
-            " WHERE i.node = ? AND j.ver > ? AND j.ver <= ? AND j.segment IS NOT NULL ORDER BY j.ver LIMIT ?",
-            (self.inc, self.node, low, high, limit),
+            " WHERE i.node = ? AND j.ver >= ? AND j.ver <= ? AND j.segment IS NOT NULL ORDER BY j.ver LIMIT ? OFFSET ?",
+            (self.inc, self.node, version, high, limit, skip),
         ).fetchall()
-        draft.segments += [Accepted(*row) for row in rows]
-        return high if len(rows) < limit else rows[-1][1]
+        draft.segments += [Accepted(*row) for row in found]
+        return _place([row[1] for row in found], version, skip, limit)
 
-    def _verdicts(self, draft: _Draft, low: int, high: int) -> int:
-        limit = PAGE_NOTICES_MAX - len(draft.verdicts)
-        rows = self.store.connection.execute(
-            "SELECT segment, txn, verdict, ver, code, reason FROM _verdict WHERE node = ? AND ver > ? AND ver <= ? ORDER BY ver LIMIT ?",
-            (self.node, low, high, limit + 1),
+    def _verdicts(self, draft: _Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
+        limit = max(1, PAGE_NOTICES_MAX - len(draft.verdicts))
+        found = self.store.connection.execute(
+            "SELECT segment, txn, verdict, ver, code, reason FROM _verdict WHERE node = ? AND ver >= ? AND ver <= ?"
+            " ORDER BY ver, segment, txn LIMIT ? OFFSET ?",
+            (self.node, version, high, limit, skip),
         ).fetchall()
-        complete = high
-        if len(rows) > limit:
-            cut = rows[-1][3]
-            kept = [row for row in rows if row[3] < cut]
-            rows, complete = (kept, cut - 1) if kept else (rows, cut)
-        draft.verdicts += [LateVerdict(*row) for row in rows]
-        return complete
+        draft.verdicts += [LateVerdict(*row) for row in found]
+        return _place([row[3] for row in found], version, skip, limit)
+
+
+def _place(versions: list[int], version: int, skip: int, limit: int) -> tuple[int, int] | None:
+    """Return where to go on after entries of these versions, begun at (version, skip): None when there are no more."""
+    if len(versions) < limit:
+        return None
+    last = versions[-1]
+    return last, versions.count(last) + (skip if last == version else 0)
 
 
 def pull(store: Store, node: int, request: PullRequest) -> Page:

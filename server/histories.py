@@ -32,6 +32,11 @@ class History:
         row = store.connection.execute("SELECT digest, segment FROM _chain WHERE inc = ? AND seq = ?", (self.inc, number)).fetchone()
         return (row[0], row[1]) if row else None
 
+    def adopt(self, store: Store, node: int, segment: bytes) -> None:
+        """Count a segment of this node that came through another incarnation as its own from here on (RULES H7)."""
+        _adopt(store, node, self.inc, (segment,))
+        self.lineage = lineage_of(store, self.inc)
+
     def extend(self, store: Store, point: Point, segment: bytes) -> None:
         """Add a segment to the chain."""
         store.connection.execute(

@@ -10,11 +10,11 @@ repeated push finds either all of it or nothing. Spec: PROTOCOL.md §6; RULES H5
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schema.capture import Store
-from schema.keys import key_text
-from server import bulk, centre, journal, scopes
+from schema.keys import key_parts, key_text
+from server import bulk, centre, journal, rows, scopes
 from server.histories import History, lineage_of, open_history
 from server.merge import Hold, Merging, Pusher, Refuse, held_rows
 from sync.change import Insert, Transaction
@@ -58,8 +58,10 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
     if point.number != history.end.number + 1:
         raise Gap(f"The centre holds this node's history up to {history.end.number}, not {point.number - 1}.")
     segment = read_segment(sealed.body)
-    if not _journaled(store, segment.id):
-        _take_new(store, pusher, point.number, sealed.body, segment, now_ms)
+    if _journaled(store, segment.id):
+        history.adopt(store, pusher.node, segment.id)
+    else:
+        _take_new(store, replace(pusher, lineage=history.lineage), point.number, sealed.body, segment, now_ms)
     history.extend(store, point, segment.id)
     return verdict_of(store, segment.id)
 
@@ -138,8 +140,9 @@ def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, versi
         refuse(store, pusher.node, work, segment, version, hold)
         return
     cursor = store.connection.execute(
-        "INSERT INTO _held (segment, txn, inc, node, skew_ms, code, reason, since_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (segment, work.index, pusher.inc, pusher.node, pusher.skew_ms, hold.code, hold.reason, now_ms),
+        "INSERT INTO _held (segment, txn, inc, node, skew_ms, code, reason, since_ms, wait_tbl, wait_key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (segment, work.index, pusher.inc, pusher.node, pusher.skew_ms, hold.code, hold.reason, now_ms, *hold.waits),
     )
     held = cursor.fetchone()[0]
     store.connection.executemany(
@@ -207,6 +210,8 @@ class Held:
     reason: str
     since_ms: int
     approved: int
+    wait_tbl: str | None  # the row it waits for, where it waits for one
+    wait_key: str | None
 
 
 def release(store: Store, now_ms: int, *, rights: bool = False) -> int:
@@ -215,33 +220,63 @@ def release(store: Store, now_ms: int, *, rights: bool = False) -> int:
     Only what may have changed is tried: a missing row or parent, work held before it, an approval; with `rights` also
     what waits for a right. Each pass releases at least one or ends, so it ends.
     """
-    codes = {"parent", "row", "depends"} | ({"right", "key"} if rights else set())
     released = 0
+    works = Works(store)
     while True:
-        went = sum(_try(store, held, now_ms) for held in waiting(store) if held.approved or held.code in codes)
+        went = sum(_try(store, held, works.of(held), now_ms) for held in waiting(store) if _may_go(store, held, rights))
         released += went
         if not went:
             return released
 
 
+def _may_go(store: Store, held: Held, rights: bool) -> bool:
+    """Tell whether what held work waits for may have come."""
+    if held.approved or (rights and held.code in ("right", "key")):
+        return True
+    if held.code == "depends":
+        sql = "SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ? AND held < ?"
+        return store.connection.execute(sql, (held.node, held.wait_tbl, held.wait_key, held.id)).fetchone() is None
+    if held.code not in ("parent", "row") or held.wait_tbl is None or held.wait_key is None:
+        return False
+    table = store.schema.by_name[held.wait_tbl]
+    key = key_parts(held.wait_key, len(table.key))
+    lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
+    return (
+        scopes.rid_of(store, table, key) is not None
+        or rows.grave(store, table, key) is not None
+        or store.connection.execute(lost, (held.wait_tbl, held.wait_key)).fetchone() is not None
+    )
+
+
 def waiting(store: Store) -> list[Held]:
     """Return all held work, in the order it came."""
     rows = store.connection.execute(
-        "SELECT id, segment, txn, inc, node, skew_ms, code, reason, since_ms, approved FROM _held ORDER BY id"
+        "SELECT id, segment, txn, inc, node, skew_ms, code, reason, since_ms, approved, wait_tbl, wait_key FROM _held ORDER BY id"
     ).fetchall()
     return [Held(*row) for row in rows]
 
 
-def work_of(store: Store, held: Held) -> Transaction:
-    """Return a held transaction as it was sealed."""
-    seq, body, kind = store.connection.execute("SELECT seq, body, inc FROM _journal WHERE segment = ?", (held.segment,)).fetchone()
-    segment = read_segment(body)
-    parts = [*_earlier_parts(store, kind, seq), segment] if segment.part == 2 else [segment]
-    return next(work for work in _transactions(store, parts) if work.index == held.txn)
+class Works:
+    """Held transactions as they were sealed; the segment looked at last is opened once for all of them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._segment = store, b""
+        self._found: dict[int, Transaction] = {}
+
+    def of(self, held: Held) -> Transaction:
+        """Return a held transaction."""
+        if held.segment != self._segment:
+            seq, body, inc = self._store.connection.execute(
+                "SELECT seq, body, inc FROM _journal WHERE segment = ?", (held.segment,)
+            ).fetchone()
+            segment = read_segment(body)
+            parts = [*_earlier_parts(self._store, inc, seq), segment] if segment.part == 2 else [segment]
+            self._found = {work.index: work for work in _transactions(self._store, parts)}
+            self._segment = held.segment
+        return self._found[held.txn]
 
 
-def _try(store: Store, held: Held, now_ms: int) -> int:
-    work = work_of(store, held)
+def _try(store: Store, held: Held, work: Transaction, now_ms: int) -> int:
     node_id = store.connection.execute("SELECT id FROM _node WHERE node = ?", (held.node,)).fetchone()[0]
     pusher = Pusher(held.node, node_id, held.inc, lineage_of(store, held.inc), scopes.entitled(store, held.node), held.skew_ms)
     store.connection.execute("SAVEPOINT try")
@@ -257,7 +292,10 @@ def _try(store: Store, held: Held, now_ms: int) -> int:
     except Hold as hold:
         store.connection.execute("ROLLBACK TO try")
         store.connection.execute("RELEASE try")
-        store.connection.execute("UPDATE _held SET code = ?, reason = ? WHERE id = ?", (hold.code, hold.reason, held.id))
+        store.connection.execute(
+            "UPDATE _held SET code = ?, reason = ?, wait_tbl = ?, wait_key = ? WHERE id = ?",
+            (hold.code, hold.reason, *hold.waits, held.id),
+        )
         return 0
     store.connection.execute("RELEASE try")
     _forget_held(store, held.id)
@@ -288,6 +326,6 @@ def decide(store: Store, held_id: int, approve: bool, now_ms: int) -> bool:
         if approve:
             store.connection.execute("UPDATE _held SET approved = 1 WHERE id = ?", (held_id,))
         else:
-            put_aside(store, found[0], work_of(store, found[0]), Refuse("refused", "the central office refused it"), now_ms)
+            put_aside(store, found[0], Works(store).of(found[0]), Refuse("refused", "the central office refused it"), now_ms)
         release(store, now_ms)
     return True

@@ -35,12 +35,16 @@ ACCEPTS: dict[str, frozenset[type]] = {
 }
 
 
+REASON_CHARS_MAX = 1000
+
+
 class Hold(Exception):
     """The transaction needs something first; it is kept and tried again when that comes."""
 
-    def __init__(self, code: str, reason: str) -> None:
+    def __init__(self, code: str, reason: str, waits: tuple[str | None, str | None] = (None, None)) -> None:
         super().__init__(reason)
-        self.code, self.reason = code, reason
+        self.code, self.reason = code, reason[:REASON_CHARS_MAX]
+        self.waits = waits  # (table, key) of the row it waits for
 
 
 class Refuse(Hold):
@@ -79,7 +83,7 @@ class Merging:
         for op in self.work.ops:
             self._check(op)
         self._wait_for_held()
-        for op in self.work.ops:
+        for op in sorted(self.work.ops, key=self._order):
             match op:
                 case Delete():
                     self._delete(op)
@@ -90,6 +94,11 @@ class Merging:
         for conflict in self.work.decisions:
             conflicts.close(self.store, conflict, self.version, self.pusher.node, self.at_ms)
         return self.verdict
+
+    def _order(self, op: Op) -> tuple[int, int]:
+        """Order changes, whatever their sender did: children go before parents and come after them, then updates."""
+        rank = self.store.schema.rank[op.table]
+        return {Delete: (0, -rank), Insert: (1, rank), Update: (2, rank)}[type(op)]
 
     # --- judging ---------------------------------------------------------------------------------------------------
 
@@ -124,7 +133,7 @@ class Merging:
         sql = "SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ? AND held < ? LIMIT 1"
         for table, key in touched(self.store, self.work.ops):
             if self.store.connection.execute(sql, (self.pusher.node, table, key, self.held_id)).fetchone():
-                raise Hold("depends", f"waits for held work on {table} {key}")
+                raise Hold("depends", f"waits for held work on {table} {key}", (table, key))
 
     # --- deletes ---------------------------------------------------------------------------------------------------
 
@@ -200,7 +209,8 @@ class Merging:
 
     def _new_life(self, table: Table, op: Insert) -> None:
         old = rows.grave(self.store, table, op.key)
-        if old is not None and old.writer != self.pusher.inc and old.version > self.work.base:
+        foreign = old is not None and old.writer != self.pusher.inc and old.version > self.work.base
+        if old is not None and foreign and scopes.left_since(self.store, table, old.rid, self._scope(0), NEVER):  # no other's secret
             inserted = tuple(op.values.get(name) for name in table.names)
             self._record(table, op.key, (), None, inserted, old.values, "new life", "mine", old.writer)
         rid = rows.insert(self.store, table, op.values)
@@ -232,7 +242,7 @@ class Merging:
         lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
         if self.store.connection.execute(lost, (parent.name, key)).fetchone():
             raise Refuse("gone", f"its {parent.name} {key} was refused")
-        raise Hold("parent", f"its {parent.name} {key} is not at the centre yet")
+        raise Hold("parent", f"its {parent.name} {key} is not at the centre yet", (parent.name, key))
 
     def _parent_left(self, table: Table, values: dict[str, Any]) -> bool:
         """Tell whether a parent was in the node's scope when the row was written, and has left it since."""
@@ -268,7 +278,7 @@ class Merging:
             lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
             if self.store.connection.execute(lost, (table.name, key_text(op.key))).fetchone():
                 raise Refuse("gone", f"{table.name} {key_text(op.key)} was refused when it was new")
-            raise Hold("row", f"there is no {table.name} {key_text(op.key)} at the centre")
+            raise Hold("row", f"there is no {table.name} {key_text(op.key)} at the centre", (table.name, key_text(op.key)))
         scope = self._scope(base)
         if not self.approved and not scopes.left_since(self.store, table, old.rid, scope, NEVER):
             raise Hold("right", f"{table.name} {key_text(op.key)} was never in this node's scope")
@@ -449,10 +459,9 @@ def bury_row(
     """
     key = values[: len(table.key)]
     for edge in store.schema.children[table.name]:
-        if reborn or not edge.owned:
+        if reborn or not edge.owned or not scopes.is_key(key[0]):
             continue
-        sql = f"SELECT {', '.join(map(quote, edge.table.names))}, {ROW_ID} FROM {quote(edge.table.name)} WHERE {quote(edge.column)} = ?"
-        for child in store.connection.execute(sql, (key[0],)).fetchall():
+        for child in rows.select(store, edge.table, f"{quote(edge.column)} = ?", (key[0],)):
             keys = before | scopes.keys_of(store, edge.table, child[-1])  # a child has every key its parent had
             bury_row(store, edge.table, child[-1], child[:-1], version, CENTRE, keys)
     rows.bury(store, table, rid, values, version, writer)

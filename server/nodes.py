@@ -177,8 +177,9 @@ def held_listing(store: Store) -> list[dict[str, object]]:
     """Return all held work of all nodes, oldest first, row by row."""
     names = dict(store.connection.execute("SELECT node, name FROM _node").fetchall())
     found: list[dict[str, object]] = []
+    works = ingest.Works(store)
     for held in ingest.waiting(store):
-        for op in ingest.work_of(store, held).ops:
+        for op in works.of(held).ops:
             entry = {"id": held.id, "node": names[held.node], "table": op.table, "key": key_json(op.key)}
             found.append({**entry, "code": held.code, "reason": held.reason, "since_ms": held.since_ms, "approved": bool(held.approved)})
     return found

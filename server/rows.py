@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schema.capture import Store
+from schema.capture import Store, clean_row, read_rows
 from schema.declare import Cell, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_values
-from schema.keys import key_text
+from schema.keys import key_text, where_key
 from server.scopes import rid_of
 from sync.merge import Meta
+from sync.values import RawText
 
 BIRTH = 0
 
@@ -39,17 +40,24 @@ def cell_number(table: Table, cell: Cell) -> int:
 
 def load(store: Store, table: Table, key: Sequence[Any]) -> tuple[int, tuple[Any, ...]] | None:
     """Return a living row's number and values."""
-    where = " AND ".join(f"{quote(name)} = ?" for name in table.key)
+    where, parameters = where_key(table, key)
+    found = select(store, table, where, parameters)
+    return (found[0][-1], found[0][:-1]) if found else None
+
+
+def select(store: Store, table: Table, where: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return rows, number last. What central programs wrote need not be clean text."""
     columns = ", ".join(map(quote, table.names))
-    row = store.connection.execute(f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} WHERE {where}", key).fetchone()
-    return (row[-1], row[:-1]) if row else None
+    return [clean_row(row) for row in read_rows(store, f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} WHERE {where}", parameters)]
 
 
 def insert(store: Store, table: Table, values: Mapping[str, Any], rid: int | None = None) -> int:
     """Insert a row and return its number; `rid` brings back a buried one under its own."""
     names = [*values, *([ROW_ID] if rid is not None else [])]
-    sql = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join('?' * len(names))})"
-    store.connection.execute(sql, [*values.values(), *([rid] if rid is not None else [])])
+    marks = ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values.values()] + ["?"] * (rid is not None)
+    sql = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join(marks)})"
+    given = [value.raw if isinstance(value, RawText) else value for value in values.values()]
+    store.connection.execute(sql, [*given, *([rid] if rid is not None else [])])
     found = rid_of(store, table, [values[name] for name in table.key])
     assert found is not None
     return found
@@ -104,8 +112,16 @@ def metas(store: Store, table: Table, rid: int) -> dict[int, Meta]:
 
 def stamp(store: Store, table: Table, rid: int, cell: int, version: int, writer: int, sequence: int, at: int) -> None:
     """Note who wrote a cell."""
-    store.connection.execute(
-        "INSERT INTO _clock (t, rid, c, ver, wr, n, stamp) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (t, rid, c)"
-        " DO UPDATE SET ver = excluded.ver, wr = excluded.wr, n = excluded.n, stamp = excluded.stamp",
-        (store.numbers[table.name], rid, cell, version, writer, sequence, at),
-    )
+    store.connection.execute(_STAMP, (store.numbers[table.name], rid, cell, version, writer, sequence, at))
+
+
+def stamp_births(store: Store, table: Table, rids: Sequence[int], version: int, writer: int, at: int) -> None:
+    """Note who wrote new rows."""
+    t = store.numbers[table.name]
+    store.connection.executemany(_STAMP, [(t, rid, BIRTH, version, writer, 0, at) for rid in rids])
+
+
+_STAMP = (
+    "INSERT INTO _clock (t, rid, c, ver, wr, n, stamp) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (t, rid, c)"
+    " DO UPDATE SET ver = excluded.ver, wr = excluded.wr, n = excluded.n, stamp = excluded.stamp"
+)

@@ -91,7 +91,8 @@ def draw(currency: str, cells: Sequence[Cell], this_month: str) -> Picture:
     tops = [sum(max(0, each.minors[place]) for each in series) for place in range(len(months))]
     bottoms = [sum(min(0, each.minors[place]) for each in series) for place in range(len(months))]
     step = _step(max(tops) - min(bottoms))
-    low, high = -(-min(bottoms) // step) * -step if min(bottoms) else 0, -(-max(tops) // step) * step or step
+    low, high = min(bottoms) // step * step, -(-max(tops) // step) * step
+    high = max(high, low + step)
     scale = (HEIGHT - TOP - BOTTOM) / (high - low)
 
     def at(minor: int) -> float:
