@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.conftest import PROGRAM, ROOT, Centre, Node, run, warm
+from tests.processes.conftest import PROGRAM, ROOT, Centre, Node, foreign, run, warm
 
 
 def outpost(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +74,18 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 def test_init_once(tmp_path: Path) -> None:
     assert run("server", tmp_path, "init").document == {"database": str(tmp_path / "server.db")}
     assert run("server", tmp_path, "init").error == "home.taken"
+
+
+def test_an_init_that_was_cut_is_finished_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "server.db").touch()
+    assert run("server", tmp_path, "init").status == 0
+    assert run("server", tmp_path, "nodes").document == []
+
+
+def test_init_takes_no_database_of_others(tmp_path: Path) -> None:
+    foreign(tmp_path / "server.db", ("CREATE TABLE theirs (x)", []))
+    assert run("server", tmp_path, "init").error == "home.taken"
+    assert foreign(tmp_path / "server.db", ("SELECT name FROM sqlite_master", [])) == [["theirs"]]
 
 
 def test_init_elsewhere_is_remembered(tmp_path: Path) -> None:
