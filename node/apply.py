@@ -21,14 +21,14 @@ from node.verdicts import find_own, settle_segments
 from schema.capture import Store, mark_all, set_applying
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
-from schema.dialects.sqlite import quote
+from schema.dialects.sqlite import insert_rows, quote
 from schema.keys import key_text
 from sync.change import Insert
+from sync.columns import Mixed
 from sync.errors import BadReply, Forked, MalformedBlock, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows
 from sync.segment import rows_of, tuple_of
-from sync.values import RawText
 from sync.wire import pack
 
 
@@ -121,7 +121,7 @@ def _table(store: Store, name: str, columns: Sequence[str] | None = None) -> Tab
 def _rows(store: Store, block: Rows, done: Applied) -> int:
     table = _table(store, block.table, block.columns)
     columns = rows_of(block.values, block.count, len(table.names))
-    raw = any(RawText in set(map(type, column)) for column in columns)
+    raw = any(isinstance(column, Mixed) and column.raws for column in block.values)
     rows: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
     hidden = pending.shadowed(store, table.name)
     if hidden:
@@ -145,10 +145,9 @@ def _write(store: Store, table: Table, rows: list[tuple[Any, ...]]) -> bool:
     if table.name not in store.schema.fixed:
         pending.put_rows(store, table, rows)
         return True
-    names, marks = ", ".join(map(quote, table.names)), ", ".join("?" * len(table.names))
     store.connection.execute("SAVEPOINT rows")
     try:
-        store.connection.executemany(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", rows)
+        insert_rows(store.connection, table.name, table.names, rows)
     except dbapi2.IntegrityError:
         store.connection.execute("ROLLBACK TO rows")
         store.connection.execute("RELEASE rows")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 from node import outbox, verdicts
 from node.apply import Applied, Stale, apply, check_page
@@ -165,8 +167,8 @@ class Cycle:
                 check_page(store, read_state(store.connection), page)
                 for entry in page.segments:
                     verdicts.accepted(store, entry, self.database.clock_ms())
-                for late in page.verdicts:
-                    verdicts.note_verdict(store, late.segment, late.transaction, late, self.database.clock_ms())
+                for segment, late in groupby(page.verdicts, key=attrgetter("segment")):
+                    verdicts.note_verdicts(store, segment, late, self.database.clock_ms())
                 if page.position is None and number == 1 and not resumed:
                     return page
                 store.connection.execute("INSERT INTO _stage (body) VALUES (?)", (pack(page),))
@@ -235,5 +237,7 @@ def new_incarnation(database: Database) -> None:
             (secrets.token_bytes(16), parent, last.number, last.digest, BEGINNING.number, BEGINNING.digest),
         )
         store.connection.execute("DELETE FROM _stage")
+        # a transaction in parts goes together: those acknowledged already are sent again as well
+        store.connection.execute("UPDATE _segment SET version = NULL WHERE version = ?", (verdicts.WAITING,))
         store.connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
         verdicts.chain_again(store, BEGINNING)

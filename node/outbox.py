@@ -20,19 +20,26 @@ from typing import Any
 
 from node import pending
 from node.database import read_state
-from node.verdicts import find_own
+from node.verdicts import WAITING, find_own
 from schema.capture import Change, Look, Row, Store, clean_row
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from sync.change import Delete, Edit, Insert, Op, Update
 from sync.digest import segment_point
-from sync.limits import SEGMENT_ROWS, SEGMENT_ROWS_MAX
+from sync.limits import SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
 from sync.messages import Point
 from sync.segment import SegmentBuilder
+from sync.values import RawText
 
 CHANGES_MAX = 20_000
 """Changed rows of one look that are tied into transactions together; more are sealed in portions."""
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+"""Bytes of texts and blobs at which a segment is closed."""
+
+SEGMENT_BYTES_MAX = 12 * 1024 * 1024
+"""Bytes of texts and blobs from which a transaction travels in parts: with everything else far below the wire's bound."""
 
 ROOTS = 2_000
 """Documents whose lines are gathered at a time."""
@@ -59,6 +66,20 @@ class Group:
     def size(self) -> int:
         """Return how many rows it takes in a segment."""
         return sum(map(len, self.rows.values())) + sum(max(1, len(change.cells)) for change in self.changes)
+
+    def weight(self) -> int:
+        """Return how many bytes of texts and blobs it carries."""
+        return sum(map(weight_of, self.rows.values())) + sum(map(_weight_of_change, self.changes))
+
+    def longest(self) -> int:
+        """Return the length in bytes of its longest value; characters are counted as four bytes where that decides."""
+        values = [value for change in self.changes for value in _values_of(change)]
+        values += [value for rows in self.rows.values() if weight_of(rows) > VALUE_BYTES_MAX // 4 for row in rows for value in row]
+        return max((_bytes_of(value) for value in values if _length(value) > VALUE_BYTES_MAX // 4), default=0)
+
+
+def _bytes_of(value: Any) -> int:
+    return len(value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else _length(value)
 
 
 def seal(store: Store, now_ms: int, boundaries: Sequence[Boundary] | None = None) -> int:
@@ -91,18 +112,44 @@ class _Sealing:
         self._begin()
 
     def _begin(self) -> None:
-        self.id, self.builder, self.own = secrets.token_bytes(16), SegmentBuilder(), defaultdict[str, list[int]](list)
+        self.name: bytes | None = None  # of the transaction, where it is not the segment's
+        self.weight = 0  # bytes of texts and blobs in it
+        self.id, self.builder, self.own = secrets.token_bytes(16), SegmentBuilder(self.store.schema.rank), defaultdict[str, list[int]](list)
 
     def add(self, group: Group) -> None:
         """Add one transaction."""
-        if group.size > SEGMENT_ROWS_MAX:
+        if group.longest() > VALUE_BYTES_MAX:
+            self._withhold(group)
+            return
+        weight = group.weight()
+        if group.size > SEGMENT_ROWS_MAX or weight > SEGMENT_BYTES_MAX:
             self._add_in_parts(group)
             return
-        if self.builder.rows + group.size > SEGMENT_ROWS_MAX:
+        if self.builder.rows + group.size > SEGMENT_ROWS_MAX or self.weight + weight > SEGMENT_BYTES:
             self._flush(0)
         self._put(group)
+        self.weight += weight
         if self.builder.rows >= SEGMENT_ROWS:
             self._flush(0)
+
+    def _withhold(self, group: Group) -> None:
+        """Keep a transaction that cannot travel, a value being too long: held here, visible, and it stops nothing."""
+        name, number = secrets.token_bytes(16), self.number + self.builder.transactions
+        for change in sorted(group.changes, key=self._rank):
+            op = self._op(change, pending.of_row(self.store, change.table, change.key), number)
+            pending.shadow(self.store, change.table, change.key, _image_before(change))
+            pending.keep(self.store, number, name, 0, op)
+        for table_name, rows in group.rows.items():
+            table = self.store.schema.by_name[table_name]
+            for row in map(clean_row, rows):
+                key = row[: len(table.key)]
+                pending.shadow(self.store, table, key, None)
+                pending.keep(self.store, number, name, 0, Insert(table_name, key, dict(zip(table.names, row[:-1], strict=True))))
+        reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
+        self.store.connection.execute(
+            "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, 0, 'held', ?, 'long', ?, ?)",
+            (name, WAITING, reason, self.now_ms),
+        )
 
     def _put(self, group: Group) -> None:
         wall = max((change.wall for change in group.changes), default=0) or self.now_ms
@@ -125,8 +172,14 @@ class _Sealing:
         """Add new rows, each a transaction of its own: the fast path."""
         for low in range(0, len(rows), SEGMENT_ROWS):
             part = rows[low : low + SEGMENT_ROWS]
-            if self.builder.rows + len(part) > SEGMENT_ROWS:
+            weight = weight_of(part)
+            if weight > VALUE_BYTES_MAX:  # long values among them: one by one
+                for row in part:
+                    self.add(Group([], {table.name: [row]}))
+                continue
+            if self.builder.rows + len(part) > SEGMENT_ROWS or self.weight + weight > SEGMENT_BYTES:
                 self._flush(0)
+            self.weight += weight
             first = self.builder.transactions
             self.builder.begin_many(len(part), self.now_ms, self.cursor)
             self.builder.insert_rows(table.name, table.names, part, range(first, first + len(part)))
@@ -138,11 +191,11 @@ class _Sealing:
         before = pending.of_row(self.store, change.table, change.key)
         op = self._op(change, before, number)
         image = _image_before(change)
-        if not before and change.table.immutable and pending.is_own(self.store, change.table.name, change.rid):
+        if not before and change.kind != "insert" and change.table.immutable and pending.is_own(self.store, change.table.name, change.rid):
             self._make_explicit(change, image)
             image = None
         pending.shadow(self.store, change.table, change.key, image)
-        pending.keep(self.store, number, self.id, index, op)
+        pending.keep(self.store, number, self.name or self.id, index, op)
         self.builder.add(index, op)
 
     def _make_explicit(self, change: Change, image: tuple[Any, ...] | None) -> None:
@@ -170,10 +223,16 @@ class _Sealing:
     def _add_in_parts(self, group: Group) -> None:
         """Spread one big transaction over several segments; the centre takes it when the last is there."""
         self._flush(0)
-        pieces = list(_pieces(group))
+        last, pieces = self.id, list(_pieces(group, self._rank))
         for position, piece in enumerate(pieces):
+            self.name = last  # the whole transaction goes by the name of its last part (PROTOCOL.md P-5.12)
             self._put(piece)
-            self._flush(2 if position == len(pieces) - 1 else 1)
+            if position == len(pieces) - 1:
+                self.id = last
+                self._flush(2)
+            else:
+                self.id = secrets.token_bytes(16)
+                self._flush(1)
 
     def finish(self) -> None:
         """Store what is left and where the chain and the numbering end."""
@@ -193,7 +252,7 @@ class _Sealing:
         for table, numbers in self.own.items():
             self.store.connection.executemany(
                 "INSERT INTO _own (tbl, lo, hi, segment) VALUES (?, ?, ?, ?)",
-                [(table, low, high, self.id) for low, high in runs(numbers)],
+                [(table, low, high, self.name or self.id) for low, high in runs(numbers)],
             )
         counts = 0 if part == 1 else builder.transactions
         self.number += counts
@@ -227,15 +286,48 @@ def _image_before(change: Change) -> tuple[Any, ...] | None:
     return tuple(change.old.get(name, value) for name, value in zip(change.table.names, change.row, strict=True))
 
 
-def _pieces(group: Group) -> Iterator[Group]:
-    """Cut a transaction into pieces of a segment each: deletions and inserts in order, decisions with the last."""
-    limit = SEGMENT_ROWS_MAX // 2
-    for low in range(0, len(group.changes), limit // 16):
-        yield Group(group.changes[low : low + limit // 16])
-    for name, rows in group.rows.items():
-        for low in range(0, len(rows), limit):
-            yield Group([], {name: rows[low : low + limit]})
+def _pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[Group]:
+    """Cut a transaction into pieces of a segment each, its changes in the order they apply; decisions with the last."""
+    changes, rows, weight = list[Change](), 0, 0
+    for change in sorted(group.changes, key=rank):
+        if changes and (rows >= SEGMENT_ROWS or weight > SEGMENT_BYTES):
+            yield Group(changes)
+            changes, rows, weight = [], 0, 0
+        changes.append(change)
+        rows, weight = rows + max(1, len(change.cells)), weight + _weight_of_change(change)
+    if changes:
+        yield Group(changes)
+    for name, all_rows in group.rows.items():
+        for low in range(0, len(all_rows), SEGMENT_ROWS):
+            part = all_rows[low : low + SEGMENT_ROWS]
+            step = max(1, len(part) * SEGMENT_BYTES // max(SEGMENT_BYTES, weight_of(part)))
+            for first in range(0, len(part), step):
+                yield Group([], {name: part[first : first + step]})
     yield Group(decisions=group.decisions)
+
+
+def weight_of(rows: Sequence[Sequence[Any]]) -> int:
+    """Return how many bytes (characters, for texts) the texts and blobs of rows take."""
+    return sum(map(_weight_of_column, zip(*rows, strict=True)))
+
+
+def _weight_of_column(values: Sequence[Any]) -> int:
+    try:
+        return len("".join(filter(None, values)))  # a column of texts, as most are: ten times as fast as one by one
+    except TypeError:
+        return sum(map(_length, values))
+
+
+def _length(value: Any) -> int:
+    return len(value.raw) if isinstance(value, RawText) else len(value) if isinstance(value, str | bytes) else 0
+
+
+def _values_of(change: Change) -> list[Any]:
+    return [*(change.row or ()), *change.old.values()]
+
+
+def _weight_of_change(change: Change) -> int:
+    return sum(map(_length, _values_of(change)))
 
 
 # --- other programs' commits -------------------------------------------------------------------------------------------------
@@ -303,7 +395,7 @@ def _tied(changes: list[Change]) -> list[list[Change]]:
 
     for change in changes:
         own = (change.table.name, change.key)
-        find(own)
+        leader[find(own)] = find((change.table.name, change.rid))  # both halves of a changed key
         for tie in change.table.ties:
             parent = _value(change, tie.column)
             if parent is not None:

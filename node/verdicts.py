@@ -7,7 +7,7 @@ Spec: PROTOCOL.md §6.3, §8.4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,7 @@ def acknowledge(store: Store, verdict: SegmentVerdict, now_ms: int) -> None:
     store.connection.execute("UPDATE _node SET acked_seq = ?, acked_digest = ?, registered = 1 WHERE id = 1", (chain_seq, digest))
     if rechained:
         store.connection.execute("INSERT OR IGNORE INTO _adopted (segment) VALUES (?)", (verdict.segment,))
-    for exception in verdict.exceptions:
-        note_verdict(store, verdict.segment, exception.transaction, exception, now_ms)
+    note_verdicts(store, verdict.segment, verdict.exceptions, now_ms)
 
 
 def accepted(store: Store, entry: Accepted, now_ms: int) -> None:
@@ -77,28 +76,36 @@ def chain_again(store: Store, end: Point) -> None:
         store.connection.execute("UPDATE _segment SET chain_seq = ?, digest = ? WHERE seq = ?", (end.number, end.digest, seq))
 
 
-def note_verdict(store: Store, segment: bytes, index: int, verdict: Exceptional | LateVerdict, now_ms: int) -> None:
-    """Note a verdict unless a newer one is known; the rows of held or refused documents become pending changes of their own."""
+def note_verdicts(store: Store, segment: bytes, found: Iterable[Exceptional | LateVerdict], now_ms: int) -> None:
+    """Note verdicts on transactions of one segment, unless newer ones are known; the rows of held or refused documents
+    become pending changes of their own.
+    """
+    noted = [verdict for verdict in found if _note(store, segment, verdict, now_ms)]
+    aside = [verdict.transaction for verdict in noted if verdict.verdict in (HELD, REFUSED)]
+    if aside:
+        _spell_out(store, segment, aside)
+
+
+def _note(store: Store, segment: bytes, verdict: Exceptional | LateVerdict, now_ms: int) -> bool:
     changed = store.connection.execute(
         "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment, txn)"
         " DO UPDATE SET verdict = excluded.verdict, version = excluded.version, code = excluded.code, reason = excluded.reason,"
         " at_ms = excluded.at_ms WHERE version < excluded.version RETURNING txn",
-        (segment, index, verdict.verdict, verdict.version, verdict.code, verdict.reason, now_ms),
-    ).fetchall()
-    if changed and verdict.verdict in (HELD, REFUSED):
-        _spell_out(store, segment, index)
+        (segment, verdict.transaction, verdict.verdict, verdict.version, verdict.code, verdict.reason, now_ms),
+    )
+    return bool(changed.fetchall())
 
 
-def _spell_out(store: Store, segment: bytes, index: int) -> None:
-    """Keep a transaction's new documents and events one by one, so that they outlive their segment."""
+def _spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
+    """Keep transactions' new documents and events one by one, so that they outlive their segment."""
     for number, body in _bodies(store, segment):
         opened = read_segment(body)
-        for work in transactions(opened, _keys(store, opened), [index]):
+        for work in transactions(opened, _keys(store, opened), indexes):
             for op in work.ops:
                 table = store.schema.by_name[op.table]
-                if isinstance(op, Insert) and not pending.is_kept(store, segment, index, op):
+                if isinstance(op, Insert) and not pending.is_kept(store, segment, work.index, op):
                     pending.shadow(store, table, op.key, None)
-                    pending.keep(store, number + index, segment, index, op)
+                    pending.keep(store, number + work.index, segment, work.index, op)
 
 
 def _bodies(store: Store, segment: bytes) -> list[tuple[int, bytes]]:
@@ -159,7 +166,10 @@ def _covered(store: Store, head: int) -> list[tuple[int, bytes, int | None]]:
 
 def _settle_segment(store: Store, segment: bytes, settled: Settled) -> None:
     """Fold a segment's changes, all but those with a verdict of their own still to come or to be put aside."""
-    where = "segment = ? AND txn NOT IN (SELECT txn FROM _txn x WHERE x.segment = _op.segment AND x.verdict IN ('held', 'refused'))"
+    where = (
+        "segment = ? AND NOT EXISTS (SELECT 1 FROM _txn x"
+        " WHERE x.segment = _op.segment AND x.txn = _op.txn AND x.verdict IN ('held', 'refused'))"
+    )
     _fold(store, where, (segment,))
     late = store.connection.execute("SELECT 1 FROM _txn WHERE segment = ? AND verdict IN ('held', 'refused')", (segment,)).fetchone()
     store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))

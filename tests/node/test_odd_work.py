@@ -1,0 +1,105 @@
+"""Work that is large, long or odd travels or waits; it never stops the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from node import outbox
+from node.cycle import Cycle
+from node.writer import transaction
+from tests.world import World
+
+
+def contact(identity: str, **values: object) -> tuple[str, dict[str, object]]:
+    return "contact", {"id": identity, "kind": "person", "name": identity, "branch_id": "A", **values}
+
+
+def test_a_value_that_is_too_long_waits_here_and_stops_nothing(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([contact("c1", note="x" * 2_000_000)])
+    k2.write([contact("c2")])
+    assert k2.sync().pushed == 1
+    assert [entry["code"] for entry in k2.held()] == ["long"]
+    assert k2.sql("SELECT LENGTH(note) FROM contact WHERE id = 'c1'") == [(2_000_000,)]
+    assert k2.sync().pushed == 0
+    assert world.agree()
+
+
+def test_many_middling_values_travel_in_segments_of_some_megabytes(world: World) -> None:
+    k2, l3 = world.node("k2", "branch:A"), world.node("l3", "branch:A")
+    with k2.database.writing() as store:
+        store.connection.executemany(
+            "INSERT INTO contact (id, kind, name, branch_id, note) VALUES (?, 'person', 'x', 'A', ?)",
+            [(f"c{i}", f"{i} " + "й" * 5_000) for i in range(1_500)],
+        )
+    k2.sync()
+    assert l3.sync().pulled == 1_500
+    assert world.agree()
+
+
+def test_long_names_in_a_reason_do_not_break_the_reply(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([contact("c1", branch_id="Z" * 3000)])
+    k2.sql("INSERT INTO activity (id, contact_id) VALUES ('a1', ?)", "x" * 400)
+    assert k2.sync().verdicts["held"] == 2
+    assert k2.sync().pushed == 0
+    assert world.agree()
+
+
+def test_a_parent_in_the_same_segment_is_found_whatever_came_first(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([contact("c1")])
+    k2.sync()
+    k2.database.connection.execute("BEGIN")
+    k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+    k2.sql("INSERT INTO contact_tag (contact_id, tag) VALUES ('c1', 'vip')")
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c2', 'person', 'x', 'A')")
+    k2.sql("INSERT INTO contact_tag (contact_id, tag) VALUES ('c2', 'vip')")
+    k2.database.connection.commit()
+    assert k2.sync().verdicts["held"] == 0
+    with transaction(k2.database) as tx:
+        tx.insert("activity", {"id": "a1", "contact_id": "c1"})
+        tx.announce()
+        tx.insert(*contact("c3"))
+        tx.insert("activity", {"id": "a2", "contact_id": "c3"})
+    assert k2.sync().verdicts["held"] == 0
+    assert world.agree()
+
+
+def test_a_held_transaction_in_parts_is_held_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "SEGMENT_ROWS_MAX", 40)
+    monkeypatch.setattr(outbox, "SEGMENT_ROWS", 40)
+    k2 = world.node("k2", "branch:A")
+    k2.write([contact(f"c{i}") for i in range(30)])
+    k2.write([contact(f"c{i}") for i in range(30, 60)])
+    k2.sync()
+    with transaction(k2.database) as tx:
+        for i in range(60):
+            tx.update("contact", (f"c{i}",), {"phone": "X"})
+        tx.insert("product", {"id": "p1"})
+    assert k2.sync().verdicts["held"] == 1
+    assert world.sql("SELECT COUNT(*) FROM contact WHERE phone = 'X'") == [(0,)]
+    assert k2.sql("SELECT COUNT(*) FROM contact WHERE phone = 'X'") == [(60,)]
+    assert len(k2.held()) == 61
+    assert world.agree()
+
+
+def test_a_document_whose_key_was_changed_is_not_doubled(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([("sale", {"id": "s", "number": "1", "kind": "sale", "branch_id": "A", "sold_ms": 1, "currency": "EUR", "total_minor": 1})])
+    k2.sync()
+    k2.sql("UPDATE sale SET id = 's2' WHERE id = 's'")
+    k2.sync()
+    assert world.sql("SELECT id FROM sale") == [("s",)]
+    assert world.agree()
+
+
+def test_a_document_on_its_way_whose_key_was_changed_stops_nothing(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([("sale", {"id": "s", "number": "1", "kind": "sale", "branch_id": "A", "sold_ms": 1, "currency": "EUR", "total_minor": 1})])
+    Cycle(k2.database, k2.link).seal()
+    k2.sql("UPDATE sale SET id = 's2' WHERE id = 's'")
+    k2.sync()
+    k2.write([contact("c1")])
+    assert k2.sync().verdicts["accepted"] == 1
+    assert world.agree()
