@@ -205,9 +205,7 @@ CASES: dict[str, tuple[list[str], list[str], set[tuple[str, str]]]] = {
     "in an event's scope": ([], ["INSERT INTO sounding (id, branch_id) VALUES ('e1', {bad})"], {("sounding", "e1")}),
     "in an event's tie": (
         [],
-        [
-            "INSERT INTO stock_move (id, product_id, branch_id, qty_milli, reason, sale_id, moved_ms) VALUES ('m1', 'p', 'LON', 1, 'r', {bad}, 1)"
-        ],
+        [MOVE.format("'m1'", "{bad}")],
         {("stock_move", "m1")},
     ),
     "in a blob column": ([], ["INSERT INTO specimen (id, branch_id, raw) VALUES ('k', 'LON', {bad})"], {("specimen", "k")}),
