@@ -25,15 +25,11 @@ from schema.dialects.sqlite import insert_rows, quote
 from schema.keys import key_text
 from sync.change import Insert
 from sync.columns import Mixed
-from sync.errors import BadReply, Forked, MalformedBlock, TooLarge, UnknownTable
+from sync.errors import BadReply, Forked, MalformedBlock, Stale, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows
 from sync.segment import rows_of, tuple_of
 from sync.wire import pack
-
-
-class Stale(Exception):
-    """The pages belong to another state of this node; they are discarded and asked for again."""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from sync.errors import BadValue, NoSuch
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import ConflictNotice
 from sync.segment import tuple_of
+from sync.values import RawText
 from sync.wire import unpack
 
 
@@ -101,6 +102,8 @@ def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str
     side = tuple_of(notice.mine if take.side == "mine" else notice.theirs)
     if side is None:
         return None
+    if any(isinstance(value, RawText) for value in side):
+        raise BadValue("That side holds text that is not clean; type the value instead.")
     names = notice.columns or table.names
     if len(side) != len(names):
         raise BadValue("That side is only part of a row; change the row itself instead.")

@@ -13,12 +13,12 @@ from itertools import groupby
 from operator import attrgetter
 
 from node import outbox, verdicts
-from node.apply import Applied, Stale, apply, check_page
+from node.apply import Applied, apply, check_page
 from node.database import Database, State, hear, read_state
 from node.transport import Exchange
 from schema.capture import Store
 from sync.digest import BEGINNING
-from sync.errors import Forked, Gap, UnknownIncarnation
+from sync.errors import Forked, Gap, Stale, UnknownIncarnation
 from sync.limits import (
     EXCHANGE_RETRIES_MAX,
     MESSAGE_BYTES_MAX,
@@ -74,6 +74,8 @@ class Cycle:
                 report.new_history = True
             except Stale:
                 self._discard_stage()
+                if attempt == EXCHANGE_RETRIES_MAX - 1:
+                    raise
         return report
 
     # --- push --------------------------------------------------------------------------------------------------------------

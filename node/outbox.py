@@ -38,6 +38,9 @@ CHANGES_MAX = 20_000
 SEGMENT_BYTES = 4 * 1024 * 1024
 """Bytes of texts and blobs at which a segment is closed."""
 
+_SIZED = frozenset([str, bytes, RawText])
+_TEXTS = frozenset([str, type(None)])
+
 SEGMENT_BYTES_MAX = 12 * 1024 * 1024
 """Bytes of texts and blobs from which a transaction travels in parts: with everything else far below the wire's bound."""
 
@@ -312,10 +315,12 @@ def weight_of(rows: Sequence[Sequence[Any]]) -> int:
 
 
 def _weight_of_column(values: Sequence[Any]) -> int:
-    try:
-        return len("".join(filter(None, values)))  # a column of texts, as most are: ten times as fast as one by one
-    except TypeError:
-        return sum(map(_length, values))
+    kinds = set(map(type, values))
+    if kinds.isdisjoint(_SIZED):
+        return 0
+    if kinds <= _TEXTS:
+        return len("".join(filter(None, values)))  # ten times as fast as one by one
+    return sum(map(_length, values))
 
 
 def _length(value: Any) -> int:
@@ -358,12 +363,17 @@ def bulk_tables(store: Store) -> frozenset[str]:
 
 
 def _changes(look: Look, tables: Sequence[Table]) -> Iterator[Change]:
-    yield from look.logged()
+    yield from _told(look)
     for table in tables:
         low, high = look.ranges.get(table.name, (0, 0))
         for chunk in look.inserted(table, low, high):
             for row in chunk:
                 yield _new(table, row)
+
+
+def _told(look: Look) -> Iterator[Change]:
+    """Yield what the log says, but for rows whose number alone changed."""
+    return (change for change in look.logged() if change.kind != "update" or change.cells)
 
 
 def _new(table: Table, row: Row) -> Change:
@@ -480,7 +490,7 @@ def _own_groups(store: Store, look: Look, boundaries: Sequence[Boundary]) -> lis
     def place(finds: Callable[[Boundary], bool], start: int = 0) -> int:
         return next((i for i in range(start, len(boundaries)) if finds(boundaries[i])), len(boundaries) - 1)
 
-    for change in look.logged():
+    for change in _told(look):
         first = place(lambda boundary, order=change.order: boundary.log >= order)  # type: ignore[misc]
         last = place(lambda boundary, order=change.last: boundary.log >= order, first)  # type: ignore[misc]
         groups[first].changes.append(change)

@@ -100,6 +100,8 @@ def _spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
     """Keep transactions' new documents and events one by one, so that they outlive their segment."""
     for number, body in _bodies(store, segment):
         opened = read_segment(body)
+        open_again = [(decision.conflict,) for decision in opened.decisions if decision.transaction in indexes]
+        store.connection.executemany("UPDATE _conflict SET deciding = 0 WHERE id = ?", open_again)
         for work in transactions(opened, _keys(store, opened), indexes):
             for op in work.ops:
                 table = store.schema.by_name[op.table]

@@ -37,7 +37,7 @@ class Change:
     rid: int
     row: Row | None  # values now, in the order of table.names; None if the row is gone
     old: dict[str, Any] = field(default_factory=dict)  # before: changed columns of an update, all of a delete
-    cells: tuple[str, ...] = ()  # changed cells of an update
+    cells: tuple[str, ...] = ()  # changed cells of an update; none: only the row's number changed
     wall: int = 0  # writer's clock in ms, 0 where capture does not know it (inserts)
     order: int = 0  # rises with time among changes of one look that were logged
     last: int = 0  # of its last entry in the log
@@ -130,8 +130,8 @@ class Look:
     ) -> Iterator[Change]:
         changed = {n for n, value in before.items() if n not in table.key and not same(value, row[table.position[n]])} | forced
         cells = tuple(cell.name for cell in table.cells if not changed.isdisjoint(cell.columns))
-        if not cells:
-            return
+        if not cells and when[-1] == row[-1]:
+            return  # replaced by the same values, a row is told nevertheless: it has another number now
         columns = [column for name in cells for column in table.cell_named[name].columns]
         old = {column: before.get(column, row[table.position[column]]) for column in columns}
         yield Change(table, "update", row[: len(table.key)], row[-1], row[:-1], old, cells, *when)

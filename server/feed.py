@@ -277,8 +277,9 @@ class Feed:
         connection.execute("DELETE FROM temp._wanted")
         connection.executemany("INSERT OR IGNORE INTO temp._wanted (rid) VALUES (?)", [(rid,) for rid in rids])
         keys: dict[int, set[str]] = {}
-        for rid, key in connection.execute(scopes.keys_sql(self.store.schema, table, "temp._wanted")):
-            keys.setdefault(rid, set()).add(key)
+        for rid, key in read_rows(self.store, scopes.keys_sql(self.store.schema, table, "temp._wanted"), ()):
+            if scopes.is_key(key):
+                keys.setdefault(rid, set()).add(key)
         return keys
 
     def _singles(self, draft: _Draft, step: Step, entries: Sequence[Entry]) -> list[Any]:

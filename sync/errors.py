@@ -300,6 +300,13 @@ class Offline(WorldError):
     code = "net.offline"
 
 
+class Stale(WorldError):
+    """The pages answer another state of this node than its present one; they were discarded."""
+
+    code = "pull.stale"
+    todo = "Sync again."
+
+
 class BadReply(WorldError):
     """The server's answer could not be read."""
 

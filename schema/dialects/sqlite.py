@@ -89,7 +89,7 @@ class Sqlite:
             body = ", ".join([*columns, f"{ROW_ID} INTEGER PRIMARY KEY AUTOINCREMENT", f"UNIQUE ({key})"])
             script.append(f"CREATE TABLE IF NOT EXISTS {quote(table.name)} ({body})")
             script += [
-                f"CREATE INDEX IF NOT EXISTS {quote(f'_{table.name}_{column}')} ON {quote(table.name)} ({quote(column)})"
+                f"CREATE INDEX IF NOT EXISTS {quote(f'_{table.name}.{column}')} ON {quote(table.name)} ({quote(column)})"
                 for column in _indexed(table)
             ]
         return script
@@ -110,12 +110,12 @@ class Sqlite:
         name = quote(table.name)
         when = _CAPTURING
         script = [
-            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_delete')} AFTER DELETE ON {name} WHEN {when}"
+            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_t{number}_delete')} AFTER DELETE ON {name} WHEN {when}"
             f" BEGIN {_image(table, number, DELETED)} END"
         ]
         changed = " OR ".join(f"NEW.{quote(c)} IS NOT OLD.{quote(c)}" for c in table.key)
         script.append(
-            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_key')} AFTER UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
+            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_t{number}_key')} AFTER UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
             f" WHEN {when} AND ({changed}) BEGIN {_image(table, number, REKEYED)} END"
         )
         script += [_update_trigger(table, number, cell) for cell in table.cells]
@@ -127,12 +127,12 @@ class Sqlite:
         )
         image = f"BEGIN INSERT INTO _log(t, rid, c, wall, old) {rows}; END"
         script.append(  # UPDATE OR REPLACE of a key deletes another row, and no delete trigger sees it
-            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_usurp')} BEFORE UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
+            f"CREATE TRIGGER IF NOT EXISTS {quote(f'_t{number}_usurp')} BEFORE UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
             f" WHEN {when} AND ({changed}) AND EXISTS (SELECT 1 {existing}) {image}"
         )
-        if table.cells and not table.immutable:
+        if not table.immutable:
             script.append(
-                f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_replace')} BEFORE INSERT ON {name}"
+                f"CREATE TRIGGER IF NOT EXISTS {quote(f'_t{number}_replace')} BEFORE INSERT ON {name}"
                 f" WHEN {when} AND EXISTS (SELECT 1 {existing}) {image}"
             )
         return script
@@ -187,7 +187,7 @@ def _update_trigger(table: Table, number: int, cell: Cell) -> str:
     columns = table.names if table.immutable else cell.columns  # INSERT OR REPLACE of a document tells nothing of the old row
     rows = ", ".join(f"({number}, OLD.{ROW_ID}, {table.position[c]}, {_WALL}, OLD.{quote(c)})" for c in columns)
     return (
-        f"CREATE TRIGGER IF NOT EXISTS {quote(f'_{table.name}_{cell.name}')}"
+        f"CREATE TRIGGER IF NOT EXISTS {quote(f'_t{number}_c{table.cells.index(cell)}')}"
         f" AFTER UPDATE OF {', '.join(map(quote, cell.columns))} ON {quote(table.name)}"
         f" WHEN {_CAPTURING} AND ({changed}) BEGIN INSERT INTO _log(t, rid, c, wall, old) VALUES {rows}; END"
     )

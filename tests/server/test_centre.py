@@ -24,3 +24,79 @@ def test_a_parent_written_at_the_centre_releases_what_waits_for_it(world: World)
     assert not k2.held()
     assert world.sql("SELECT id FROM deal") == [("d1",)]
     assert world.agree()
+
+
+ODD = [
+    "INSERT INTO contact (id, kind, name, branch_id) VALUES ('d', 'p', 'n', x'ff')",
+    "INSERT INTO contact (id, kind, name, branch_id) VALUES ('d', 'p', 'n', CAST(x'ff' AS TEXT))",
+    "INSERT INTO contact (id, kind, name, branch_id) VALUES (CAST(x'ff' AS TEXT), 'p', 'n', 'A')",
+    "INSERT INTO contact (id, kind, name, branch_id) VALUES ('a' || char(0) || 'b', 'p', 'n', 'A')",
+    "INSERT INTO activity (id, contact_id) VALUES ('a9', 'a' || char(0) || 'b')",
+    "UPDATE contact SET note = CAST(x'ff' AS TEXT) WHERE id = 'c1'",
+    "UPDATE contact SET branch_id = CAST(x'ff' AS TEXT) WHERE id = 'c2'",
+]
+
+
+def test_odd_text_of_a_central_program_stops_nobody(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    for identity in ("c1", "c2"):
+        k2.write([("contact", {"id": identity, "kind": "person", "name": "x", "branch_id": "A"})])
+    k2.sync()
+    for statement in ODD:
+        world.sql(statement.replace("'d'", f"'d{ODD.index(statement)}'"))
+        k2.sync()
+    k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+    assert k2.sync().verdicts["accepted"] == 1
+    assert world.agree()
+    world.sql("DELETE FROM activity")
+    world.sql("DELETE FROM contact WHERE id <> 'c1'")
+    world.settle()
+    assert world.agree()
+
+
+def test_a_child_changed_and_its_parent_deleted_before_one_exchange(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([("contact", {"id": "c", "kind": "person", "name": "x", "branch_id": "A"}), ("activity", {"id": "a", "contact_id": "c"})])
+    k2.sync()
+    world.sql("UPDATE activity SET topic = 'u' WHERE id = 'a'")
+    world.sql("DELETE FROM contact WHERE id = 'c'")
+    k2.sync()
+    assert k2.sql("SELECT * FROM activity") == []
+    assert world.agree()
+
+
+def test_an_edit_of_a_row_whose_key_the_centre_changed(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([("contact", {"id": "c", "kind": "person", "name": "x", "branch_id": "A"})])
+    k2.sync()
+    world.sql("UPDATE contact SET id = 'new' WHERE id = 'c'")
+    k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c'")
+    k2.sync()
+    assert k2.sql("SELECT id FROM contact ORDER BY id") == [("c",), ("new",)]
+    assert world.agree()
+
+
+def test_a_document_the_centre_moves_leaves_its_branch(world: World) -> None:
+    k2, l3 = world.node("k2", "branch:A"), world.node("l3", "branch:B")
+    sale = {"id": "s", "number": "1", "kind": "sale", "branch_id": "A", "sold_ms": 1, "currency": "EUR", "total_minor": 1}
+    k2.write([("sale", sale), ("payment", {"id": "p", "sale_id": "s", "method": "cash", "amount_minor": 1})])
+    world.settle()
+    world.sql("UPDATE sale SET branch_id = 'B' WHERE id = 's'")
+    world.settle()
+    assert k2.sql("SELECT * FROM sale") == k2.sql("SELECT * FROM payment") == []
+    assert l3.sql("SELECT id FROM payment") == [("p",)]
+    world.node("fresh", "branch:A").sync()
+    assert world.nodes["fresh"].sql("SELECT * FROM sale") == []
+    assert world.agree()
+
+
+def test_values_of_another_scope_do_not_travel_in_a_conflict(world: World) -> None:
+    k2, l3 = world.node("k2", "branch:A"), world.node("l3", "branch:B")
+    k2.write([("contact", {"id": "K", "kind": "person", "name": "SECRET", "branch_id": "A"})])
+    k2.sync()
+    k2.sql("DELETE FROM contact")
+    k2.sync()
+    l3.write([("contact", {"id": "K", "kind": "person", "name": "x", "branch_id": "B"})])
+    l3.sync()
+    assert not l3.conflicts()
+    assert world.agree()

@@ -13,9 +13,8 @@ import node.apply
 import server.centre
 import server.ingest
 from node import pending
-from node.apply import Stale
 from node.cycle import Cycle, Report
-from sync.errors import OutpostError
+from sync.errors import OutpostError, Stale
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest
 from sync.segment import read_segment
