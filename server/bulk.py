@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 from sqlcipher3 import dbapi2
@@ -29,7 +31,7 @@ Keys = tuple[str, ...]
 def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version: int) -> bool:
     """Insert all rows of the segments (the parts of one, or a whole one), or change nothing and return False."""
     blocks = [block for segment in segments for block in segment.inserts]
-    if any(segment.deletes or segment.updates or segment.decisions for segment in segments) or not blocks:
+    if any(segment.deletes or segment.updates or segment.decisions for segment in segments):
         return False
     fixed = store.schema.fixed
     if any(block.table not in fixed or not _sound(store.schema.by_name[block.table], block) for block in blocks):
@@ -45,6 +47,28 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
         store.connection.execute("ROLLBACK TO bulk")
     store.connection.execute("RELEASE bulk")
     return done
+
+
+def divide(store: Store, segment: OpenSegment) -> tuple[OpenSegment, set[int]]:
+    """Return the part of a segment that `take` may take, and the indexes of the transactions that are not in it: those
+    with anything but new rows of tables whose rows never change or move.
+    """
+    fixed = store.schema.fixed
+    others = {decision.transaction for decision in segment.decisions}
+    movable = [block for block in segment.inserts if block.table not in fixed]
+    for indexes in [block.transaction for blocks in (segment.deletes, segment.updates, movable) for block in blocks]:
+        others.update(indexes)
+    if not others:
+        return segment, others
+    inserts = [_without(block, others) for block in segment.inserts if block.table in fixed]
+    return replace(segment, decisions=(), deletes=[], updates=[], inserts=[block for block in inserts if block.count]), others
+
+
+def _without(block: InsertBlock, others: set[int]) -> InsertBlock:
+    keep = [index not in others for index in block.transaction]
+    kept = [list(compress(column, keep)) for column in (block.transaction, block.base, block.since)]
+    values = [list(compress(column, keep)) for column in block.values]
+    return replace(block, count=sum(keep), transaction=kept[0], base=kept[1], since=kept[2], values=values)
 
 
 def _sound(table: Table, block: InsertBlock) -> bool:

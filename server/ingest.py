@@ -79,9 +79,21 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
     version = journal.append(store, entry, now_ms)
     if segment.part == 1:
         return
-    parts = [*_earlier_parts(store, pusher.inc, seq), segment] if segment.part == 2 else [segment]
-    if not bulk.take(store, pusher, parts, version):
-        for work in _transactions(store, parts):
+    if segment.part == 2:
+        parts = [*_earlier_parts(store, pusher.inc, seq), segment]
+        if not bulk.take(store, pusher, parts, version):
+            (whole,) = _transactions(store, parts)
+            take_one(store, pusher, whole, segment.id, version, now_ms)
+        return
+    plain, others = bulk.divide(store, segment)
+    _one_by_one(store, pusher, segment, others, version, now_ms)
+    if not bulk.take(store, pusher, [plain], version):  # after the others: what waits for held work among them must wait
+        _one_by_one(store, pusher, segment, set(range(segment.transactions)) - others, version, now_ms)
+
+
+def _one_by_one(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[int], version: int, now_ms: int) -> None:
+    if indexes:
+        for work in transactions(segment, _keys(store, segment), indexes):
             take_one(store, pusher, work, segment.id, version, now_ms)
 
 
