@@ -26,7 +26,7 @@ STEPS: tuple[Step, ...] = (
     ("types", [sys.executable, "-m", "mypy", "--strict", *PACKAGES]),
     ("layers", [str(BIN / "lint-imports"), "--no-cache"]),
 )
-TESTS: Step = ("tests", [sys.executable, "-m", "pytest"])
+TESTS: Step = ("tests", [sys.executable, "scripts/run.py", "test"])  # README's own command
 
 
 def main(arguments: Sequence[str]) -> int:

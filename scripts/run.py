@@ -85,10 +85,12 @@ def main(arguments: Sequence[str]) -> int:
 def command_for(word: str, rest: list[str]) -> list[str] | None:
     """Return the command line that `word` stands for, or None."""
     outpost = str(BIN / f"outpost{EXE}")
+    # all of the tests: two at a time, a file's tests together, for they share their server
+    tests = rest or ["-n", "2", "--dist", "loadfile"]
     return {
         "demo": [outpost, "demo", *rest],
         "outpost": [outpost, *rest],
-        "test": [str(PYTHON), "-m", "pytest", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), *rest],
+        "test": [str(PYTHON), "-m", "pytest", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), *tests],
         "check": [str(PYTHON), str(ROOT / "scripts" / "check.py"), *rest],
     }.get(word)
 
