@@ -146,11 +146,11 @@ class Feed:
 
             earlier: list[str] = []
             for scope in filter(concerns, kept):
-                yield Step(table, scope, "kept", frozenset(earlier), low)
+                yield Step(table, scope, "kept", self.scope.intersection(earlier), low)
                 earlier.append(scope)
             yield Step(table, private, "kept", frozenset(), low)
             for scope in filter(concerns, gained):
-                yield Step(table, scope, "regained" if scope in broken else "gained", frozenset(earlier), low, gained[scope])
+                yield Step(table, scope, "regained" if scope in broken else "gained", self.scope.intersection(earlier), low, gained[scope])
                 earlier.append(scope)
             for scope in filter(concerns, lost):
                 yield Step(table, scope, "lost", frozenset(), low)

@@ -180,6 +180,8 @@ class Judge:
         accepted = [
             op for station in world.stations for work in station.works if world.verdict(work, world.head) == "done" for op in work.ops
         ]
+        for station in world.stations:
+            self._rights(station)
         self._every_write_is_somewhere(accepted)
         self._sums(accepted)
         self._documents(accepted)
@@ -199,6 +201,18 @@ class Judge:
                 rows = database.connection.execute(f"SELECT * FROM {table}").fetchall()
                 raise Violation(f"{station.name}: {table} is not empty: {rows[:3]}")
         self._notices(station)
+
+    def _rights(self, station: Station) -> None:
+        """Check that nothing passed that a node may not write, unless the centre approved it."""
+        world = self.world
+        entitled = frozenset(key for _, keys in world.entitled[station.name] for key in keys)
+        for work in station.works:
+            if world.verdict(work, world.head) != "done" or (work.segment, work.index) in world.approved:
+                continue
+            for op in work.ops:
+                alien = isinstance(op, Insert) and op.table in ("client", "receipt", "stock") and entitled.isdisjoint(_own_keys(op))
+                if op.table == "ware" or alien or (op.table in FIXED and not isinstance(op, Insert)):
+                    raise Violation(f"{station.name} may not write this, and it was accepted: {op}")
 
     def _notices(self, station: Station) -> None:
         """Check that a node knows the conflicts of rows in its scope that its edits took part in, and no others."""
@@ -281,6 +295,10 @@ class Judge:
     def _tampered(self, op: Insert) -> bool:
         receipt = ("receipt", (op.values.get("receipt_id"),))
         return (op.table, op.key) in self.world.tampered or receipt in self.world.tampered
+
+
+def _own_keys(op: Insert) -> set[str]:
+    return {f"{name}:{value}" for name in ("branch", "owner") if isinstance(value := op.values.get(name), str)}
 
 
 def _differences(op: Op) -> list[tuple[str, int]]:

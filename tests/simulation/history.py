@@ -46,6 +46,7 @@ class History(SimulatedWorld):
         self.used_page = False
         self.documents: set[str] = set()  # receipts ever written
         self.tampered: set[tuple[str, Key]] = set()  # documents and events that were written twice, changed or deleted
+        self.approved: set[tuple[bytes, int]] = set()  # held work that the centre let pass
         self.judge = Judge(self)
 
     def scope(self) -> list[str]:
@@ -212,6 +213,8 @@ class History(SimulatedWorld):
         yes = self.random.random() < 0.6 if approve is None else approve
         self.say("centre approves" if yes else "centre refuses", held.segment.hex()[:6], held.txn, held.code)
         self.counts["approved" if yes else "refused by the centre"] += 1
+        if yes:
+            self.approved.add((held.segment, held.txn))
         with self.database.writing() as store:
             ingest.decide(store, held.id, yes, self.clock.read())
         self.observe()

@@ -13,6 +13,7 @@ import pytest
 
 from node.cycle import Cycle, Report
 from node.writer import transaction
+from schema.images import unpack_tuple
 from server import ingest
 from tests.simulation.world import SimulatedWorld, seeded, templates
 from tests.world import Link, Node, World
@@ -246,6 +247,26 @@ def test_h8_an_own_accepted_edit_was_seen(world: World, k2: Node, l3: Node, c1: 
     k2.sql("UPDATE client SET memo = 'two' WHERE id = 'c1'")
     assert k2.sync().verdicts == {"accepted": 1, "merged": 0, "ask": 0, "held": 0, "refused": 0}
     assert value(k2, "memo") == "two"
+
+
+def test_h8_an_own_write_of_another_life_was_not_seen(world: World, k2: Node, c1: str) -> None:
+    """A held edit of c1 applies while k2 has lost sight of c1 and written the key anew: neither knows of the other."""
+    with transaction(k2.database) as tx:
+        tx.insert("ware", {"id": "w1"})
+        tx.update("client", ("c1",), {"name": "held"})
+    k2.sync()
+    world.sql("UPDATE client SET branch = 'B' WHERE id = 'c1'")
+    k2.sync()
+    k2.sql("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'anew')")
+    k2.sync()
+    assert {entry["code"] for entry in k2.held()} == {"reference", "depends"}
+    approve(world)
+    approve(world)
+    world.settle()
+    assert world.sql("SELECT name FROM client") == [("anew",)]
+    rows = world.sql("SELECT mine, theirs FROM _conflict WHERE columns = '[\"name\"]'")
+    assert [(unpack_tuple(mine), unpack_tuple(theirs)) for mine, theirs in rows] == [(("anew",), ("held",))]
+    assert world.agree()
 
 
 def held_pair(k2: Node) -> None:
@@ -508,6 +529,19 @@ def test_a_row_that_leaves_a_lost_scope_while_the_pull_is_on_its_way(world: Worl
     before_page(k2, 2, move)
     pull(k2, rows=1)
     assert k2.sql("SELECT id FROM client WHERE id < 'c2'") == k2.sql("SELECT * FROM visit") == []
+    assert world.agree()
+
+
+def test_a_row_in_two_scopes_one_of_which_goes_while_the_pull_is_on_its_way(world: World) -> None:
+    """The row was to be told under the scope that goes; it must be told under the other. Found by seed 848."""
+    k2 = world.node("k2", "branch:A", "branch:B", "owner:o2")
+    for number in range(MANY):
+        world.sql("INSERT INTO client (id, branch) VALUES (?, 'A')", f"filler{number}")
+    world.sql("INSERT INTO client (id, branch, owner) VALUES ('c1', 'B', 'o2')")
+    world.sql("INSERT INTO receipt (id, branch, owner) VALUES ('s1', 'B', 'o2')")
+    before_page(k2, 2, lambda: world.rescope("k2", "branch:A", "owner:o2"))
+    pull(k2, rows=1)
+    assert (value(k2, "id"), value(k2, "id", "s1", "receipt")) == ("c1", "s1")
     assert world.agree()
 
 
