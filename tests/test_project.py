@@ -12,9 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("server", "node", "sync", "schema")
 
 # Put together from pieces, so that this file does not find itself.
-MACHINE_PATH = re.compile(
-    rb"(?<![\w.~-])/(?:" + rb"|".join((rb"wo" rb"rk", rb"ro" rb"ot", rb"ho" rb"me/\w+")) + rb")/\w"
-)
+MACHINE_PATH = re.compile(rb"(?<![\w.~-])/(?:" + rb"|".join((rb"wo" rb"rk", rb"ro" rb"ot", rb"ho" rb"me/\w+")) + rb")/\w")
 REGISTRY_HOST = re.compile(rb"pypi\." rb"org|pythonhosted\." rb"org|registry\." rb"npmjs|file:" rb"///")
 
 

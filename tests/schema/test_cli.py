@@ -99,16 +99,12 @@ def test_only_the_named_part_is_loaded(
     assert [name for part in parts.values() for name in part.loads] == ["node"]
 
 
-def test_a_part_of_one_command_is_that_command(
-    outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_part_of_one_command_is_that_command(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("demo --keep") == 0
     assert capsys.readouterr().out == "keep True\n"
 
 
-def test_help_names_every_part_even_a_broken_one(
-    outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_names_every_part_even_a_broken_one(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("--help") == 0
     told = capsys.readouterr().out
     assert "A replica at work." in told
@@ -116,16 +112,12 @@ def test_help_names_every_part_even_a_broken_one(
     assert "cannot be loaded" in told
 
 
-def test_the_help_of_a_part_has_no_completion_options(
-    outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_help_of_a_part_has_no_completion_options(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("node --help") == 0
     assert "completion" not in capsys.readouterr().out
 
 
-def test_a_broken_part_says_why_and_what_to_do(
-    outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_part_says_why_and_what_to_do(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("server --home S run") == 1
     told = capsys.readouterr()
     assert told.out == ""
@@ -151,9 +143,7 @@ def test_no_arguments_show_the_help(outpost: Callable[[str], int], capsys: pytes
     assert "Usage" in capsys.readouterr().out
 
 
-def test_an_error_of_our_own_is_told_by_its_message(
-    outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_of_our_own_is_told_by_its_message(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("node sync") == 1
     told = capsys.readouterr()
     assert told.out == ""
@@ -165,9 +155,7 @@ def test_an_error_of_our_own_is_told_by_its_message(
     }
 
 
-def test_a_command_that_printed_its_own_document_sets_the_status(
-    outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_that_printed_its_own_document_sets_the_status(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("node verify --json") == 1
     assert json.loads(capsys.readouterr().out) == {"equal": False}
 
@@ -177,9 +165,7 @@ def test_giving_up_a_question_is_told(outpost: Callable[[str], int], capsys: pyt
     assert error_of(capsys)["code"] == "cli.aborted"
 
 
-def test_our_own_mistake_shows_its_traceback_and_still_answers(
-    outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_our_own_mistake_shows_its_traceback_and_still_answers(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("node stumble --json") == 1
     told = capsys.readouterr()
     assert json.loads(told.out)["error"] == {"code": "cli.internal", "message": "ZeroDivisionError: our mistake"}

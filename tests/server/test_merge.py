@@ -111,7 +111,7 @@ def test_a_decision_that_keeps_the_standing_value_is_a_real_write(world: World, 
 
 @pytest.mark.covers("P-6.34")
 def test_the_centre_decides_the_credit_limit(world: World, pair: tuple[Node, Node]) -> None:
-    k2, l3 = pair
+    k2, _ = pair
     world.sql("UPDATE contact SET credit_limit_minor = 500 WHERE id = 'c1'")
     edit(k2, "credit_limit_minor = 900")
     k2.sync()

@@ -117,7 +117,7 @@ def test_what_is_no_csv_is_said_to_be_none(tmp_path: Path, name: str, content: b
         open_source(written(tmp_path, content, name))
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"a,b\n1,2\n" * 1000)[:40]])
+@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"a,b\n1,2\n" * 1000)[:40]], ids=["no gzip", "cut"])
 def test_a_damaged_gz_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.csv.gz"
     path.write_bytes(content)
