@@ -3,6 +3,7 @@
     python3 scripts/run.py demo [arguments]      the demo: a server, three nodes, an hour offline
     python3 scripts/run.py test [arguments]      the tests (arguments go to pytest)
     python3 scripts/run.py check [--fast]        what CI runs: format, lint, types, layers, tests
+    python3 scripts/run.py bench [--quick]       what it costs on this machine: capture, push, pull, changes, bytes, memory
     python3 scripts/run.py outpost [arguments]   the program itself
 
 Needs Python 3.11 or newer and nothing else; the first run fetches the packages that constraints.txt names. Progress
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     command = command_for(arguments[0], list(arguments[1:]))
     if command is None:
-        print(f"No such thing to run: {arguments[0]}. Choose from: demo, test, check, outpost.", file=sys.stderr)
+        print(f"No such thing to run: {arguments[0]}. Choose from: demo, test, check, bench, outpost.", file=sys.stderr)
         return 2
     try:
         set_up()
@@ -91,13 +92,14 @@ def command_for(word: str, rest: list[str]) -> list[str] | None:
         "demo": [outpost, "demo", *rest],
         "outpost": [outpost, *rest],
         "test": [str(PYTHON), "-m", "pytest", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), *tests],
+        "bench": [str(PYTHON), "-m", "bench", *rest],
         "check": [str(PYTHON), str(ROOT / "scripts" / "check.py"), *rest],
     }.get(word)
 
 
 def run(command: list[str]) -> int:
     """Run the command in the environment and return its exit status; on POSIX it takes this process's place."""
-    if command[1:3] == ["-m", "pytest"]:
+    if command[1:2] == ["-m"]:  # pytest and bench: found in the project's folder
         os.chdir(ROOT)
     env = environment()
     sys.stdout.flush()
