@@ -205,7 +205,8 @@ class Story:
         conflict_list.resolve(self.laptop.database, str(note["id"]), Take("mine"))
         self.laptop.sync()
         self.kyiv.sync()
-        self.say(f"Olena decides for her note; in Kyiv it now says {self.kyiv.contact('note')!r}, and who decided")
+        why = next(entry["why"] for entry in conflict_list.listing(self.kyiv.database.store) if entry["rule"] == "ask")
+        self.say(f"Olena decides for her note; in Kyiv it now says {self.kyiv.contact('note')!r} ({why})")
 
     def cut_reply(self) -> None:
         """Cut a reply after the commit."""
