@@ -182,7 +182,11 @@ CASES: dict[str, tuple[list[str], list[str], set[tuple[str, str]]]] = {
         ["UPDATE contact SET phone = {bad} WHERE id = 'c1'"],
         {("contact", "c1")},
     ),
-    "in a changed key": ([CONTACT.format("'c1'", "'Ann'")], ["UPDATE contact SET id = {bad} WHERE id = 'c1'"], {("contact", "?")}),
+    "in a changed key": (
+        [CONTACT.format("'c1'", "'Ann'")],
+        ["UPDATE contact SET id = {bad} WHERE id = 'c1'"],
+        {("contact", "?"), ("contact", "c1")},
+    ),
     "in a group": (
         [CONTACT.format("'c1'", "'Ann'")],
         ["UPDATE contact SET city = {bad}, street = 'S' WHERE id = 'c1'"],
