@@ -215,7 +215,8 @@ class Merging:
             self._record(table, op.key, (), None, inserted, old.values, "new life", "mine", old.writer)
         rid = rows.insert(self.store, table, op.values)
         now = scopes.keys_of(self.store, table, rid)
-        if now.isdisjoint(self._scope(self.work.base)) and not self.approved and not self._parent_left(table, op.values):
+        replaced = old is not None and old.version == self.version and self._deletes(table, op.key)  # given away, as an update may
+        if now.isdisjoint(self._scope(self.work.base)) and not (self.approved or replaced or self._parent_left(table, op.values)):
             raise Hold("right", self._no_right(table, now))
         if table.name not in self.store.schema.fixed:
             self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
@@ -223,6 +224,9 @@ class Merging:
         if old is not None and old.writer != self.pusher.inc:
             scopes.note(self.store, table, now, self.version, rid, CENTRE, scopes.STATE)
         self._out_of_sight(table, rid, now)
+
+    def _deletes(self, table: Table, key: Key) -> bool:
+        return any(isinstance(op, Delete) and (op.table, op.key) == (table.name, key) for op in self.work.ops)
 
     def _parents(self, table: Table, values: dict[str, Any]) -> None:
         """Make sure the parents that the scope runs through are there; a deleted one comes back (RULES H16)."""

@@ -10,7 +10,7 @@ from schema.keys import key_text
 from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, cut, differences
-from tests.simulation.world import Snapshot, Station, Violation
+from tests.simulation.world import Snapshot, Station, Violation, Work
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
@@ -211,8 +211,16 @@ class Judge:
                 continue
             for op in work.ops:
                 alien = isinstance(op, Insert) and op.table in ("client", "receipt", "stock") and entitled.isdisjoint(_own_keys(op))
+                alien = alien and not self._changes_its_own(work, op, entitled)
                 if op.table == "ware" or alien or (op.table in FIXED and not isinstance(op, Insert)):
                     raise Violation(f"{station.name} may not write this, and it was accepted: {op}")
+
+    def _changes_its_own(self, work: Work, op: Op, entitled: frozenset[str]) -> bool:
+        """Tell whether an insert replaces a row, or meets one, that the node may change: then it may give it away."""
+        if any(isinstance(other, Delete) and (other.table, other.key) == (op.table, op.key) for other in work.ops):
+            return True
+        done = max(version for version in self.world.snapshots if self.world.verdict(work, version) != "done")
+        return not entitled.isdisjoint(self.world.snapshots[done].keys[op.table].get(op.key, ()))
 
     def _notices(self, station: Station) -> None:
         """Check that a node knows the conflicts of rows in its scope that its edits took part in, and no others."""
