@@ -12,7 +12,7 @@ go on. Spec: PROTOCOL.md §8; RULES H2–H5, H18.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ Entry = tuple[int, int, int, int, int]
 
 
 _FIRST_ROWS = 256
+_RUNS_MAX = 2_000
+"""Lines of the change index that are looked through to tell which rows a node has already; beyond, all are told again."""
 
 
 def _size(rows: Sequence[Sequence[Any]]) -> int:
@@ -54,6 +56,19 @@ class Step:
     earlier: frozenset[str]  # rows that have one of these keys now are told there
     low: int  # the sweep's
     since: int = 0  # a gained scope: from which version on; what the node wrote in it since then, it has
+    held: frozenset[str] = frozenset()  # a gained scope: keys the node had at its cursor, and has no more
+
+
+class _Runs:
+    """Runs of row numbers."""
+
+    def __init__(self, found: Sequence[tuple[int, int]]) -> None:
+        self._singles = {low for low, high in found if low == high}
+        self._runs = [(low, high) for low, high in found if low != high]
+
+    def holds(self, rid: int) -> bool:
+        """Tell whether a row is in one of them."""
+        return rid in self._singles or any(low <= rid <= high for low, high in self._runs)
 
 
 @dataclass(slots=True)
@@ -95,6 +110,7 @@ class Feed:
         self.store, self.node, self.inc, self.cursor = store, node, inc, cursor
         self.head = journal.head(store)
         self.scope = scopes.entitled(store, node)
+        self._touched: dict[tuple[int, str], _Runs | None] = {}
 
     def page(self, position: Position | None, rows: int) -> tuple[_Draft, Position | None]:
         """Fill one page from a position on; return it and where to go on, None when complete."""
@@ -136,7 +152,7 @@ class Feed:
         return None
 
     def _steps(self, low: int, high: int) -> Iterator[Step]:
-        kept, gained, lost, broken = self._entitlements(low, high)
+        kept, gained, lost, broken, held = self._entitlements(low, high)
         private = scopes.node_scope(self.node)
         for table in self.store.schema.tables:
             prefixes = {f"{path.prefix}:" if path.prefix else EVERYONE for path in self.store.schema.paths[table.name]}
@@ -150,23 +166,27 @@ class Feed:
                 earlier.append(scope)
             yield Step(table, private, "kept", frozenset(), low)
             for scope in filter(concerns, gained):
-                yield Step(table, scope, "regained" if scope in broken else "gained", self.scope.intersection(earlier), low, gained[scope])
+                mode, before = "regained" if scope in broken else "gained", self.scope.intersection(earlier)
+                yield Step(table, scope, mode, before, low, gained[scope], held)
                 earlier.append(scope)
             for scope in filter(concerns, lost):
                 yield Step(table, scope, "lost", frozenset(), low)
 
-    def _entitlements(self, low: int, high: int) -> tuple[list[str], dict[str, int], list[str], set[str]]:
-        """Return the scope keys kept since `low`, gained (since when) and lost in (low, high], and those lost for a while."""
+    def _entitlements(self, low: int, high: int) -> tuple[list[str], dict[str, int], list[str], set[str], frozenset[str]]:
+        """Return the scope keys kept since `low`, gained (since when) and lost in (low, high], those lost for a while, and those
+        held at the cursor but not at `high`.
+        """
         rows = self.store.connection.execute(
             "SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (self.node,)
         ).fetchall()
         at_low = {scope for scope, since, until in rows if since <= low and (until is None or until > low)}
+        at_cursor = {scope for scope, since, until in rows if since <= self.cursor and (until is None or until > self.cursor)}
         at_high = {scope: since for scope, since, until in rows if since <= high and (until is None or until > high)}
         broken = {scope for scope, since, until in rows if until is not None and low < until <= high}
         kept = sorted((at_low & at_high.keys()) - broken)
         gained = {scope: at_high[scope] for scope in sorted(at_high.keys() - set(kept))}
         lost = sorted((at_low | broken) - at_high.keys())
-        return [EVERYONE, *kept], gained, lost, broken
+        return [EVERYONE, *kept], gained, lost, broken, frozenset(at_cursor - at_high.keys())
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
@@ -255,10 +275,30 @@ class Feed:
         )
         rows = read_rows(self.store, sql, (low, high, *parameters, limit))
         elsewhere = self.scope if step.mode == "lost" else step.earlier
-        if not rows or not elsewhere or not self._may_have(step.table, elsewhere):
+        if not rows or not self._may_have(step.table, elsewhere | step.held):
             return [(row, False) for row in rows]
         keys = self._keys(step.table, [row[-1] for row in rows])
-        return [(row, not elsewhere.isdisjoint(keys.get(row[-1], ()))) for row in rows]
+        return [(row, not elsewhere.isdisjoint(mine := keys.get(row[-1], set())) or self._has(step, row[-1], mine)) for row in rows]
+
+    def _has(self, step: Step, rid: int, keys: set[str]) -> bool:
+        """Tell whether the node has a row already: it had it under a key it held at its cursor, and nobody else has touched it
+        since. A scope that is gained for one that is lost moves only the difference.
+        """
+        return any(changed is not None and not changed.holds(rid) for changed in map(self._changed(step), step.held & keys))
+
+    def _changed(self, step: Step) -> Callable[[str], _Runs | None]:
+        """Return what tells the rows of a table that others touched in a scope since the cursor; None: too many to tell."""
+        t = self.store.numbers[step.table.name]
+        sql = f"SELECT lo, hi FROM _change WHERE t = ? AND sc = ? AND ver > ? AND (op <> {STATE} OR wr <> ?) LIMIT ?"
+
+        def find(scope: str) -> _Runs | None:
+            place = (t, scope)
+            if place not in self._touched:
+                found = self.store.connection.execute(sql, (*place, self.cursor, self.inc, _RUNS_MAX + 1)).fetchall()
+                self._touched[place] = _Runs(found) if len(found) <= _RUNS_MAX else None
+            return self._touched[place]
+
+        return find
 
     def _moved(self, table: Table) -> bool:
         """Tell whether any row of a table of documents or events was ever moved out of a scope: the centre may do that."""
@@ -298,7 +338,9 @@ class Feed:
             if self.scope.isdisjoint(mine):
                 if not ops[rid].isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and self._was_there(step, rid, mine)):
                     remove.append(row[: len(table.key)])
-            elif step.mode != "lost" and step.earlier.isdisjoint(mine) and self._is_told_here(step, mine):
+            elif (
+                step.mode != "lost" and step.earlier.isdisjoint(mine) and self._is_told_here(step, mine) and not self._has(step, rid, mine)
+            ):
                 send.append(row)
         gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]
         remove += self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere

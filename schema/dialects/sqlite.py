@@ -42,12 +42,16 @@ def quote(name: str) -> str:
 
 
 def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Insert rows in their order. Several per statement: 2.3 µs a receipt instead of 2.9."""
+    """Insert rows in their order, inside a savepoint: after an IntegrityError some are there, and the caller rolls back to it.
+
+    OR FAIL leaves it to the savepoint to undo, which spares SQLite a journal of every statement; with several rows per
+    statement a receipt takes 2.8 µs instead of 4.9.
+    """
     many = max(1, min(_STATEMENT_ROWS, _STATEMENT_VALUES // len(columns)))
     step, even = many * len(columns), len(rows) - len(rows) % many
     values = chain.from_iterable(rows[:even])
     one = f"({', '.join('?' * len(columns))})"
-    sql = f"INSERT INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES {one}"
+    sql = f"INSERT OR FAIL INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES {one}"
     connection.executemany(sql + f", {one}" * (many - 1), zip(*[values] * step, strict=True))
     connection.executemany(sql, rows[even:])
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.simulation.history import Outcome, run
-from tests.simulation.world import clean_up
+from tests.simulation.world import make_folder
 
 CHUNK = 20
 
@@ -37,24 +38,19 @@ def run_many(seeds: Sequence[int], *, trace: bool = False, table_set: str = "all
     if jobs == 1 or len(seeds) <= 2:
         for seed in seeds:
             batch.add(run(seed, trace=trace, table_set=table_set))
-        clean_up()
         return batch
-    tasks = [(tuple(seeds[low : low + CHUNK]), trace, table_set) for low in range(0, len(seeds), CHUNK)]
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
-        for outcomes in pool.map(_chunk, tasks):
-            for outcome in outcomes:
-                batch.add(outcome)
+    within = make_folder()
+    tasks = [(tuple(seeds[low : low + CHUNK]), trace, table_set, within) for low in range(0, len(seeds), CHUNK)]
+    try:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            for outcomes in pool.map(_chunk, tasks):
+                for outcome in outcomes:
+                    batch.add(outcome)
+    finally:
+        shutil.rmtree(within, ignore_errors=True)
     return batch
 
 
-def _begin() -> None:
-    atexit.register(clean_up)
-
-
-def _chunk(task: tuple[tuple[int, ...], bool, str]) -> list[Outcome]:
-    return list(_outcomes(*task))
-
-
-def _outcomes(seeds: tuple[int, ...], trace: bool, table_set: str) -> Iterator[Outcome]:
-    for seed in seeds:
-        yield run(seed, trace=trace, table_set=table_set)
+def _chunk(task: tuple[tuple[int, ...], bool, str, Path]) -> list[Outcome]:
+    seeds, trace, table_set, within = task
+    return [run(seed, trace=trace, table_set=table_set, within=within) for seed in seeds]

@@ -38,8 +38,8 @@ class Outcome:
 class History(SimulatedWorld):
     """A world and what happens in it."""
 
-    def __init__(self, seed: int, trace: bool, tables: Sequence[str]) -> None:
-        super().__init__(seed, trace)
+    def __init__(self, seed: int, trace: bool, tables: Sequence[str], within: Path | None = None) -> None:
+        super().__init__(seed, trace, within)
         self.tables = tables
         self.old_pushes: list[tuple[str, bytes]] = []
         self.old_pages: list[tuple[str, bytes]] = []
@@ -75,7 +75,7 @@ class History(SimulatedWorld):
         chance = random.random()
         if chance < 0.40:
             self.user_writes(station)
-        elif chance < 0.46:
+        elif chance < 0.45:
             self.centre_writes()
         elif chance < 0.58:
             exchange(self, station, "push", meanwhile=self.meanwhile, lose=0.25, cut=0.05, late=0.1)
@@ -85,9 +85,9 @@ class History(SimulatedWorld):
         elif chance < 0.83:
             rows = random.choice([10_000, 10_000, 3])
             exchange(self, station, "sync", rows, self.meanwhile, lose=0.08, cut=0.02, between=0.15, late=0.05, keep_page=0.1)
-        elif chance < 0.85:
+        elif chance < 0.86:
             killed(self, station)
-        elif chance < 0.88:
+        elif chance < 0.885:
             self.something_old()
         elif chance < 0.91:
             self.decide()
@@ -230,9 +230,11 @@ class History(SimulatedWorld):
 
     def resolve(self, station: Station) -> None:
         """Let a person on a node take one side of a conflict, or another value."""
-        found = station.node.conflicts()
-        if not found:
+        able = [other for other in [station, *self.stations] if other.node.conflicts()]
+        if not able:
             return
+        station = able[0]
+        found = station.node.conflicts()
         conflict = self.random.choice(found)
         way = self.random.choice(["mine", "theirs", "theirs", "value"])
         columns = conflict["column"] if isinstance(conflict["column"], list) else [conflict["column"]]
@@ -275,11 +277,11 @@ class History(SimulatedWorld):
         raise Violation("never quiet")
 
 
-def run(seed: int, *, trace: bool = False, table_set: str = "all") -> Outcome:
+def run(seed: int, *, trace: bool = False, table_set: str = "all", within: Path | None = None) -> Outcome:
     """Run one history. What the engine itself trips over is a violation too."""
-    templates()
+    templates(within)
     with seeded(Random(seed ^ 0x5EED)):
-        world = History(seed, trace, TABLE_SETS[table_set])
+        world = History(seed, trace, TABLE_SETS[table_set], within)
         try:
             world.run()
             violation = None

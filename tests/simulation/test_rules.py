@@ -16,7 +16,7 @@ from node.writer import transaction
 from schema.images import unpack_tuple
 from server import ingest
 from tests.simulation.world import SimulatedWorld, seeded, templates
-from tests.world import Link, Node, World
+from tests.world import Link, Node, ReplyLost, World
 
 MANY = 12
 """More rows than a page of one row really holds."""
@@ -31,7 +31,7 @@ class Told(SimulatedWorld):
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    templates()
+    templates(None)
     with seeded(Random(1)):
         made = Told(1)
         yield made
@@ -542,6 +542,23 @@ def test_a_row_in_two_scopes_one_of_which_goes_while_the_pull_is_on_its_way(worl
     before_page(k2, 2, lambda: world.rescope("k2", "branch:A", "owner:o2"))
     pull(k2, rows=1)
     assert (value(k2, "id"), value(k2, "id", "s1", "receipt")) == ("c1", "s1")
+    assert world.agree()
+
+
+def test_what_was_left_of_a_cut_pull_comes_under_the_key_that_was_gained(world: World, k2: Node) -> None:
+    """Found by seed 339: those a lost key had entitled to were taken for told, though the pull had been cut before them."""
+    for number in range(MANY):
+        world.sql("INSERT INTO client (id, branch, owner, name) VALUES (?, 'A', 'o1', 'Анна')", f"c{number:02}")
+
+    def cut() -> None:
+        raise ReplyLost("pull")
+
+    before_page(k2, 2, cut)
+    with pytest.raises(ReplyLost):
+        pull(k2, rows=1)
+    world.rescope("k2", "owner:o1")
+    world.settle()
+    assert len(k2.sql("SELECT * FROM client")) == MANY
     assert world.agree()
 
 

@@ -6,6 +6,8 @@ Real code throughout. What is simulated: chance (`secrets`), time (the clock, al
 
 from __future__ import annotations
 
+import atexit
+import os
 import secrets
 import shutil
 import tempfile
@@ -58,10 +60,18 @@ class SimulatedSqlite(Sqlite):
         return connection  # type: ignore[no-any-return]
 
 
+def make_folder() -> Path:
+    """Return a new folder for simulated files, in memory if the machine has such a place."""
+    return Path(tempfile.mkdtemp(prefix="outpost-sim-", dir=MEMORY if MEMORY.is_dir() else None))
+
+
 @cache
-def templates() -> Path:
-    """Return a folder with an empty server.db and node.db, made once per process."""
-    folder = Path(tempfile.mkdtemp(prefix="outpost-sim-", dir=MEMORY if MEMORY.is_dir() else None))
+def templates(within: Path | None) -> Path:
+    """Return a folder with an empty server.db and node.db, made once per process; `within` a folder, or to be cleaned up."""
+    folder = within / f"process-{os.getpid()}" if within else make_folder()
+    folder.mkdir(exist_ok=True)
+    if within is None:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     schema = simulated_schema()
     server.database.create(folder / "server.db", schema).close()
     begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16)}
@@ -125,10 +135,11 @@ class Station:
 class SimulatedWorld(World):
     """A server and its nodes, one history of them."""
 
-    def __init__(self, seed: int, trace: bool = False) -> None:
+    def __init__(self, seed: int, trace: bool = False, within: Path | None = None) -> None:
         self.random, self.clock, self.schema = Random(seed), Clock(), simulated_schema()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"s{seed}-", dir=templates()))
-        shutil.copy(templates() / "server.db", self.folder / "server.db")
+        self.templates = templates(within)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"s{seed}-", dir=self.templates))
+        shutil.copy(self.templates / "server.db", self.folder / "server.db")
         dialect = SimulatedSqlite(self.clock.read)
         self.database = server.database.Database(self.folder / "server.db", self.schema, dialect)
         self.service = Service(self.database)
@@ -162,7 +173,7 @@ class SimulatedWorld(World):
         incarnation = self.random.randbytes(16)
         reply = self.service.join(JoinRequest((1,), code, self.random.randbytes(32), incarnation), self.clock.read())
         path, skew = self.folder / f"{name}.db", [0]
-        shutil.copy(templates() / "node.db", path)
+        shutil.copy(self.templates / "node.db", path)
         dialect = SimulatedSqlite(lambda: self.clock.read(skew[0]))
         database = node.database.Database(path, self.schema, lambda: self.clock.read(skew[0]), dialect)
         database.connection.execute("UPDATE _node SET node = ?, name = ?, incarnation = ?", (reply.node, name, incarnation))
@@ -275,8 +286,3 @@ def _short(op: Op) -> str:
         return f"{kind} {op.table} {key_text(op.key)} {[(e.cell, e.old, e.new, e.base, e.since) for e in op.edits]}"  # type: ignore[union-attr]
     values = {k: v for k, v in op.values.items() if v is not None} if kind == "ins" else ""  # type: ignore[union-attr]
     return f"{kind} {op.table} {key_text(op.key)} {values} base={op.base} since={op.since}"  # type: ignore[union-attr]
-
-
-def clean_up() -> None:
-    """Remove this process's templates."""
-    shutil.rmtree(templates(), ignore_errors=True)
