@@ -25,11 +25,14 @@ from schema.dialects.sqlite import insert_rows, quote
 from schema.keys import key_text
 from sync.change import Insert
 from sync.columns import Mixed
-from sync.errors import BadReply, Forked, MalformedBlock, Stale, TooLarge, UnknownTable
+from sync.errors import BadReply, Forked, Malformed, MalformedBlock, Stale, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
-from sync.messages import ConflictNotice, Page, Point, Removals, Rows
-from sync.segment import rows_of, tuple_of
+from sync.messages import ConflictNotice, Page, Point, Removals, Rows, SealedRows
+from sync.segment import read_segment, rows_of, tuple_of
 from sync.wire import pack
+
+_UNUSABLE = (dbapi2.IntegrityError, dbapi2.InterfaceError, dbapi2.ProgrammingError)
+"""What SQLite says to rows that no server sends: a required value is missing, a value is none it can store."""
 
 
 @dataclass(slots=True)
@@ -53,7 +56,7 @@ def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
         check_page(store, state, page)
         try:
             _page(store, page, done, now_ms)
-        except (MalformedBlock, TooLarge, dbapi2.IntegrityError) as error:  # the last: a key or a required value is missing
+        except (Malformed, MalformedBlock, TooLarge, *_UNUSABLE) as error:
             raise BadReply(f"The server's answer could not be applied: {error}") from error
         last = page
     if last is None or last.position is not None:
@@ -68,9 +71,14 @@ def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
     return done
 
 
+def page_rows(page: Page) -> int:
+    """Return how many rows a page says it has."""
+    return sum(block.count for block in page.rows) + sum(sealed.count for sealed in page.sealed)
+
+
 def check_page(store: Store, state: State, page: Page) -> None:
     """Check that a page is bounded and continues this very life of this node (RULES H5). Raises BadReply, Stale, Forked."""
-    if sum(block.count for block in page.rows) + sum(block.count for block in page.removals) > PAGE_ROWS_MAX:
+    if page_rows(page) + sum(block.count for block in page.removals) > PAGE_ROWS_MAX:
         raise BadReply(f"The server's answer holds more than {PAGE_ROWS_MAX} rows.")
     if page.incarnation != state.incarnation or page.epoch != state.epoch or page.since != state.cursor.number:
         raise Stale("the page answers another question")
@@ -99,8 +107,10 @@ def _page(store: Store, page: Page, done: Applied, now_ms: int) -> None:
     _redraw(store, done)  # what the page before brought must be in view before our own work on it is settled (RULES H4b)
     settled = settle_segments(store, page.head, now_ms)
     done.refused += settled.refused
+    for sealed in page.sealed:
+        done.rows += _sealed(store, sealed, done)
     for block in page.rows:
-        done.rows += _rows(store, block, done)
+        done.rows += _block(store, block, done)
     for removals in page.removals:
         done.removed += _removals(store, removals, done)
     for notice in page.conflicts:
@@ -114,11 +124,30 @@ def _table(store: Store, name: str, columns: Sequence[str] | None = None) -> Tab
     return table
 
 
-def _rows(store: Store, block: Rows, done: Applied) -> int:
+def _sealed(store: Store, sealed: SealedRows, done: Applied) -> int:
+    """Write the rows of a segment that another node pushed."""
+    segment = read_segment(sealed.body)
+    if segment.deletes or segment.updates or sum(block.count for block in segment.inserts) != sealed.count:
+        raise BadReply("The server's answer holds a segment that is not rows alone, or not as many as it says.")
+    for block in segment.inserts:
+        table = _table(store, block.table, block.columns)
+        if table.name not in store.schema.fixed:
+            raise BadReply(f"The server's answer holds a segment with {table.name}, whose rows may change.")
+        _rows(store, table, list(zip(*block.values, strict=True)), done)
+    return sealed.count
+
+
+def _block(store: Store, block: Rows, done: Applied) -> int:
+    """Write a page's rows of one table."""
     table = _table(store, block.table, block.columns)
     columns = rows_of(block.values, block.count, len(table.names))
     raw = any(isinstance(column, Mixed) and column.raws for column in block.values)
-    rows: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
+    _rows(store, table, list(zip(*columns, strict=True)), done, raw=raw)
+    return block.count
+
+
+def _rows(store: Store, table: Table, rows: list[tuple[Any, ...]], done: Applied, *, raw: bool = False) -> None:
+    """Write rows, all at once if none of them is `raw` text or here already; under those with pending work, its shadow."""
     hidden = pending.shadowed(store, table.name)
     if hidden:
         free = []
@@ -133,7 +162,6 @@ def _rows(store: Store, block: Rows, done: Applied) -> int:
     if raw or not _write(store, table, rows):
         for row in rows:
             _write_one(store, table, row, done)
-    return block.count
 
 
 def _write(store: Store, table: Table, rows: list[tuple[Any, ...]]) -> bool:

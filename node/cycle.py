@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from node import outbox, verdicts
-from node.apply import Applied, apply, check_page
+from node.apply import Applied, apply, check_page, page_rows
 from node.database import Database, State, hear, read_state
 from node.transport import Exchange
 from schema.capture import Store
@@ -164,7 +164,7 @@ class Cycle:
             state = self.database.state()
             page = self.exchange.pull(self._pull_request(state, position))
             number += 1
-            rows += sum(block.count for block in page.rows)
+            rows += page_rows(page)
             with self.database.writing() as store:
                 check_page(store, read_state(store.connection), page)
                 for entry in page.segments:

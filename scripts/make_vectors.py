@@ -513,6 +513,10 @@ def valid_messages() -> list[tuple[str, Message]]:
         1, 1, DIGEST[16:], messages.Parent(SEGMENT_ID, point), _CURSOR, _HIGHEST, BEGINNING, (), (SEGMENT_ID,), -NOW, _TOLD
     )
     rows = [("c1", "Анна", None), ("c2", "Ben", 5)]
+    moves = SegmentBuilder()
+    moves.begin_many(2, NOW, 7)
+    moves.insert_rows("stock_move", ("id", "qty_milli"), [("m1", 1000), ("m2", -500)], [0, 1])
+    sealed_rows = moves.build(SEGMENT_ID, 1, 1)
     page = messages.Page(
         epoch=1,
         incarnation=SEGMENT_ID,
@@ -522,13 +526,14 @@ def valid_messages() -> list[tuple[str, Message]]:
         chain=point,
         position=None,
         rows=(messages.Rows("contact", ("id", "name", "credit_limit_minor"), 2, columns_of(rows, 3)),),
+        sealed=(messages.SealedRows(2, sealed_rows),),
         removals=(messages.Removals("contact_tag", 1, columns_of([("c1", "vip")], 2)),),
         conflicts=(notice,),
         segments=(messages.Accepted(SEGMENT_ID, 8, 1, 1),),
         verdicts=(messages.LateVerdict(SEGMENT_ID, 0, "refused", 9, "refused", "the central office refused it"),),
     )
     position = messages.Position(7, 9, 2, 8, 55)
-    more = messages.Page(1, SEGMENT_ID, 7, 9, _HIGHEST, BEGINNING, position, (), (), (), (), ())
+    more = messages.Page(1, SEGMENT_ID, 7, 9, _HIGHEST, BEGINNING, position, (), (), (), (), (), ())
     return [
         ("a request to join", messages.JoinRequest((1,), "ABCD-EFGH-JKMN-PQRS", DIGEST, SEGMENT_ID)),
         ("a reply to a newcomer", messages.JoinReply(1, ID, "Москва", 1, 1)),

@@ -20,7 +20,7 @@ from schema.capture import Store
 from schema.declare import By, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
-from server import scopes
+from server import scopes, whole
 from server.merge import ACCEPTS, Pusher
 from sync.limits import KEY_BYTES_MAX
 from sync.segment import InsertBlock, OpenSegment
@@ -28,8 +28,11 @@ from sync.segment import InsertBlock, OpenSegment
 Keys = tuple[str, ...]
 
 
-def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version: int) -> bool:
-    """Insert all rows of the segments (the parts of one, or a whole one), or change nothing and return False."""
+def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version: int, *, alone: bool = False) -> bool:
+    """Insert all rows of the segments (the parts of one, or a whole one), or change nothing and return False.
+
+    `alone`: the version consists of nothing else, so that it may be told whole to others (server/whole.py).
+    """
     blocks = [block for segment in segments for block in segment.inserts]
     if any(segment.deletes or segment.updates or segment.decisions for segment in segments):
         return False
@@ -40,7 +43,7 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
         return False
     store.connection.execute("SAVEPOINT bulk")
     try:
-        done = _insert_all(store, pusher, blocks, version)
+        done = _insert_all(store, pusher, blocks, version, alone)
     except dbapi2.IntegrityError:  # a key that is there already
         done = False
     if not done:
@@ -99,8 +102,9 @@ def _waits(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock]) -> bool:
     return any(not held.isdisjoint(column) for block in blocks for column in block.values if column and type(column[0]) is str)
 
 
-def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], version: int) -> bool:
+def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], version: int, alone: bool) -> bool:
     parents: dict[str, dict[Any, Keys]] = {}
+    found: list[tuple[Table, InsertBlock, list[Keys]]] = []
     needed = {rule.table for block in blocks for rule in store.schema.by_name[block.table].parents}
     for block in sorted(blocks, key=lambda block: store.schema.rank[block.table]):
         table = store.schema.by_name[block.table]
@@ -110,8 +114,20 @@ def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], ver
         if table.name in needed:
             identities = block.values[block.columns.index(table.key[0])]
             parents.setdefault(table.name, {}).update(zip(identities, keys, strict=True))
-        _insert_block(store, pusher, table, block, keys, version)
+        found.append((table, block, keys))
+    common = _common(found) if alone else frozenset[str]()
+    for table, block, keys in found:
+        _insert_block(store, pusher, table, block, keys, version, common)
     return True
+
+
+def _common(found: Sequence[tuple[Table, InsertBlock, list[Keys]]]) -> frozenset[str]:
+    """Return the scope keys that all rows of a segment have, if it is one to be told whole."""
+    tables = {table.name for table, _, _ in found}
+    complete = all(block.columns == table.names for table, block, _ in found)
+    if len(tables) < len(found) or not complete or sum(block.count for _, block, _ in found) < whole.WHOLE_ROWS_MIN:
+        return frozenset()
+    return frozenset.intersection(*(frozenset(distinct) for _, _, keys in found for distinct in set(keys)))
 
 
 def _scope_keys(table: Table, block: InsertBlock, parents: dict[str, dict[Any, Keys]]) -> list[Keys] | None:
@@ -138,9 +154,11 @@ def _values(block: InsertBlock, column: str) -> list[Any]:
     return block.values[block.columns.index(column)] if column in block.columns else [None] * block.count
 
 
-def _insert_block(store: Store, pusher: Pusher, table: Table, block: InsertBlock, keys: list[Keys], version: int) -> None:
+def _insert_block(
+    store: Store, pusher: Pusher, table: Table, block: InsertBlock, keys: list[Keys], version: int, common: frozenset[str]
+) -> None:
     """Insert rows in the order they came in: sorted by scope, each key of the table's index would fall among earlier ones,
-    which takes three times as long, here and on every node that pulls them.
+    which takes three times as long, here and on every node that pulls them. All rows of the segment have the `common` keys.
     """
     rows = list(zip(*block.values, strict=True))
     before = _highest(store, table)
@@ -149,8 +167,8 @@ def _insert_block(store: Store, pusher: Pusher, table: Table, block: InsertBlock
     if low <= before:
         raise AssertionError("row numbers of one batch are consecutive")
     for key, (first, last, count) in _spans(keys).items():
-        part = count < last - first + 1
-        scopes.note(store, table, [key], version, low + first, pusher.inc, scopes.STATE, low + last, part=part)
+        part, in_whole = count < last - first + 1, key in common
+        scopes.note(store, table, [key], version, low + first, pusher.inc, scopes.STATE, low + last, part=part, whole=in_whole)
 
 
 def _spans(keys: list[Keys]) -> dict[str, tuple[int, int, int]]:

@@ -174,12 +174,11 @@ class _Absorbing:
             self.store.connection.execute(sql, (change.was, rid))
             rid = change.was
         metas = rows.metas(self.store, table, rid)
-        if table.name not in self.store.schema.fixed:
-            for name in change.cells:
-                cell = rows.cell_number(table, table.cell_named[name])
-                old = metas.get(cell) or metas.get(rows.BIRTH)
-                at = max(self.now_ms, old.stamp + 1 if old else 0)
-                rows.stamp(self.store, table, rid, cell, self.version, CENTRE, 0, at)
+        for name in change.cells:
+            cell = rows.cell_number(table, table.cell_named[name])
+            old = metas.get(cell) or metas.get(rows.BIRTH)
+            at = max(self.now_ms, old.stamp + 1 if old else 0)
+            rows.stamp(self.store, table, rid, cell, self.version, CENTRE, 0, at)
         values = dict(zip(table.names, change.row, strict=True))
         before = None
         if not scopes.scope_columns(table).isdisjoint(change.old):

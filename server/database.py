@@ -55,8 +55,8 @@ BOOKKEEPING = (
     "CREATE TABLE IF NOT EXISTS _refused_insert (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
     # the feed's index: what changed in a scope at a version; op: see server/scopes.py
     "CREATE TABLE IF NOT EXISTS _change (t INTEGER NOT NULL, sc TEXT NOT NULL, ver INTEGER NOT NULL, lo INTEGER NOT NULL,"
-    " op INTEGER NOT NULL, hi INTEGER NOT NULL, wr INTEGER NOT NULL, part INTEGER NOT NULL, PRIMARY KEY (t, sc, ver, lo, op))"
-    " WITHOUT ROWID",
+    " op INTEGER NOT NULL, hi INTEGER NOT NULL, wr INTEGER NOT NULL, part INTEGER NOT NULL, whole INTEGER NOT NULL,"
+    " PRIMARY KEY (t, sc, ver, lo, op)) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS _change_left ON _change (t) WHERE op = 2",
     # who wrote a cell: c 0 is the row's birth, others are cells by place
     "CREATE TABLE IF NOT EXISTS _clock (t INTEGER NOT NULL, rid INTEGER NOT NULL, c INTEGER NOT NULL, ver INTEGER NOT NULL,"

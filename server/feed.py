@@ -4,59 +4,39 @@ A pull sweeps the change index from the cursor (low) to the version that was the
 fixed steps: one per table and scope. What happens meanwhile is the next sweep's. The pull is complete with the page
 whose reading finds no newer version; only then does the node apply any of it, so it never shows half a transaction.
 
-    steps   for each table: scopes the node kept ─► scopes it gained ─► scopes it lost; then segments, verdicts, conflicts
+    steps of a sweep (server/sweep.py): every table under every scope; then segments, verdicts, conflicts
+    what a step tells: rows one by one, runs of rows, segments whole (server/whole.py), removals ─► a page (server/draft.py)
 
-Each row is told once, under the first of its scopes in that order. A position is (sweep, step, version, row): where to
-go on. Spec: PROTOCOL.md §8; RULES H2–H5, H18.
+A position is (sweep, step, version, row): where to go on. Spec: PROTOCOL.md §8; RULES H2–H5, H18.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from schema.capture import Store, read_rows
-from schema.declare import EVERYONE, Table
+from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_parts
 from server import conflicts, histories, journal, scopes
+from server import whole as whole_segments
+from server.draft import Draft
 from server.scopes import DEAD, ENTER, LEAVE, STATE
+from server.sweep import Step, Sweep, may_have
 from sync.errors import Malformed
 from sync.limits import PAGE_NOTICES_MAX, PAGE_ROWS, PAGE_ROWS_MAX
 from sync.messages import Accepted, LateVerdict, Page, Point, Position, PullRequest, Removals, Rows
 from sync.segment import columns_of
 
-PAGE_BYTES = 8 * 1024 * 1024
 _BEGIN = -1
 
-Entry = tuple[int, int, int, int, int]
-"""A line of the change index: version, first row, last row, op, part (server/scopes.py `note`)."""
+Entry = tuple[int, int, int, int, int, int]
+"""A line of the change index: version, first row, last row, op, part, whole (server/scopes.py `note`)."""
 
-
-_FIRST_ROWS = 256
 _RUNS_MAX = 2_000
 """Lines of the change index that are looked through to tell which rows a node has already; beyond, all are told again."""
-
-
-def _size(rows: Sequence[Sequence[Any]]) -> int:
-    """Return roughly how many bytes the texts and blobs of rows take: all of a few rows, a sample of many."""
-    stride = max(1, len(rows) // _FIRST_ROWS)
-    return stride * sum(len(value) for row in rows[::stride] for value in row if type(value) in (str, bytes))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One table under one scope. `low` is where it begins: the sweep's, or never for a gained scope."""
-
-    table: Table
-    scope: str
-    mode: str  # kept, gained, regained, lost
-    earlier: frozenset[str]  # rows that have one of these keys now are told there
-    low: int  # the sweep's
-    since: int = 0  # a gained scope: from which version on; what the node wrote in it since then, it has
-    held: frozenset[str] = frozenset()  # a gained scope: keys the node had at its cursor, and has no more
 
 
 class _Runs:
@@ -71,38 +51,6 @@ class _Runs:
         return rid in self._singles or any(low <= rid <= high for low, high in self._runs)
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A page being filled."""
-
-    budget: int
-    rows: dict[str, list[Any]] = field(default_factory=dict)
-    removals: dict[str, dict[tuple[Any, ...], None]] = field(default_factory=dict)
-    conflicts: list[Any] = field(default_factory=list)
-    segments: list[Accepted] = field(default_factory=list)
-    verdicts: list[LateVerdict] = field(default_factory=list)
-    bytes: int = 0
-
-    def add_rows(self, table: Table, rows: list[Any]) -> None:
-        self.rows.setdefault(table.name, []).extend(rows)
-        self.budget -= len(rows)
-        self.bytes += _size(rows)
-        if self.bytes > PAGE_BYTES:
-            self.budget = 0
-
-    def chunk(self) -> int:
-        """Return how many rows to read next: few at first, more while they prove small, never beyond the budget."""
-        read = sum(map(len, self.rows.values()))
-        small = self.bytes < 1024 * max(read, 1)
-        return max(1, min(self.budget, PAGE_ROWS if small and read >= _FIRST_ROWS else _FIRST_ROWS))
-
-    def add_removals(self, table: Table, keys: Iterable[tuple[Any, ...]]) -> None:
-        found = self.removals.setdefault(table.name, {})
-        before = len(found)
-        found.update(dict.fromkeys(keys))
-        self.budget -= len(found) - before
-
-
 class Feed:
     """One node's view of one snapshot."""
 
@@ -110,11 +58,13 @@ class Feed:
         self.store, self.node, self.inc, self.cursor = store, node, inc, cursor
         self.head = journal.head(store)
         self.scope = scopes.entitled(store, node)
+        self._plan = Sweep(store, node, cursor, cursor, self.head.number, self.scope)
         self._touched: dict[tuple[int, str], _Runs | None] = {}
+        self._wholes: dict[tuple[str, int], whole_segments.Whole | None] = {}
 
-    def page(self, position: Position | None, rows: int) -> tuple[_Draft, Position | None]:
+    def page(self, position: Position | None, rows: int) -> tuple[Draft, Position | None]:
         """Fill one page from a position on; return it and where to go on, None when complete."""
-        draft = _Draft(max(1, min(rows or PAGE_ROWS, PAGE_ROWS_MAX // 2)))
+        draft = Draft(max(1, min(rows or PAGE_ROWS, PAGE_ROWS_MAX // 2)))
         low, high, number, version, row = self._start(position)
         while True:
             stopped = self._sweep(draft, low, high, number, (version, row))
@@ -131,12 +81,13 @@ class Feed:
             raise Malformed("this position does not lie between the cursor and the centre's version")
         return position.low, position.high, position.step, position.version, position.row
 
-    def _sweep(self, draft: _Draft, low: int, high: int, first: int, start: tuple[int, int]) -> tuple[int, int, int] | None:
+    def _sweep(self, draft: Draft, low: int, high: int, first: int, start: tuple[int, int]) -> tuple[int, int, int] | None:
         """Run the steps of a sweep; return (step, version, row) where the page was full, or None at the end."""
         if low == high:
             return None
-        number = 0
-        for step in self._steps(low, high):
+        number, self._plan = 0, Sweep(self.store, self.node, self.cursor, low, high, self.scope)
+        self._wholes.clear()
+        for step in self._plan.steps():
             if number >= first and (step.mode == "lost" or step.scope in self.scope or step.scope == scopes.node_scope(self.node)):
                 stopped = self._step(draft, step, low, high, start if number == first else (_BEGIN, _BEGIN))
                 if stopped is not None:
@@ -151,46 +102,9 @@ class Feed:
             number += 1
         return None
 
-    def _steps(self, low: int, high: int) -> Iterator[Step]:
-        kept, gained, lost, broken, held = self._entitlements(low, high)
-        private = scopes.node_scope(self.node)
-        for table in self.store.schema.tables:
-            prefixes = {f"{path.prefix}:" if path.prefix else EVERYONE for path in self.store.schema.paths[table.name]}
-
-            def concerns(scope: str, prefixes: set[str] = prefixes) -> bool:
-                return scope in prefixes or scope.partition(":")[0] + ":" in prefixes
-
-            earlier: list[str] = []
-            for scope in filter(concerns, kept):
-                yield Step(table, scope, "kept", self.scope.intersection(earlier), low)
-                earlier.append(scope)
-            yield Step(table, private, "kept", frozenset(), low)
-            for scope in filter(concerns, gained):
-                mode, before = "regained" if scope in broken else "gained", self.scope.intersection(earlier)
-                yield Step(table, scope, mode, before, low, gained[scope], held)
-                earlier.append(scope)
-            for scope in filter(concerns, lost):
-                yield Step(table, scope, "lost", frozenset(), low)
-
-    def _entitlements(self, low: int, high: int) -> tuple[list[str], dict[str, int], list[str], set[str], frozenset[str]]:
-        """Return the scope keys kept since `low`, gained (since when) and lost in (low, high], those lost for a while, and those
-        held at the cursor but not at `high`.
-        """
-        rows = self.store.connection.execute(
-            "SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (self.node,)
-        ).fetchall()
-        at_low = {scope for scope, since, until in rows if since <= low and (until is None or until > low)}
-        at_cursor = {scope for scope, since, until in rows if since <= self.cursor and (until is None or until > self.cursor)}
-        at_high = {scope: since for scope, since, until in rows if since <= high and (until is None or until > high)}
-        broken = {scope for scope, since, until in rows if until is not None and low < until <= high}
-        kept = sorted((at_low & at_high.keys()) - broken)
-        gained = {scope: at_high[scope] for scope in sorted(at_high.keys() - set(kept))}
-        lost = sorted((at_low | broken) - at_high.keys())
-        return [EVERYONE, *kept], gained, lost, broken, frozenset(at_cursor - at_high.keys())
-
     # --- one step ----------------------------------------------------------------------------------------------------
 
-    def _step(self, draft: _Draft, step: Step, low: int, high: int, start: tuple[int, int]) -> tuple[int, int] | None:
+    def _step(self, draft: Draft, step: Step, low: int, high: int, start: tuple[int, int]) -> tuple[int, int] | None:
         """Tell what one table holds under one scope; return (version, row) where the page was full."""
         version, row = start
         while True:
@@ -221,7 +135,7 @@ class Feed:
             "lost": (f"op <= {ENTER} OR ver > :low", _BEGIN),
         }[step.mode]
         sql = (
-            f"SELECT ver, lo, hi, op, part FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
+            f"SELECT ver, lo, hi, op, part, whole FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
             " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT :limit"
         )
         values = {"t": t, "sc": step.scope, "begin": max(begin, version - 1), "high": high, "me": self.inc, "low": low, "since": step.since}
@@ -232,11 +146,20 @@ class Feed:
             found = [entry for entry in found if entry[:2] != last]
         return found
 
-    def _extents(self, draft: _Draft, step: Step, entries: Sequence[Entry], version: int, row: int) -> tuple[int, int] | None:
+    def _extents(self, draft: Draft, step: Step, entries: Sequence[Entry], version: int, row: int) -> tuple[int, int] | None:
         """Tell runs of rows that never change or move: all that have the step's key."""
-        for at, low, high, op, part in entries:
+        for entry in entries:
+            at, low, high, op, part, whole = entry
             if op != STATE:
-                self._singles(draft, step, [(at, low, high, op, part)])
+                self._singles(draft, step, [entry])
+                continue
+            if whole and (segment := self._whole(step, at)) is not None:
+                if segment.teller == step.table.name:
+                    if not draft.has_room_for(segment.rows):
+                        return at, low - 1
+                    draft.add_sealed(whole_segments.read(self.store, at, segment))
+                    if draft.budget <= 0:
+                        return at, high
                 continue
             if step.mode == "lost":
                 draft.add_removals(step.table, self._dead(step.table, self._graves(step, low, high), step.low))
@@ -258,6 +181,15 @@ class Feed:
                 return at, high
         return None
 
+    def _whole(self, step: Step, version: int) -> whole_segments.Whole | None:
+        """Return the segment of a version if it is told whole under the step's scope. The same for all tables (server/whole.py)."""
+        if step.mode in ("regained", "lost") or step.held:
+            return None  # row by row: the node may have some of them
+        place = (step.scope, version)
+        if place not in self._wholes:
+            self._wholes[place] = whole_segments.find(self.store, *place, self._plan.earlier(step))
+        return self._wholes[place]
+
     def _graves(self, step: Step, low: int, high: int) -> list[int]:
         """Return the rows of a range that died after the sweep began."""
         sql = "SELECT rid FROM _tombstone WHERE t = ? AND rid BETWEEN ? AND ? AND ver > ?"
@@ -274,11 +206,21 @@ class Feed:
             f" WHERE r0.{ROW_ID} BETWEEN ? AND ? AND ({condition}) ORDER BY r0.{ROW_ID} LIMIT ?"
         )
         rows = read_rows(self.store, sql, (low, high, *parameters, limit))
-        elsewhere = self.scope if step.mode == "lost" else step.earlier
-        if not rows or not self._may_have(step.table, elsewhere | step.held):
+        if not rows or not self._may_be_told_elsewhere(step):
             return [(row, False) for row in rows]
         keys = self._keys(step.table, [row[-1] for row in rows])
-        return [(row, not elsewhere.isdisjoint(mine := keys.get(row[-1], set())) or self._has(step, row[-1], mine)) for row in rows]
+        return [(row, self._is_told_elsewhere(step, row[-1], keys.get(row[-1], set()))) for row in rows]
+
+    def _may_be_told_elsewhere(self, step: Step) -> bool:
+        if step.mode == "lost":
+            return may_have(self.store, step.table, self.scope)
+        return self._plan.may_be_told_earlier(step) or may_have(self.store, step.table, step.held)
+
+    def _is_told_elsewhere(self, step: Step, rid: int, keys: set[str]) -> bool:
+        """Tell whether a row is told under an earlier scope, or not at all: the node keeps it, or has it."""
+        if step.mode == "lost":
+            return not self.scope.isdisjoint(keys)
+        return self._plan.is_told_earlier(step, keys) or self._has(step, rid, keys)
 
     def _has(self, step: Step, rid: int, keys: set[str]) -> bool:
         """Tell whether the node has a row already: it had it under a key it held at its cursor, and nobody else has touched it
@@ -305,11 +247,6 @@ class Feed:
         sql = f"SELECT 1 FROM _change WHERE t = ? AND op = {LEAVE} LIMIT 1"
         return self.store.connection.execute(sql, (self.store.numbers[table.name],)).fetchone() is not None
 
-    def _may_have(self, table: Table, keys: frozenset[str]) -> bool:
-        """Tell whether rows of a table can have any of these keys at all."""
-        prefixes = {path.prefix for path in self.store.schema.paths[table.name]}
-        return any(key.partition(":")[0] in prefixes or (key == EVERYONE and "" in prefixes) for key in keys)
-
     def _keys(self, table: Table, rids: Sequence[int]) -> dict[int, set[str]]:
         """Return the scope keys of living rows."""
         connection = self.store.connection
@@ -322,10 +259,10 @@ class Feed:
                 keys.setdefault(rid, set()).add(key)
         return keys
 
-    def _singles(self, draft: _Draft, step: Step, entries: Sequence[Entry]) -> list[Any]:
+    def _singles(self, draft: Draft, step: Step, entries: Sequence[Entry]) -> list[Any]:
         """Tell rows one by one: in scope now, the newest state; gone or out of scope, the removal. Returns the states."""
         table, ops = step.table, dict[int, set[int]]()
-        for _, low, high, op, _ in entries:
+        for _, low, high, op, *_ in entries:
             for rid in range(low, high + 1):
                 ops.setdefault(rid, set()).add(op)
         keys = self._keys(table, list(ops))
@@ -338,9 +275,7 @@ class Feed:
             if self.scope.isdisjoint(mine):
                 if not ops[rid].isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and self._was_there(step, rid, mine)):
                     remove.append(row[: len(table.key)])
-            elif (
-                step.mode != "lost" and step.earlier.isdisjoint(mine) and self._is_told_here(step, mine) and not self._has(step, rid, mine)
-            ):
+            elif step.mode != "lost" and self._is_told_here(step, mine) and not self._is_told_elsewhere(step, rid, mine):
                 send.append(row)
         gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]
         remove += self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
@@ -350,7 +285,7 @@ class Feed:
             draft.add_removals(table, remove)
         return send
 
-    def _disputes(self, draft: _Draft, table: Table, rows: Sequence[Any], low: int) -> None:
+    def _disputes(self, draft: Draft, table: Table, rows: Sequence[Any], low: int) -> None:
         """Tell older conflicts of rows again with the rows: the node may not have had them for a while, and forgot."""
         if rows and conflicts.disputed(self.store, table):
             for row in rows:
@@ -383,14 +318,14 @@ class Feed:
 
     # --- conflicts and verdicts ----------------------------------------------------------------------------------------
 
-    def _conflicts(self, draft: _Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
+    def _conflicts(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         """Tell what became of conflicts, from a place (version, how many of it were told) on; return where the page was full."""
         limit = max(1, PAGE_NOTICES_MAX - len(draft.conflicts))
         found, versions = conflicts.notices(self.store, self.node, self.scope, version, skip, high, limit)
         draft.conflicts += found
         return _place(versions, version, skip, limit)
 
-    def _segments(self, draft: _Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
+    def _segments(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         """Tell which segments of this node's histories were journaled: the only acknowledgement a lost reply leaves (H1)."""
         limit = max(1, PAGE_NOTICES_MAX - len(draft.segments))
         found = self.store.connection.execute(
@@ -402,7 +337,7 @@ class Feed:
         draft.segments += [Accepted(*row) for row in found]
         return _place([row[1] for row in found], version, skip, limit)
 
-    def _verdicts(self, draft: _Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
+    def _verdicts(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         limit = max(1, PAGE_NOTICES_MAX - len(draft.verdicts))
         found = self.store.connection.execute(
             "SELECT segment, txn, verdict, ver, code, reason FROM _verdict WHERE node = ? AND ver >= ? AND ver <= ?"
@@ -436,6 +371,7 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
         chain=chain,
         position=position,
         rows=tuple(_rows(store.schema.by_name[name], rows) for name, rows in draft.rows.items() if rows),
+        sealed=tuple(draft.sealed),
         removals=tuple(_removals(store.schema.by_name[name], list(keys)) for name, keys in draft.removals.items() if keys),
         conflicts=tuple(draft.conflicts),
         segments=tuple(draft.segments),

@@ -87,7 +87,7 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
         return
     plain, others = bulk.divide(store, segment)
     _one_by_one(store, pusher, segment, others, version, now_ms)
-    if not bulk.take(store, pusher, [plain], version):  # after the others: what waits for held work among them must wait
+    if not bulk.take(store, pusher, [plain], version, alone=not others):  # after the others: what waits for held work among them must wait
         _one_by_one(store, pusher, segment, set(range(segment.transactions)) - others, version, now_ms)
 
 

@@ -299,6 +299,8 @@ class Merging:
         rows.open_grave(self.store, table, old.rid)
         values = dict(zip(table.names, old.values, strict=True))
         rid = rows.insert(self.store, table, values, old.rid)
+        if table.name in self.store.schema.fixed:  # it is not as it was pushed: server/whole.py
+            self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
         scopes.touch(self.store, table, rid, self.version, CENTRE, None)
         if not recorded:
             self._record(table, tuple(key), (), None, old.values, None, "child keeps parent", "mine", old.writer)

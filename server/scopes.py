@@ -116,26 +116,28 @@ def note(
     last: int | None = None,
     *,
     part: bool = False,
+    whole: bool = False,
 ) -> None:
     """Write lines of the change index. Two writers in one version count as foreign to both (writer 0).
 
     A line may stand for the rows `rid` … `last` of a table whose rows never change or move; with `part` only for those of
-    them that have the key.
+    them that have the key. `whole`: all rows of the version's segment have it (server/whole.py).
     """
     t, high = store.numbers[table.name], rid if last is None else last
-    store.connection.executemany(_NOTE, [(t, key, version, rid, op, high, writer, int(part)) for key in keys])
+    store.connection.executemany(_NOTE, [(t, key, version, rid, op, high, writer, part, whole) for key in keys])
 
 
 _NOTE = (
-    "INSERT INTO _change (t, sc, ver, lo, op, hi, wr, part) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (t, sc, ver, lo, op)"
-    " DO UPDATE SET wr = CASE WHEN wr = excluded.wr THEN wr ELSE 0 END, hi = max(hi, excluded.hi), part = max(part, excluded.part)"
+    "INSERT INTO _change (t, sc, ver, lo, op, hi, wr, part, whole) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (t, sc, ver, lo, op)"
+    " DO UPDATE SET wr = CASE WHEN wr = excluded.wr THEN wr ELSE 0 END, hi = max(hi, excluded.hi), part = max(part, excluded.part),"
+    " whole = min(whole, excluded.whole)"
 )
 
 
 def note_states(store: Store, table: Table, lines: Iterable[tuple[int, str]], version: int, writer: int) -> None:
     """Write a STATE line for each (row, scope key)."""
     t = store.numbers[table.name]
-    store.connection.executemany(_NOTE, [(t, key, version, rid, STATE, rid, writer, 0) for rid, key in lines])
+    store.connection.executemany(_NOTE, [(t, key, version, rid, STATE, rid, writer, 0, 0) for rid, key in lines])
 
 
 def has_descendants(store: Store, table: Table, low: int, high: int) -> bool:

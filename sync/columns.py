@@ -344,9 +344,12 @@ def _open_leaf(column: Leaf, count: int) -> list[Value]:
 
 
 def _open_integers(column: Integers, count: int) -> list[int]:
-    offsets = _read_planes(column.planes, count, range(9))
     base = column.base
-    _check_int64((base, base + max(offsets, default=0)))
+    if not column.planes:
+        _check_int64((base,))
+        return [base] * count
+    offsets = _read_planes(column.planes, count, range(9))
+    _check_int64((base, base + max(offsets)))
     return [base + offset for offset in offsets] if base else list(offsets)
 
 

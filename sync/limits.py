@@ -53,6 +53,9 @@ PAGE_ROWS: Final = 10_000
 PAGE_ROWS_MAX: Final = 60_000
 """Rows and removals a node accepts in one page."""
 
+PAGE_SEGMENTS_MAX: Final = 64
+"""Whole segments in one page."""
+
 PAGE_NOTICES_MAX: Final = 5_000
 """Conflict notices, and verdicts, in one page."""
 

@@ -17,6 +17,7 @@ from sync.limits import (
     ADOPTED_MAX,
     MILLIS_MAX,
     PAGE_ROWS_MAX,
+    PAGE_SEGMENTS_MAX,
     PROTOCOLS_MAX,
     PUSH_SEGMENTS_MAX,
     SEGMENT_BLOCKS_MAX,
@@ -228,6 +229,13 @@ class Rows(Message, frozen=True):
     values: Columns
 
 
+class SealedRows(Message, frozen=True):
+    """The rows of a segment of another node, as it was pushed: nothing but new documents and events (P-8.16)."""
+
+    count: Count
+    body: bytes
+
+
 class Removals(Message, frozen=True):
     """Rows that were deleted or left the node's scope."""
 
@@ -290,6 +298,7 @@ class Page(Message, frozen=True):
     chain: Point  # the server's end of this incarnation's own chain (RULES H5)
     position: Position | None
     rows: Annotated[tuple[Rows, ...], Tables]
+    sealed: Annotated[tuple[SealedRows, ...], msgspec.Meta(max_length=PAGE_SEGMENTS_MAX)]
     removals: Annotated[tuple[Removals, ...], Tables]
     conflicts: Annotated[tuple[ConflictNotice, ...], Notices]
     segments: Annotated[tuple[Accepted, ...], Notices]

@@ -97,6 +97,7 @@ class FakeService:
             chain=ZERO,
             position=None,
             rows=(),
+            sealed=(),
             removals=(),
             conflicts=(),
             segments=(),

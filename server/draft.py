@@ -1,0 +1,71 @@
+"""A page of the feed while it is being filled: what is in it, and how much still goes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schema.declare import Table
+from sync.limits import PAGE_ROWS, PAGE_SEGMENTS_MAX
+from sync.messages import Accepted, LateVerdict, SealedRows
+
+PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes of texts, blobs and sealed segments at which a page is closed."""
+
+_FIRST_ROWS = 256
+
+
+@dataclass(slots=True)
+class Draft:
+    """A page being filled. `budget`: how many rows and removals still go in."""
+
+    budget: int
+    rows: dict[str, list[Any]] = field(default_factory=dict)
+    sealed: list[SealedRows] = field(default_factory=list)
+    removals: dict[str, dict[tuple[Any, ...], None]] = field(default_factory=dict)
+    conflicts: list[Any] = field(default_factory=list)
+    segments: list[Accepted] = field(default_factory=list)
+    verdicts: list[LateVerdict] = field(default_factory=list)
+    bytes: int = 0
+
+    def add_rows(self, table: Table, rows: list[Any]) -> None:
+        """Add the newest state of rows, each with its number last."""
+        self.rows.setdefault(table.name, []).extend(rows)
+        self._take(len(rows), _size(rows))
+
+    def has_room_for(self, rows: int) -> bool:
+        """Tell whether a whole segment still goes in; into an empty page always."""
+        return rows <= self.budget or not (self.rows or self.removals or self.sealed)
+
+    def add_sealed(self, sealed: SealedRows) -> None:
+        """Add a whole segment."""
+        self.sealed.append(sealed)
+        self._take(sealed.count, len(sealed.body))
+        if len(self.sealed) == PAGE_SEGMENTS_MAX:
+            self.budget = 0
+
+    def chunk(self) -> int:
+        """Return how many rows to read next: few at first, more while they prove small, never beyond the budget."""
+        read = sum(map(len, self.rows.values()))
+        small = self.bytes < 1024 * max(read, 1)
+        return max(1, min(self.budget, PAGE_ROWS if small and read >= _FIRST_ROWS else _FIRST_ROWS))
+
+    def add_removals(self, table: Table, keys: Iterable[tuple[Any, ...]]) -> None:
+        """Add the keys of rows that are gone or left the scope; one that is there already counts once."""
+        found = self.removals.setdefault(table.name, {})
+        before = len(found)
+        found.update(dict.fromkeys(keys))
+        self.budget -= len(found) - before
+
+    def _take(self, rows: int, size: int) -> None:
+        self.budget -= rows
+        self.bytes += size
+        if self.bytes > PAGE_BYTES:
+            self.budget = 0
+
+
+def _size(rows: Sequence[Sequence[Any]]) -> int:
+    """Return roughly how many bytes the texts and blobs of rows take: all of a few rows, a sample of many."""
+    stride = max(1, len(rows) // _FIRST_ROWS)
+    return stride * sum(len(value) for row in rows[::stride] for value in row if type(value) in (str, bytes))

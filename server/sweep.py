@@ -1,0 +1,96 @@
+"""The plan of a sweep: which tables under which scopes it goes through, in which order, and what that order means.
+
+    for each table: scopes the node kept ─► its own private one ─► scopes it gained ─► scopes it lost
+
+A row is told once, under the first of its scopes. Everything here but `scope`, what the node is entitled to now, follows
+from versions up to `high`, so it is the same on every page of the sweep. Spec: PROTOCOL.md §8.2, §8.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from schema.capture import Store
+from schema.declare import EVERYONE, Table
+from server import scopes
+
+_END = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One table under one scope. `low` is where it begins: the sweep's, or never for a gained scope."""
+
+    table: Table
+    scope: str
+    mode: str  # kept, gained, regained, lost
+    rank: int  # rows that are in a scope of a lower rank are told there
+    low: int  # the sweep's
+    since: int = 0  # a gained scope: from which version on; what the node wrote in it since then, it has
+    held: frozenset[str] = frozenset()  # a gained scope: keys the node had at its cursor, and has no more
+
+
+class Sweep:
+    """The steps from one version to another for one node."""
+
+    def __init__(self, store: Store, node: int, cursor: int, low: int, high: int, scope: frozenset[str]) -> None:
+        self.store, self.low, self.scope = store, low, scope
+        self._private = scopes.node_scope(node)
+        rows = store.connection.execute("SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (node,)).fetchall()
+
+        def at(version: int) -> dict[str, int]:
+            return {scope: since for scope, since, until in rows if since <= version and (until is None or until > version)}
+
+        at_low, at_high = at(low), at(high)
+        self._broken = {scope for scope, since, until in rows if until is not None and low < until <= high}  # lost for a while
+        kept = sorted((at_low.keys() & at_high.keys()) - self._broken)
+        self._kept = [EVERYONE, *kept]
+        self._gained = {scope: at_high[scope] for scope in sorted(at_high.keys() - set(kept))}  # since when
+        self._lost = sorted((at_low.keys() | self._broken) - at_high.keys())
+        self._held = frozenset(at(cursor).keys() - at_high.keys())
+        self._ranks = {scope: rank for rank, scope in enumerate([*self._kept, *self._gained])}
+        self._first: dict[str, int] = {}  # the lowest rank of a key with a prefix
+        for key, rank in self._ranks.items():
+            if key in scope:
+                self._first.setdefault(_prefix(key), rank)
+
+    def steps(self) -> Iterator[Step]:
+        """Yield every step, whether the node is still entitled to it or not: their numbers stay the same."""
+        for table in self.store.schema.tables:
+            prefixes = {path.prefix for path in self.store.schema.paths[table.name]}
+
+            def concerning(keys: Iterable[str], prefixes: set[str] = prefixes) -> Iterator[str]:
+                return (key for key in keys if _prefix(key) in prefixes)
+
+            for scope in concerning(self._kept):
+                yield Step(table, scope, "kept", self._ranks[scope], self.low)
+            yield Step(table, self._private, "kept", 0, self.low)
+            for scope in concerning(self._gained):
+                mode = "regained" if scope in self._broken else "gained"
+                yield Step(table, scope, mode, self._ranks[scope], self.low, self._gained[scope], self._held)
+            for scope in concerning(self._lost):
+                yield Step(table, scope, "lost", 0, self.low)
+
+    def is_told_earlier(self, step: Step, keys: Iterable[str]) -> bool:
+        """Tell whether a row that has these keys now is told in a step before this one."""
+        return any(self._ranks.get(key, _END) < step.rank and key in self.scope for key in keys)
+
+    def may_be_told_earlier(self, step: Step) -> bool:
+        """Tell whether that can be so for any row of the step's table."""
+        return any(self._first.get(path.prefix, _END) < step.rank for path in self.store.schema.paths[step.table.name])
+
+    def earlier(self, step: Step) -> Iterator[str]:
+        """Yield the scope keys before the step's, those included that the node has lost since."""
+        return islice(self._ranks, step.rank)
+
+
+def may_have(store: Store, table: Table, keys: Iterable[str]) -> bool:
+    """Tell whether rows of a table can have any of these keys at all."""
+    prefixes = {path.prefix for path in store.schema.paths[table.name]}
+    return any(_prefix(key) in prefixes for key in keys)
+
+
+def _prefix(key: str) -> str:
+    return "" if key == EVERYONE else key.partition(":")[0]

@@ -1,0 +1,68 @@
+"""Whole segments: what a node pushed goes on to the others as it came, where all of it is in one scope of theirs.
+
+A line of the change index that is `whole` says: this version is one segment of nothing but new documents and events, and
+all its rows have this scope key (server/bulk.py). A pull then tells the segment's bytes, unread, instead of the rows: a
+twentieth of the centre's work. The step of the segment's first table tells it, the steps of its other tables leave its
+lines out.
+
+Every step, on whatever page, decides for itself whether a segment is told whole. So nothing here may depend on what can
+change from no to yes while a pull is under way: rows would be left out that nobody told. From yes to no only tells them
+twice. Spec: PROTOCOL.md P-8.16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from schema.capture import Store
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from sync.messages import SealedRows
+
+WHOLE_ROWS_MIN = 1_000
+"""Rows from which a segment is told whole: many small ones take less as columns of one page, and less to decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A segment that may be told whole: the table in whose step, and how many rows it has."""
+
+    teller: str
+    rows: int
+
+
+def find(store: Store, scope: str, version: int, earlier: Iterable[str]) -> Whole | None:
+    """Return the segment of a version if all its rows are in the scope, none in an earlier one, and all as they were pushed."""
+    lines = _lines(store, scope, version)
+    if not all(_untouched(store, table, low, high) for table, low, high in lines):
+        return None
+    told = "SELECT 1 FROM _change WHERE t = ? AND sc = ? AND ver = ?"
+    numbers = [store.numbers[table] for table, _, _ in lines]
+    if any(store.connection.execute(told, (number, other, version)).fetchone() for other in earlier for number in numbers):
+        return None
+    return Whole(lines[0][0], sum(high - low + 1 for _, low, high in lines))
+
+
+def read(store: Store, version: int, whole: Whole) -> SealedRows:
+    """Return a segment as its node pushed it."""
+    body = store.connection.execute("SELECT body FROM _journal WHERE ver = ?", (version,)).fetchone()[0]
+    return SealedRows(whole.rows, body)
+
+
+def _lines(store: Store, scope: str, version: int) -> list[tuple[str, int, int]]:
+    """Return the tables of a whole segment, in the order of steps, each with its first and last row."""
+    sql = "SELECT lo, hi FROM _change WHERE t = ? AND sc = ? AND ver = ? AND whole"
+    fixed = [table.name for table in store.schema.tables if table.name in store.schema.fixed]
+    return [(name, *run) for name in fixed for run in store.connection.execute(sql, (store.numbers[name], scope, version)).fetchall()]
+
+
+def _untouched(store: Store, table: str, low: int, high: int) -> bool:
+    """Tell whether rows are all there and were never written again. A number is never given to another row, and a row that
+    was changed or brought back has an entry in `_clock`, so there is no way back from no.
+    """
+    changed = "SELECT 1 FROM _clock WHERE t = ? AND rid BETWEEN ? AND ? LIMIT 1"
+    if store.connection.execute(changed, (store.numbers[table], low, high)).fetchone():
+        return False
+    sql = f"SELECT COUNT(*) FROM {quote(table)} WHERE {ROW_ID} BETWEEN ? AND ?"
+    return bool(store.connection.execute(sql, (low, high)).fetchone()[0] == high - low + 1)
