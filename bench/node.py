@@ -102,13 +102,6 @@ class Moved:
     peak_mb: float
 
 
-def seal() -> float:
-    """Seal what waits; return the seconds."""
-    start = time.perf_counter()
-    _open[0].cycle().seal()
-    return time.perf_counter() - start
-
-
 def push() -> Moved:
     """Seal and push everything, to the last acknowledgement."""
     return _timed(lambda cycle, report: cycle.push(report))

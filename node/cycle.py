@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -27,9 +28,13 @@ from sync.limits import (
     PROTOCOL_VERSIONS,
     PUSH_BYTES,
     PUSH_SEGMENTS_MAX,
+    SEGMENT_ROWS,
 )
 from sync.messages import Page, Parent, Position, PullRequest, PushReply, PushRequest, Sealed, Told
 from sync.wire import pack, unpack
+
+PORTION_ROWS = 2 * SEGMENT_ROWS
+"""Rows of a large backlog that are sealed at a time."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, of how many); 0 of how many: unknown."""
@@ -81,14 +86,27 @@ class Cycle:
     # --- push --------------------------------------------------------------------------------------------------------------
 
     def push(self, report: Report) -> None:
-        """Seal and send everything, some megabytes at a time."""
-        self.seal()
-        done = 0
-        total = verdicts.counts(self.database.store)[0]
+        """Seal and send everything. Of a large backlog one portion is sealed while the centre works on the one before."""
+        more, done = self._seal_portion(), 0
+        with ThreadPoolExecutor(1, "outpost-push") as sender:  # no thread until something is given to it
+            while more:
+                request = self._push_request()
+                sending = sender.submit(self.exchange.push, request) if request is not None else None
+                more = self._seal_portion()  # the database stays with this thread
+                if request is not None and sending is not None:
+                    done += self._acknowledge(request, sending.result(), report)
+                    self.progress("push", done, 0)
+        total = done + verdicts.counts(self.database.store)[0]
         while (request := self._push_request()) is not None:
-            reply = self.exchange.push(request)
-            done += self._acknowledge(request, reply, report)
+            done += self._acknowledge(request, self.exchange.push(request), report)
             self.progress("push", done, total)
+
+    def _seal_portion(self) -> bool:
+        """Seal what was written, or some of it; tell whether more waits."""
+        if not self.database.has_changes():
+            return False
+        with self.database.writing() as store:
+            return outbox.seal_portion(store, self.database.clock_ms(), PORTION_ROWS)
 
     def seal(self) -> int:
         """Seal what any program has written."""
@@ -124,6 +142,7 @@ class Cycle:
     def _acknowledge(self, request: PushRequest, reply: PushReply, report: Report) -> int:
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
+            parts = {row[0] for row in store.connection.execute("SELECT id FROM _segment WHERE part = 1").fetchall()}
             store.connection.executemany("DELETE FROM _adopted WHERE segment = ?", [(segment,) for segment in request.adopted])
             store.connection.execute("UPDATE _node SET registered = 1 WHERE id = 1 AND incarnation = ?", (request.incarnation,))
             for verdict in reply.verdicts:
@@ -131,6 +150,8 @@ class Cycle:
             hear(store, reply.head)
         pushed = 0
         for verdict in reply.verdicts:
+            if verdict.segment in parts:
+                continue  # its transaction is counted with the last part
             pushed += verdict.transactions
             for exception in verdict.exceptions:
                 report.verdicts[exception.verdict] += 1

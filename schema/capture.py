@@ -161,8 +161,13 @@ class Look:
         rows = read_rows(self.store, sql, parameters)
         return clean_row(rows[0]) if rows else None
 
+    def count(self, table: str, high: int) -> int:
+        """Return how many new rows of a table have a number of at most `high`."""
+        sql = f"SELECT COUNT(*) FROM {quote(table)} WHERE {ROW_ID} > ? AND {ROW_ID} <= ?"
+        return int(self.store.connection.execute(sql, (self.ranges[table][0], high)).fetchone()[0])
+
     def close(self) -> None:
-        """Take everything up to here as seen."""
+        """Take everything in `ranges`, and the whole log, as seen."""
         connection = self.store.connection
         for name, (_, high) in self.ranges.items():
             connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, self.store.numbers[name]))

@@ -63,7 +63,7 @@ PAGES_MAX: Final = 100_000
 """Pages of one pull."""
 
 VALUE_BYTES_MAX: Final = 1024 * 1024
-"""Bytes of one text (as UTF-8) or blob."""
+"""Bytes of one text (as UTF-8) or blob in a segment."""
 
 KEY_BYTES_MAX: Final = 512
 """Bytes of one key column the centre accepts; work with a longer one is held, not refused."""

@@ -65,6 +65,27 @@ class _DeleteRows:
     since: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """New rows of one table that build on nothing, encoded. `longest`, `weight`: bounds from above, in characters or bytes, of
+    the longest value and of all texts and blobs together.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    count: int
+    values: tuple[Column, ...]
+    longest: int
+    weight: int
+
+
+def new_rows(table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> NewRows:
+    """Return rows encoded. Values beyond `columns` are ignored."""
+    values = columns_of(rows, len(columns))
+    longest = list(map(_longest, values))
+    return NewRows(table, columns, len(rows), values, max(longest), sum(longest) * len(rows))
+
+
 class SegmentBuilder:
     """Collects transactions and their changes.
 
@@ -78,6 +99,7 @@ class SegmentBuilder:
         self._wall: list[int] = []
         self._base: list[int] = []
         self._inserts: dict[tuple[str, tuple[str, ...]], _InsertRows] = {}
+        self._encoded: list[Inserts] = []
         self._updates: dict[tuple[str, str], _EditRows] = {}
         self._deletes: dict[str, _DeleteRows] = {}
         self._decisions: list[Decision] = []
@@ -106,6 +128,14 @@ class SegmentBuilder:
         block.base += [NEVER] * len(rows)
         block.since += [NEVER] * len(rows)
         self.rows += len(rows)
+
+    def insert_each(self, rows: NewRows, wall: int, base: int) -> None:
+        """Add new rows, each a transaction of its own."""
+        first, never = self.transactions, encode_column([NEVER] * rows.count)
+        self.begin_many(rows.count, wall, base)
+        numbers = encode_column(range(first, first + rows.count))
+        self._encoded.append(Inserts(rows.table, rows.columns, rows.count, numbers, never, never, rows.values))
+        self.rows += rows.count
 
     def add(self, transaction: int, op: Op) -> None:
         """Add one change."""
@@ -149,7 +179,7 @@ class SegmentBuilder:
                 base=encode_column(self._base),
                 decisions=tuple(self._decisions),
                 deletes=tuple(_deletes(table, self._deletes[table]) for table in sorted(self._deletes, key=self._place, reverse=True)),
-                inserts=tuple(_inserts(key[0], self._inserts[key]) for key in sorted(self._inserts, key=lambda key: self._place(key[0]))),
+                inserts=tuple(sorted([*self._encoded, *map(_inserts, self._inserts.items())], key=lambda block: self._place(block.table))),
                 updates=tuple(_updates(table, cell, rows) for (table, cell), rows in self._updates.items()),
             )
         )
@@ -158,7 +188,8 @@ class SegmentBuilder:
         return self._rank.get(table, 0)
 
 
-def _inserts(table: str, rows: _InsertRows) -> Inserts:
+def _inserts(entry: tuple[tuple[str, tuple[str, ...]], _InsertRows]) -> Inserts:
+    (table, _), rows = entry
     values = columns_of(rows.rows, len(rows.columns))
     transaction, base, since = map(encode_column, (rows.transaction, rows.base, rows.since))
     return Inserts(table, rows.columns, len(rows.rows), transaction, base, since, values)
@@ -228,21 +259,24 @@ def values_of(values: Sequence[Any] | None) -> Values | None:
 
 
 def tuple_of(values: Values | None) -> Key | None:
-    """Return the values that travelled. Raises MalformedBlock."""
+    """Return the values that travelled; a central program's may be as long as a message. Raises MalformedBlock, TooLarge."""
     if values is None:
         return None
     if values.count > TABLES_MAX:
         raise MalformedBlock("more values than a row has columns")
     with _in_one_tree():
-        return tuple(_bounded(values.column, values.count))
+        return tuple(_bounded(values.column, values.count, MESSAGE_BYTES_MAX))
 
 
 def rows_of(columns: Sequence[Column], count: int, width: int) -> list[list[Value]]:
-    """Return the values of a block of a page, column by column. Raises MalformedBlock, TooLarge; `count` is bounded by the caller."""
+    """Return the values of a block of a page, column by column; one that a central program wrote may be as long as a message.
+
+    Raises MalformedBlock, TooLarge; `count` is bounded by the caller.
+    """
     if len(columns) != width:
         raise MalformedBlock("a block names more or fewer columns than it holds")
     with _in_one_tree():
-        return [_bounded(column, count) for column in columns]
+        return [_bounded(column, count, MESSAGE_BYTES_MAX) for column in columns]
 
 
 @contextmanager
@@ -376,14 +410,14 @@ def _indexes(column: Column, count: int, transactions: int) -> list[int]:
     return values
 
 
-def _bounded(column: Column, count: int) -> list[Value]:
+def _bounded(column: Column, count: int, bytes_max: int = VALUE_BYTES_MAX) -> list[Value]:
     """Return a column's values. Raises TooLarge for one that is too long, and for a column that names long ones many times."""
     values = decode_column(column, count)
     longest = _longest(column) * UTF8_BYTES_MAX
-    if longest > VALUE_BYTES_MAX or longest * count > MESSAGE_BYTES_MAX:
+    if longest > bytes_max or longest * count > MESSAGE_BYTES_MAX:
         sizes = list(map(_size, values))
-        if max(sizes) > VALUE_BYTES_MAX or sum(sizes) > MESSAGE_BYTES_MAX:
-            raise TooLarge(f"a value is longer than {VALUE_BYTES_MAX} bytes, or a column of them than {MESSAGE_BYTES_MAX}")
+        if max(sizes) > bytes_max or sum(sizes) > MESSAGE_BYTES_MAX:
+            raise TooLarge(f"a value is longer than {bytes_max} bytes, or a column of them than {MESSAGE_BYTES_MAX}")
     return values
 
 

@@ -234,7 +234,7 @@ def test_a_delete_knows_the_least_and_an_insert_on_it_as_much(world: World, pair
 
 @pytest.mark.covers("P-5.12")
 def test_a_transaction_in_parts_arrives_whole(world: World, k2: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.outbox.SEGMENT_ROWS_MAX", 64)
+    monkeypatch.setattr("node.sealing.SEGMENT_ROWS_MAX", 64)
     k2.write(sale("s1", 100))
     request = push_request(k2)
     opened = [read_segment(entry.body) for entry in request.segments]

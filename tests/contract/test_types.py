@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from schema.registry import Schema, load
+from sync.limits import VALUE_BYTES_MAX
 from tests import foreign
 from tests.world import Node, World
 
@@ -332,4 +333,113 @@ def test_an_empty_key_and_a_key_of_another_type(world: World, pair: tuple[Node, 
     world.settle(2)
     assert foreign.rows(two.database.path, "SELECT id FROM contact ORDER BY id") == [("",), ("17",)], "17 is '17' in a text column"
     assert [entry["code"] for entry in one.held()] == ["type"]
+    assert world.agree()
+
+
+# --- more than a message holds ---------------------------------------------------------------------------------------------
+
+
+def test_many_large_values_in_one_commit(world: World, pair: tuple[Node, Node]) -> None:
+    """40 MB that do not compress, in records, events and lines of one sale: cut into messages that the centre takes."""
+    one, two = pair
+    chance = random.Random(2)
+    blobs = [(f"k{i:02}", chance.randbytes(len(BYTES))) for i in range(20)]
+    lines = [(f"l{i:02}", chance.randbytes(400_000).hex()) for i in range(24)]
+    foreign.run(
+        one.database.path,
+        ("INSERT INTO specimen (id, branch_id, raw) VALUES (?, 'LON', ?)", blobs),
+        ("INSERT INTO sounding (id, branch_id, raw) VALUES (?, 'LON', ?)", blobs[:8]),
+        SALE.format("'s1'", "'n'"),
+        ("INSERT INTO sale_line (id, sale_id, name, qty_milli, unit_price_e4, amount_minor) VALUES (?, 's1', ?, 1, 1, 1)", lines),
+        CONTACT.format("'c1'", "'Ann'"),
+    )
+    report = one.sync()
+    assert report.pushed == report.verdicts["accepted"] == 30
+    pushes = [len(body) for kind, body in one.link.requests if kind == "push"]
+    assert max(pushes) < 16 * 1024 * 1024
+    world.settle(1)
+    assert foreign.rows(two.database.path, "SELECT COUNT(*), SUM(LENGTH(raw)) FROM specimen") == [(20, 20 * len(BYTES))]
+    assert foreign.rows(two.database.path, "SELECT COUNT(*), SUM(LENGTH(name)) FROM sale_line") == [(24, 24 * 800_000)]
+    assert world.agree()
+
+
+@pytest.mark.parametrize("table", ["specimen", "sounding", "contact"])
+def test_a_value_longer_than_any_message_is_held_and_stops_nothing(world: World, pair: tuple[Node, Node], table: str) -> None:
+    one, two = pair
+    column = {"specimen": "raw", "sounding": "words", "contact": "name"}[table]
+    names, values = ("id, branch_id, kind", "'k', 'LON', 'person'") if table == "contact" else ("id, branch_id", "'k', 'LON'")
+    long = "x" * (VALUE_BYTES_MAX + 1)
+    foreign.run(one.database.path, (f"INSERT INTO {table} ({names}, {column}) VALUES ({values}, ?)", long), *sale("good"))
+    written = dump(one.database.path)
+    one.sync()
+    world.settle(2)
+    assert foreign.rows(two.database.path, "SELECT COUNT(*) FROM sale_line") == [(1,)]
+    assert [(entry["table"], entry["key"], entry["verdict"], entry["code"]) for entry in one.held()] == [(table, "k", "held", "long")]
+    assert dump(one.database.path) == written
+    again = one.sync()
+    assert (again.pushed, again.pulled, again.removed, one.unsynced()) == (0, 0, 0, 0)
+    assert world.agree()
+
+
+def test_a_value_that_was_too_long_goes_when_it_is_shortened(world: World, pair: tuple[Node, Node]) -> None:
+    one, two = pair
+    long = "x" * (VALUE_BYTES_MAX + 1)
+    foreign.run(one.database.path, CONTACT.format("'c1'", "'Ann'"), (CONTACT.format("'c2'", "?"), long))
+    one.sync()
+    foreign.run(one.database.path, ("UPDATE contact SET note = ? WHERE id = 'c1'", long))
+    one.sync()
+    assert {entry["key"] for entry in one.held()} == {"c1", "c2"}
+    foreign.run(one.database.path, "UPDATE contact SET note = 'short' WHERE id = 'c1'", "UPDATE contact SET name = 'Bob' WHERE id = 'c2'")
+    world.settle(2)
+    assert one.held() == []
+    assert foreign.rows(two.database.path, "SELECT id, name, note FROM contact ORDER BY id") == [
+        ("c1", "Ann", "short"),
+        ("c2", "Bob", None),
+    ]
+    assert world.agree()
+
+
+@pytest.mark.parametrize("size", [VALUE_BYTES_MAX + 1, 5_000_000])
+def test_a_long_value_of_a_central_program_reaches_the_nodes(world: World, pair: tuple[Node, Node], size: int) -> None:
+    one, two = pair
+    foreign.run(world.database.path, CONTACT.format("'c1'", "'Ann'"), ("UPDATE contact SET note = ?", "x" * size), *sale("s1"))
+    world.settle(1)
+    assert foreign.rows(one.database.path, "SELECT LENGTH(note) FROM contact") == [(size,)]
+    foreign.run(two.database.path, "UPDATE contact SET phone = '1'")
+    world.settle(2)
+    assert foreign.rows(one.database.path, "SELECT phone FROM contact") == [("1",)]
+    assert world.agree()
+
+
+def test_many_large_values_of_a_central_program_reach_the_nodes(world: World, pair: tuple[Node, Node]) -> None:
+    """80 MB: more than any one reply may hold."""
+    one, _ = pair
+    chance = random.Random(3)
+    blobs = [(f"k{i:02}", chance.randbytes(len(BYTES))) for i in range(40)]
+    foreign.run(
+        world.database.path,
+        ("INSERT INTO specimen (id, branch_id, raw) VALUES (?, 'LON', ?)", blobs),
+        ("INSERT INTO sounding (id, branch_id, raw) VALUES (?, 'LON', ?)", blobs),
+    )
+    one.sync()
+    assert foreign.rows(one.database.path, "SELECT COUNT(*), SUM(LENGTH(raw)) FROM specimen") == [(40, 40 * len(BYTES))]
+    assert foreign.rows(one.database.path, "SELECT COUNT(*), SUM(LENGTH(raw)) FROM sounding") == [(40, 40 * len(BYTES))]
+    assert one.verify()
+
+
+@BAD
+def test_text_that_is_not_clean_at_the_centre_reaches_the_nodes_as_it_is(world: World, pair: tuple[Node, Node], bad: str) -> None:
+    """A central program is not held: there is nobody to ask. Its bytes arrive unchanged and stop nothing."""
+    one, two = pair
+    statements = [CONTACT.format("'c1'", bad), *sale("s1", line=bad), CONTACT.format("'c2'", "'Ann'")]
+    foreign.run(world.database.path, *statements, f"INSERT INTO contact_tag (contact_id, tag) VALUES ('c1', {bad})")
+    world.settle(1)
+    for sql in ("SELECT id, name FROM contact ORDER BY id", "SELECT id, name FROM sale_line", "SELECT contact_id, tag FROM contact_tag"):
+        assert everywhere(world, sql)
+    assert world.agree()
+    foreign.run(world.database.path, f"UPDATE contact SET phone = {bad}, name = 'mended' WHERE id = 'c1'", "DELETE FROM contact_tag")
+    foreign.run(two.database.path, "UPDATE contact SET email = 'e'")
+    world.settle(2)
+    assert everywhere(world, "SELECT id, name, phone, email FROM contact ORDER BY id")
+    assert foreign.rows(one.database.path, "SELECT email FROM contact") == [("e",), ("e",)]
     assert world.agree()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node import outbox
+from node import group, sealing
 from node.cycle import Cycle
 from node.writer import transaction
 from tests.world import World
@@ -67,8 +67,9 @@ def test_a_parent_in_the_same_segment_is_found_whatever_came_first(world: World)
 
 
 def test_a_held_transaction_in_parts_is_held_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "SEGMENT_ROWS_MAX", 40)
-    monkeypatch.setattr(outbox, "SEGMENT_ROWS", 40)
+    monkeypatch.setattr(sealing, "SEGMENT_ROWS_MAX", 40)
+    monkeypatch.setattr(sealing, "SEGMENT_ROWS", 40)
+    monkeypatch.setattr(group, "SEGMENT_ROWS", 40)
     k2 = world.node("k2", "branch:A")
     k2.write([contact(f"c{i}") for i in range(30)])
     k2.write([contact(f"c{i}") for i in range(30, 60)])

@@ -301,7 +301,7 @@ def test_no_values_and_none() -> None:
         pytest.param(Values(2**53, columns.Nulls()), MalformedBlock, id="far-too-many"),
         pytest.param(Values(2, columns.Texts(["a"])), MalformedBlock, id="count-is-not-that-of-the-column"),
         pytest.param(Values(1, columns.Mixed(b"\6", [], [], [], [], [])), MalformedBlock, id="malformed-column"),
-        pytest.param(Values(1, columns.Texts(["x" * (VALUE_BYTES_MAX + 1)])), TooLarge, id="too-long"),
+        pytest.param(Values(100, columns.Dictionary(1, columns.Texts(["x" * VALUE_BYTES_MAX]), b"")), TooLarge, id="too-long"),
     ],
 )
 def test_a_few_malformed_values(values: Values, error: type[OutpostError]) -> None:
@@ -314,7 +314,7 @@ def test_a_few_malformed_values(values: Values, error: type[OutpostError]) -> No
     [
         pytest.param((columns.Nulls(),), 2, 2, MalformedBlock, id="a-column-missing"),
         pytest.param((columns.Texts(["a"]),), 2, 1, MalformedBlock, id="a-row-missing"),
-        pytest.param((columns.Texts(["x" * (VALUE_BYTES_MAX + 1)]),), 1, 1, TooLarge, id="too-long"),
+        pytest.param((columns.Dictionary(1, columns.Texts(["x" * VALUE_BYTES_MAX]), b""),), 100, 1, TooLarge, id="too-long"),
     ],
 )
 def test_a_malformed_block_of_a_page(block: Any, count: int, width: int, error: type[OutpostError]) -> None:

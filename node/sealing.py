@@ -1,0 +1,221 @@
+"""Sealing: transactions into segments of some 10,000 rows, chained, stored until they are acknowledged.
+
+New documents and events take a path that never looks at a row twice; what can change is kept in `_op` as well, to be
+replayed over what the centre sends. Spec: PROTOCOL.md §5.3, §5.4. Driven by node/outbox.py.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from itertools import groupby
+from typing import Any
+
+from node import pending, withheld
+from node.database import read_state
+from node.group import SEGMENT_BYTES, Group, pieces, sendable
+from node.verdicts import find_own
+from schema.capture import Change, Row, Store, clean_row
+from schema.declare import Table
+from sync.change import Delete, Edit, Insert, Key, Op, Update
+from sync.digest import segment_point
+from sync.limits import SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
+from sync.messages import Point
+from sync.segment import SegmentBuilder, new_rows
+
+SEGMENT_BYTES_MAX = 12 * 1024 * 1024
+"""Bytes of texts and blobs from which a transaction travels in parts: with everything else far below the wire's bound."""
+
+
+class Sealing:
+    """Fills segments and stores them."""
+
+    def __init__(self, store: Store, now_ms: int) -> None:
+        state = read_state(store.connection)
+        self.store, self.now_ms, self.cursor, self.number = store, now_ms, state.cursor.number, state.next
+        self.end = chain_end(store, state.acked)
+        self.sealed = 0
+        self.told: set[tuple[str, Key]] = set()  # rows whose changes are sealed already
+        self._begin()
+
+    def _begin(self) -> None:
+        self.name: bytes | None = None  # of the transaction, where it is not the segment's
+        self.weight = 0  # bytes of texts and blobs in it
+        self.id, self.builder, self.own = secrets.token_bytes(16), SegmentBuilder(self.store.schema.rank), defaultdict[str, list[int]](list)
+
+    def add(self, group: Group) -> None:
+        """Add one transaction."""
+        if group.longest() > VALUE_BYTES_MAX:
+            self._withhold(group)
+            return
+        weight = group.weight()
+        if group.size > SEGMENT_ROWS_MAX or weight > SEGMENT_BYTES_MAX:
+            self._add_in_parts(group)
+            return
+        if self.builder.rows + group.size > SEGMENT_ROWS_MAX or self.weight + weight > SEGMENT_BYTES:
+            self._flush(0)
+        self._put(group)
+        self.weight += weight
+        if self.builder.rows >= SEGMENT_ROWS:
+            self._flush(0)
+
+    def _withhold(self, group: Group) -> None:
+        """Keep a transaction that cannot travel, a value being too long: held here, visible, and it stops nothing."""
+        name, number = secrets.token_bytes(16), self.number + self.builder.transactions
+        for change in sorted(group.changes, key=self._rank):
+            op = self._op(change, pending.of_row(self.store, change.table, change.key), number)
+            withheld.keep(self.store, name, number, op, _image_before(change))
+        for table_name, rows in group.rows.items():
+            table = self.store.schema.by_name[table_name]
+            for row in map(clean_row, rows):
+                values = dict(zip(table.names, row[:-1], strict=True))
+                withheld.keep(self.store, name, number, Insert(table_name, row[: len(table.key)], values), None)
+        reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
+        withheld.mark(self.store, name, reason, self.now_ms)
+
+    def send_withheld(self) -> None:
+        """Add what waited here for a value to be shortened, where it was; the rest of the look leaves those rows out."""
+        for name, changes in withheld.waiting(self.store):
+            if Group(changes).longest() <= VALUE_BYTES_MAX:
+                self.told |= {(table.name, key) for table, key in withheld.rows_of(self.store, name)}
+                withheld.forget(self.store, name)
+                if changes:
+                    self.add(Group(changes))
+
+    def _put(self, group: Group) -> None:
+        wall = max((change.wall for change in group.changes), default=0) or self.now_ms
+        index = self.builder.begin(wall, self.cursor)
+        for change in sorted(group.changes, key=self._rank):
+            self._change(index, change)
+        for name, rows in group.rows.items():
+            table = self.store.schema.by_name[name]
+            self.builder.insert_rows(name, table.names, rows, [index] * len(rows))
+            self.own[name] += [row[-1] for row in rows]
+        for conflict in group.decisions:
+            self.builder.decide(index, conflict)
+
+    def _rank(self, change: Change) -> tuple[int, int]:
+        """Order changes: deletions of children before parents, then inserts of parents before children, then updates."""
+        rank = self.store.schema.rank[change.table.name]
+        return {"delete": (0, -rank), "insert": (1, rank), "update": (2, rank)}[change.kind]
+
+    def add_rows(self, table: Table, rows: list[Row]) -> None:
+        """Add new rows, each a transaction of its own: the fast path."""
+        for low in range(0, len(rows), SEGMENT_ROWS):
+            self._add_part(table, rows[low : low + SEGMENT_ROWS])
+
+    def _add_part(self, table: Table, part: list[Row]) -> None:
+        found = new_rows(table.name, table.names, part)
+        if len(part) == 1 or found.longest > VALUE_BYTES_MAX // 4:  # it may be too long, in bytes
+            for row in part:
+                self.add(Group([], {table.name: [row]}))
+            return
+        if found.weight > SEGMENT_BYTES:
+            self._add_part(table, part[: len(part) // 2])
+            self._add_part(table, part[len(part) // 2 :])
+            return
+        if self.builder.rows + len(part) > SEGMENT_ROWS or self.weight + found.weight > SEGMENT_BYTES:
+            self._flush(0)
+        self.weight += found.weight
+        self.builder.insert_each(found, self.now_ms, self.cursor)
+        self.own[table.name] += [row[-1] for row in part]
+
+    def _change(self, index: int, change: Change) -> None:
+        """Add a change of a row that can change, and keep it for replay."""
+        number = self.number + index
+        before = pending.of_row(self.store, change.table, change.key)
+        op = self._op(change, before, number)
+        image = _image_before(change)
+        if not before and change.kind != "insert" and change.table.immutable and pending.is_own(self.store, change.table.name, change.rid):
+            self._make_explicit(change, image)
+            image = None
+        pending.shadow(self.store, change.table, change.key, image)
+        pending.keep(self.store, number, self.name or self.id, index, op)
+        self.builder.add(index, op)
+
+    def _make_explicit(self, change: Change, image: tuple[Any, ...] | None) -> None:
+        """A document of ours that is still on its way was changed: keep its insert for replay, under the change."""
+        number, segment, index = find_own(self.store, change.table, change.rid, change.key)
+        values = dict(zip(change.table.names, image or (), strict=True))
+        pending.shadow(self.store, change.table, change.key, None)
+        pending.keep(self.store, number, segment, index, Insert(change.table.name, change.key, values))
+
+    def _op(self, change: Change, before: list[pending.Pending], number: int) -> Op:
+        table = change.table
+        if change.kind == "delete":
+            return Delete(table.name, change.key, *pending.knowledge(before, None, self.cursor, number))
+        assert change.row is not None
+        values = dict(zip(table.names, change.row, strict=True))
+        if change.kind == "insert":
+            return Insert(table.name, change.key, values, *pending.knowledge_of_insert(before))
+        edits = []
+        for name in change.cells:
+            columns = table.cell_named[name].columns
+            old, new = tuple(sendable(change.old[c]) for c in columns), tuple(values[c] for c in columns)
+            edits.append(Edit(name, columns, old, new, *pending.knowledge(before, name, self.cursor, number), change.wall))
+        return Update(table.name, change.key, edits)
+
+    def _add_in_parts(self, group: Group) -> None:
+        """Spread one big transaction over several segments; the centre takes it when the last is there."""
+        self._flush(0)
+        last, parts = self.id, list(pieces(group, self._rank))
+        for position, piece in enumerate(parts):
+            self.name = last  # the whole transaction goes by the name of its last part (PROTOCOL.md P-5.12)
+            self._put(piece)
+            if position == len(parts) - 1:
+                self.id = last
+                self._flush(2)
+            else:
+                self.id = secrets.token_bytes(16)
+                self._flush(1)
+
+    def finish(self) -> None:
+        """Store what is left and where the chain and the numbering end."""
+        self._flush(0)
+        self.store.connection.execute("UPDATE _node SET next = ? WHERE id = 1", (self.number,))
+
+    def _flush(self, part: int) -> None:
+        builder = self.builder
+        if not builder.transactions:
+            return
+        body = builder.build(self.id, self.store.schema.version, self.number, part)
+        self.end = segment_point(self.end, body)
+        self.store.connection.execute(
+            "INSERT INTO _segment (id, first, transactions, part, body, chain_seq, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self.id, self.number, builder.transactions, part, body, self.end.number, self.end.digest),
+        )
+        for table, numbers in self.own.items():
+            self.store.connection.executemany(
+                "INSERT INTO _own (tbl, lo, hi, segment) VALUES (?, ?, ?, ?)",
+                [(table, low, high, self.name or self.id) for low, high in runs(numbers)],
+            )
+        counts = 0 if part == 1 else builder.transactions
+        self.number += counts
+        self.sealed += counts
+        self._begin()
+
+
+def chain_end(store: Store, acked: Point) -> Point:
+    """Return the end of this node's own chain: its newest segment, or what the centre has confirmed."""
+    row = store.connection.execute("SELECT chain_seq, digest FROM _segment WHERE version IS NULL ORDER BY seq DESC LIMIT 1").fetchone()
+    return Point(row[0], row[1]) if row else acked
+
+
+def runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return numbers as runs (first, last) of consecutive ones."""
+    if not numbers:
+        return []
+    numbers = sorted(numbers)
+    if numbers[-1] - numbers[0] + 1 == len(numbers):
+        return [(numbers[0], numbers[-1])]
+    found = [[entry[1] for entry in run] for _, run in groupby(enumerate(numbers), key=lambda entry: entry[1] - entry[0])]
+    return [(run[0], run[-1]) for run in found]
+
+
+def _image_before(change: Change) -> tuple[Any, ...] | None:
+    """Return the row as it was before the change."""
+    if change.kind == "insert":
+        return None
+    if change.row is None:
+        return tuple(change.old[name] for name in change.table.names)
+    return tuple(change.old.get(name, value) for name, value in zip(change.table.names, change.row, strict=True))
