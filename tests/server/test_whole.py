@@ -10,9 +10,12 @@ import msgspec
 import pytest
 
 from node.cycle import Cycle
+from schema.registry import SCHEMA_VERSION
 from server import whole
+from sync.digest import segment_point
 from sync.errors import BadReply, UnknownTable
-from sync.messages import Page, PullRequest, SealedRows
+from sync.limits import PROTOCOL_VERSIONS
+from sync.messages import Page, PullRequest, PushRequest, Sealed, SealedRows, Told
 from sync.segment import SegmentBuilder
 from tests.server.test_scopes import receipt
 from tests.world import Link, Node, World
@@ -51,11 +54,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
-def write(node: Node, name: str, *branches: str, employee: str = "NULL") -> None:
-    """Let a program write receipts in one commit, of the branches in turn."""
+def write(node: Node, name: str, *branches: str, employee: str = "NULL", receipts: int = RECEIPTS, only: int = 5) -> None:
+    """Let a program write receipts in one commit, of the branches in turn; of each `only` its first rows."""
     node.sql("BEGIN")
-    for number in range(RECEIPTS):
-        for statement in receipt(f"{name}{number:04}", branches[number % len(branches)], employee):
+    for number in range(receipts):
+        for statement in receipt(f"{name}{number:04}", branches[number % len(branches)], employee)[:only]:
             node.sql(statement)
     node.sql("COMMIT")
 
@@ -117,13 +120,13 @@ def test_a_segment_in_two_scopes_of_a_node_is_told_once(world: World) -> None:
 
 
 def test_a_segment_partly_told_under_an_earlier_scope_goes_row_by_row(world: World) -> None:
-    """Under area:… nothing of sales is; under branch:LON half of it is told before owner:e1 has its turn."""
+    """All of it is the employee's, but half of it is told under branch:LON, before owner:e1 has its turn."""
     till, other = world.node("till", "branch:LON", "branch:PAR"), world.node("other", "branch:LON", "owner:e1")
-    write(till, "s", "LON", "PAR", employee="'e1'")
+    write(till, "s", "LON", "PAR", employee="'e1'", receipts=300, only=4)
     till.sync()
-    link = watch(other)
-    assert other.sync().pulled == count(other)
-    assert link.sealed == 0
+    link, rep = watch(other), watch(world.node("rep", "owner:e1"))
+    assert other.sync().pulled == count(other) == world.nodes["rep"].sync().pulled == 300 * 4
+    assert (link.sealed, rep.sealed) == (0, 300 * 4)
     assert world.agree()
 
 
@@ -209,7 +212,7 @@ def test_a_gained_scope_tells_segments_whole_but_not_what_the_node_has(world: Wo
 def test_a_row_that_came_back_is_not_as_it_was_pushed(world: World) -> None:
     """A number is taken again only by the row that had it: its entry in `_clock` keeps the segment from being told whole."""
     till, other = world.node("till", "branch:LON"), world.node("other", "branch:LON")
-    write(till, "s", "LON")
+    write(till, "s", "LON", receipts=1200, only=1)
     till.sync()
     with world.database.reading() as store:
         version = store.connection.execute("SELECT ver FROM _journal WHERE kind = 'segment'").fetchone()[0]
@@ -217,12 +220,45 @@ def test_a_row_that_came_back_is_not_as_it_was_pushed(world: World) -> None:
     till.sql("INSERT INTO sale_line (id, sale_id, qty_milli, unit_price_e4, amount_minor) VALUES ('late', 's0003', 1, 1, 1)")
     world.sql("DELETE FROM sale WHERE id = 's0003'")
     till.sync()  # the line brings its sale back
-    assert world.sql("SELECT COUNT(*) FROM sale") == [(RECEIPTS,)]
+    assert world.sql("SELECT COUNT(*) FROM sale") == [(1200,)]
     with world.database.reading() as store:
         assert whole.find(store, "branch:LON", version, ()) is None
     other.sync()
     till.sync()
     assert world.agree()
+
+
+def test_a_segment_that_leaves_columns_out_goes_on_as_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's node may name fewer columns than there are; the nodes it would go to take all or none."""
+    till, other = world.node("till", "branch:LON"), world.node("other", "branch:LON")
+    monkeypatch.setattr(whole, "WHOLE_ROWS_MIN", 1)
+    till.sync()
+    builder = SegmentBuilder()
+    builder.begin(1, 0)
+    columns = ("id", "product_id", "branch_id", "qty_milli", "reason", "moved_ms")
+    builder.insert_rows("stock_move", columns, [("m1", "p", "LON", 1, "r", 1)], [0])
+    body = builder.build(bytes(range(16)), SCHEMA_VERSION, 1)
+    state = till.database.state()
+    sealed = Sealed(body, segment_point(state.acked, body).digest)
+    told, version = Told(0, 0, 0), PROTOCOL_VERSIONS[-1]
+    request = (
+        version,
+        state.epoch,
+        state.incarnation,
+        None,
+        state.cursor,
+        state.highest,
+        state.acked,
+        (sealed,),
+        (),
+        world.clock.now,
+        told,
+    )
+    assert till.link.push(PushRequest(*request)).verdicts[0].exceptions == ()
+    link = watch(other)
+    assert other.sync().pulled == 1
+    assert (link.sealed, link.single) == (0, 1)
+    assert other.sql("SELECT id, sale_id FROM stock_move") == [("m1", None)]
 
 
 def _segment(*, count: int = 2, table: str = "stock_move", columns: tuple[str, ...] = ()) -> SealedRows:

@@ -49,7 +49,9 @@ class Wire(Link):
             world.old_pushes.append((station.name, body))
         handle = getattr(world.service, kind)
         try:
-            reply = pack(handle(self.identity, unpack(type_, body, MESSAGE_BYTES_MAX), world.clock.read()))
+            answer = handle(self.identity, unpack(type_, body, MESSAGE_BYTES_MAX), world.clock.read())
+            reply = pack(answer)
+            world.counts["segments told whole"] += len(answer.sealed) if kind == "pull" else 0
         finally:
             world.observe()
         if self._happens(world, "lose"):

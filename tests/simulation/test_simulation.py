@@ -14,7 +14,7 @@ SITUATIONS = (
     *("approved", "refused by the centre", "central writes", "own transactions", "programs' transactions", "resolved", "rescoped"),
     *("lost reply push", "lost reply pull", "late reply push", "late reply pull", "cut before push", "cut before pull"),
     *("stale push", "late push", "stale page refused", "stale page applied", "stale stage"),
-    *("later pages", "something between two pages", "push alongside", "sync alongside"),
+    *("later pages", "something between two pages", "push alongside", "sync alongside", "segments told whole"),
     *("killed in _rows", "killed in _removals", "killed in redraw", "killed in mark_all", "killed in hear", "killed in release"),
     *("removed", "row regained", "row revived", "row in a new life", "row moved", "node clock wrong", "sums"),
 )
