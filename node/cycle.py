@@ -168,9 +168,8 @@ class Cycle:
         with self.database.writing() as store:
             applied = apply(store, [first] if first is not None else _staged(store), now_ms)
             store.connection.execute("DELETE FROM _stage")
-        if applied.removed:
-            # what left must leave the disk: freed pages are overwritten, the write-ahead log is emptied
-            self.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
+        self.database.erase()
         report.pulled += applied.rows
         report.removed += applied.removed
         report.conflicts += applied.conflicts

@@ -29,7 +29,8 @@ BOOKKEEPING = (
     "CREATE TABLE IF NOT EXISTS _node (id INTEGER PRIMARY KEY, node TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL,"
     " epoch INTEGER NOT NULL, incarnation BLOB NOT NULL, registered INTEGER NOT NULL, parent BLOB, parent_seq INTEGER,"
     " parent_digest BLOB, acked_seq INTEGER NOT NULL, acked_digest BLOB NOT NULL, cursor INTEGER NOT NULL,"
-    " cursor_digest BLOB NOT NULL, highest INTEGER NOT NULL, highest_digest BLOB NOT NULL, next INTEGER NOT NULL, as_of_ms INTEGER)",
+    " cursor_digest BLOB NOT NULL, highest INTEGER NOT NULL, highest_digest BLOB NOT NULL, next INTEGER NOT NULL, as_of_ms INTEGER,"
+    " erase INTEGER NOT NULL DEFAULT 0)",  # erase: rows that left may still be read in the write-ahead log
     # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
     "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
@@ -111,6 +112,17 @@ class Database:
     def has_changes(self) -> bool:
         """Tell whether any program wrote something that is not sealed yet."""
         return bool(Look(self.store))
+
+    def erase(self) -> None:
+        """Empty the write-ahead log if rows left since the last time: their pages are overwritten in the file, not in there.
+
+        While another program reads, the log stays; the next exchange tries again.
+        """
+        if not self.connection.execute("SELECT erase FROM _node WHERE id = 1").fetchone()[0]:
+            return
+        with self._lock:
+            if self.dialect.empty_log(self.connection):
+                self.connection.execute("UPDATE _node SET erase = 0 WHERE id = 1")
 
     def close(self) -> None:
         """Close the database."""

@@ -19,7 +19,7 @@ from schema.capture import Change, Row, Store, clean_row
 from schema.declare import Table
 from sync.change import Delete, Edit, Insert, Key, Op, Update
 from sync.digest import segment_point
-from sync.limits import SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
+from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
 from sync.messages import Point
 from sync.segment import SegmentBuilder, new_rows
 
@@ -46,7 +46,7 @@ class Sealing:
     def add(self, group: Group) -> None:
         """Add one transaction."""
         if group.longest() > VALUE_BYTES_MAX:
-            self._withhold(group)
+            self._withhold(group, f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it")
             return
         weight = group.weight()
         if group.size > SEGMENT_ROWS_MAX or weight > SEGMENT_BYTES_MAX:
@@ -59,8 +59,8 @@ class Sealing:
         if self.builder.rows >= SEGMENT_ROWS:
             self._flush(0)
 
-    def _withhold(self, group: Group) -> None:
-        """Keep a transaction that cannot travel, a value being too long: held here, visible, and it stops nothing."""
+    def _withhold(self, group: Group, reason: str) -> None:
+        """Keep a transaction that cannot travel: held here, visible, and it stops nothing."""
         name, number = secrets.token_bytes(16), self.number + self.builder.transactions
         for change in sorted(group.changes, key=self._rank):
             op = self._op(change, pending.of_row(self.store, change.table, change.key), number)
@@ -70,7 +70,6 @@ class Sealing:
             for row in map(clean_row, rows):
                 values = dict(zip(table.names, row[:-1], strict=True))
                 withheld.keep(self.store, name, number, Insert(table_name, row[: len(table.key)], values), None)
-        reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
         withheld.mark(self.store, name, reason, self.now_ms)
 
     def send_withheld(self) -> None:
@@ -159,6 +158,9 @@ class Sealing:
         """Spread one big transaction over several segments; the centre takes it when the last is there."""
         self._flush(0)
         last, parts = self.id, list(pieces(group, self._rank))
+        if len(parts) > SEGMENT_PARTS_MAX:
+            self._withhold(group, f"it takes more than {SEGMENT_PARTS_MAX} messages and cannot be sent; record it in smaller portions")
+            return
         for position, piece in enumerate(parts):
             self.name = last  # the whole transaction goes by the name of its last part (PROTOCOL.md P-5.12)
             self._put(piece)

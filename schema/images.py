@@ -6,6 +6,7 @@ msgpack, with a raw text (sync/values.py) as an extension, so that every value c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from sync.values import RawText
 
 _RAW_TEXT = 1
+_PLAIN = frozenset([str, int, float, bytes, NoneType])
 
 
 def _encode_hook(value: Any) -> Any:
@@ -44,7 +46,7 @@ def _mark(values: Any) -> Any:
         return msgspec.msgpack.Ext(_RAW_TEXT, values.raw)
     if isinstance(values, dict):
         return {key: _mark(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
+    if isinstance(values, list | tuple) and not _PLAIN.issuperset(map(type, values)):
         return [_mark(value) for value in values]
     return values
 

@@ -90,7 +90,11 @@ def _sound(table: Table, block: InsertBlock) -> bool:
             kinds.discard(type(None))
         if not kinds <= ACCEPTS[column.type]:
             return False
-    return all(set(map(type, given[name])) == {str} and max(map(len, given[name])) <= KEY_BYTES_MAX for name in table.key)  # type: ignore[arg-type]
+    return all(set(map(type, given[name])) == {str} and _short(given[name]) for name in table.key)
+
+
+def _short(keys: Sequence[Any]) -> bool:
+    return max(map(len, keys)) * 4 <= KEY_BYTES_MAX or max(len(key.encode()) for key in keys) <= KEY_BYTES_MAX
 
 
 def _waits(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock]) -> bool:

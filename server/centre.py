@@ -18,6 +18,7 @@ from schema.dialects.sqlite import quote
 from server import journal, rows, scopes
 from server.merge import bury_row
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
+from sync.limits import SEGMENT_ROWS
 from sync.merge import CENTRE
 from sync.segment import SegmentBuilder
 
@@ -39,7 +40,10 @@ def engine_writes(store: Store, now_ms: int) -> Iterator[int]:
 
 
 def absorb(store: Store, now_ms: int) -> int:
-    """Journal everything central programs wrote since the last time, as one version; return how many changes."""
+    """Journal everything central programs wrote since the last time; return how many changes.
+
+    A version holds some 10,000 rows; those of one look come into being together, so no node sees some without the others.
+    """
     look = Look(store)
     if not look:
         return 0
@@ -57,12 +61,10 @@ def absorb(store: Store, now_ms: int) -> int:
         low, high = look.ranges.get(table.name, (0, 0))
         for chunk in look.inserted(table, low, high):
             writing.take_new(table, chunk)
+    writing.journal(rows_min=1)
     look.close()
     mark_all(store)
     set_applying(store, False)
-    if writing.count:
-        entry = journal.Entry("central", CENTRE, writing.builder.build(bytes(16), store.schema.version, 0), 1)
-        journal.append(store, entry, now_ms)
     return writing.count
 
 
@@ -106,16 +108,28 @@ class _Before:
 
 
 class _Absorbing:
-    """One version's worth of central changes."""
+    """Central changes on their way into the journal, a version's worth at a time."""
 
     def __init__(self, store: Store, before: _Before, version: int, now_ms: int) -> None:
         self.store, self.before, self.version, self.now_ms = store, before, version, now_ms
-        self.builder = SegmentBuilder()
-        self.builder.begin(now_ms, version - 1)
         self.count = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.builder = SegmentBuilder()
+        self.builder.begin(self.now_ms, self.version - 1)
+
+    def journal(self, rows_min: int) -> None:
+        """Append what was taken as a version of its own, if it is enough, and begin the next."""
+        if self.builder.rows >= rows_min:
+            body = self.builder.build(bytes(16), self.store.schema.version, 0)
+            journal.append(self.store, journal.Entry("central", CENTRE, body, 1), self.now_ms)
+            self.version += 1
+            self._begin()
 
     def take(self, change: Change) -> None:
-        """Journal an update, a deletion or a change of key."""
+        """Take an update, a deletion or a change of key."""
+        self.journal(SEGMENT_ROWS)
         self.count += 1
         self.builder.add(0, _op(change))
         match change.kind:
@@ -128,7 +142,8 @@ class _Absorbing:
                 self._born(change.table, rid, None)
 
     def take_new(self, table: Table, chunk: list[Row]) -> None:
-        """Journal new rows: extents of neighbours with the same scope keys."""
+        """Take new rows: extents of neighbours with the same scope keys."""
+        self.journal(SEGMENT_ROWS)
         self.count += len(chunk)
         self.builder.insert_rows(table.name, table.names, [row[:-1] for row in chunk], [0] * len(chunk))
         if table.name not in self.store.schema.fixed:

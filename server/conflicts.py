@@ -67,10 +67,13 @@ def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: byt
 
 
 def close(store: Store, conflict_id: bytes, version: int, node: int, at_ms: int) -> None:
-    """Note that a person decided. Deciding twice keeps the first decision; an unknown id is nobody's harm."""
+    """Note that a person decided on a node whose edits took part. Deciding twice keeps the first decision; an unknown id, or
+    one of others' conflicts, is nobody's harm.
+    """
     store.connection.execute(
-        "UPDATE _conflict SET open = 0, decided_ms = ?, decided_node = ?, ver = ? WHERE id = ? AND decided_ms IS NULL",
-        (at_ms, node, version, conflict_id),
+        "UPDATE _conflict SET open = 0, decided_ms = ?, decided_node = ?, ver = ? WHERE id = ? AND decided_ms IS NULL"
+        " AND (mine_node = ? OR theirs_node = ?)",
+        (at_ms, node, version, conflict_id, node, node),
     )
 
 

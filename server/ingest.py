@@ -108,6 +108,8 @@ def _earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
         if kind != "part":
             break
         parts.append(read_segment(body))
+        if len(parts) == SEGMENT_PARTS_MAX:
+            raise TooLarge(f"a transaction comes in more than {SEGMENT_PARTS_MAX} parts")
     return parts[::-1]
 
 

@@ -107,7 +107,7 @@ class Merging:
         table = self.store.schema.by_name.get(op.table)
         if table is None:
             raise Hold("schema", f"the centre has no table {op.table}")
-        if len(op.key) != len(table.key) or any(type(part) is not str or len(part) > KEY_BYTES_MAX for part in op.key):
+        if len(op.key) != len(table.key) or any(type(part) is not str or len(part.encode()) > KEY_BYTES_MAX for part in op.key):
             raise Hold("text" if any(isinstance(part, RawText) for part in op.key) else "type", f"{op.table}: not a usable key")
         if isinstance(op, Insert):
             check_values(table, op.values)

@@ -88,6 +88,9 @@ class Dialect(Protocol):
     def renumber(self, connection: Connection, table: str, rid: int) -> int:
         """Give a row a number that no row ever had, and return it."""
 
+    def empty_log(self, connection: Connection) -> bool:
+        """Take what was deleted out of the log of recent commits too; False while another program is reading."""
+
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether reading failed because a TEXT value is not valid UTF-8."""
 

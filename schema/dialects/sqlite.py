@@ -27,6 +27,7 @@ _WALL = "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
 _CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 30_000
+_EMPTY_MS = 1_000
 _STATEMENT_ROWS = 20
 _STATEMENT_VALUES = 900
 
@@ -151,6 +152,14 @@ class Sqlite:
         connection.execute(f"UPDATE {quote(table)} SET {ROW_ID} = ? WHERE {ROW_ID} = ?", (number, rid))
         connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (number, table))
         return number
+
+    def empty_log(self, connection: Connection) -> bool:
+        """Move recent commits from the write-ahead log into the file and empty it; False while another program is reading."""
+        connection.execute(f"PRAGMA busy_timeout={_EMPTY_MS}")
+        try:
+            return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
 
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether the driver met TEXT that is not UTF-8."""

@@ -521,6 +521,20 @@ def test_the_first_decision_counts(world: World, pair: tuple[Node, Node]) -> Non
     assert k2.link.push(a_push(k2, unknown.build(os.urandom(16), 1, 50))).verdicts[0].exceptions == ()
 
 
+@pytest.mark.covers("P-6.33")
+def test_a_node_that_took_no_part_decides_nothing(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    m4 = world.node("m4", "branch:LON")
+    k2.sql("UPDATE contact SET note = 'k2'")
+    l3.sql("UPDATE contact SET note = 'l3'")
+    world.settle()
+    stranger = SegmentBuilder()
+    stranger.decide(stranger.begin(START_MS, 0), bytes.fromhex(k2.conflicts()[0]["id"]))
+    m4.link.push(a_push(m4, stranger.build(os.urandom(16), 1, 1)))
+    world.settle()
+    assert [conflict["open"] for conflict in (*k2.conflicts(), *l3.conflicts())] == [True, True]
+
+
 @pytest.mark.covers("P-6.34")
 def test_what_the_centre_wrote_is_journaled_before_the_answer_and_never_conflicts(world: World, pair: tuple[Node, Node]) -> None:
     k2, _ = pair

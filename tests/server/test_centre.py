@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from server import centre
 from tests.world import World
 
 
@@ -99,4 +102,36 @@ def test_values_of_another_scope_do_not_travel_in_a_conflict(world: World) -> No
     l3.write([("contact", {"id": "K", "kind": "person", "name": "x", "branch_id": "B"})])
     l3.sync()
     assert not l3.conflicts()
+    assert world.agree()
+
+
+def test_a_large_commit_of_the_centre_is_several_versions_that_come_together(world: World) -> None:
+    k2 = world.node("k2", "branch:LON")
+    world.sql(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 22000)"
+        " INSERT INTO product (id, name) SELECT 'p' || i, 'Чай' FROM n"
+    )
+    assert k2.sync(rows=3000).pulled == 22_000
+    assert [row[0] for row in world.sql("SELECT kind FROM _journal WHERE kind = 'central'")] == ["central"] * 3
+    assert world.agree()
+
+
+def test_updates_and_deletions_of_one_commit_over_several_versions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:PAR")
+    for number in range(9):
+        world.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'Анна', 'LON')", f"c{number}")
+        world.sql("INSERT INTO activity (id, contact_id) VALUES (?, ?)", f"a{number}", f"c{number}")
+    world.settle()
+    monkeypatch.setattr(centre, "SEGMENT_ROWS", 2)
+    connection = world.database.dialect.open(world.database.path)
+    connection.execute("BEGIN")
+    connection.execute("UPDATE contact SET branch_id = 'PAR', note = 'moved' WHERE id < 'c3'")
+    connection.execute("DELETE FROM contact WHERE id > 'c5'")
+    connection.execute("UPDATE activity SET topic = 'new'")
+    connection.execute("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c9', 'person', 'Ben', 'LON')")
+    connection.commit()
+    connection.close()
+    world.settle()
+    assert k2.sql("SELECT id FROM contact ORDER BY id") == [("c3",), ("c4",), ("c5",), ("c9",)]
+    assert l3.sql("SELECT id, topic FROM activity ORDER BY id") == [("a0", "new"), ("a1", "new"), ("a2", "new")]
     assert world.agree()

@@ -457,3 +457,17 @@ def test_pull_never_waits_for_push(world: World, node: Node) -> None:
     foreign.run(world.database.path, CONTACT.format("c1", "LON"))
     Cycle(node.database, node.link).pull(SyncReport())
     assert node.sql("SELECT id FROM contact") == [("c1",)]
+
+
+@pytest.mark.parametrize("table", ["contact", "stock_move"])
+def test_a_key_is_measured_in_bytes(world: World, node: Node, table: str) -> None:
+    """512 letters of Latin script are a key, 300 of Cyrillic are not: on either path of ingest."""
+    insert = {
+        "contact": "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'x', ?)",
+        "stock_move": "INSERT INTO stock_move (id, product_id, branch_id, qty_milli, reason, moved_ms) VALUES (?, 'p', ?, 1, 'r', 1)",
+    }
+    for key in ("x" * 512, "ж" * 256, "ж" * 257, "x" * 513):
+        node.sql(insert[table], key, "LON")
+        node.sync()
+    assert world.sql(f"SELECT COUNT(*) FROM {table}") == [(2,)]
+    assert sorted(len(held["key"]) for held in node.held()) == [257, 513]

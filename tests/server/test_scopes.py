@@ -259,6 +259,22 @@ def test_what_left_is_gone_from_the_disk_free_pages_and_log_too(world: World, ho
     assert world.agree()
 
 
+def test_what_left_is_gone_once_nobody_reads_the_old_state_any_more(world: World) -> None:
+    """A program that reads keeps the log of recent commits as it is; the exchange goes on, a later one empties it."""
+    node = world.node("n", "branch:LON", "branch:PAR")
+    marked(world)
+    node.sync()
+    reader = node.database.dialect.open(node.database.path, readonly=True)
+    reader.execute("BEGIN")
+    assert MARK in reader.execute("SELECT note FROM contact").fetchone()[0]
+    world.rescope("n", "branch:PAR")
+    assert node.sync().removed > 0
+    assert MARK.encode() in disk(node)
+    reader.close()
+    node.sync()
+    assert MARK.encode() not in disk(node)
+
+
 def test_an_edit_of_a_row_that_left_is_gone_from_the_disk_too(world: World) -> None:
     """The node itself wrote the mark: its outbox, its pending changes and its conflicts must not keep it either."""
     node, other = world.node("n", "branch:LON"), world.node("o", "branch:LON", "branch:PAR")
