@@ -28,7 +28,8 @@ from sync.columns import Mixed
 from sync.errors import BadReply, Forked, Malformed, MalformedBlock, Stale, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows, SealedRows
-from sync.segment import read_segment, rows_of, tuple_of
+from sync.rows import rows_of, tuple_of
+from sync.segment import read_segment
 from sync.wire import pack
 
 _UNUSABLE = (dbapi2.IntegrityError, dbapi2.InterfaceError, dbapi2.ProgrammingError)

@@ -19,7 +19,7 @@ from schema.keys import cell_json, column_json, key_json, where_key
 from sync.errors import BadValue, NoSuch
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import ConflictNotice
-from sync.segment import tuple_of
+from sync.rows import tuple_of
 from sync.values import RawText
 from sync.wire import unpack
 

@@ -17,11 +17,11 @@ from node.group import SEGMENT_BYTES, Group, pieces, sendable
 from node.verdicts import find_own
 from schema.capture import Change, Row, Store, clean_row
 from schema.declare import Table
+from sync.builder import SegmentBuilder, new_rows
 from sync.change import Delete, Edit, Insert, Key, Op, Update
 from sync.digest import segment_point
 from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
 from sync.messages import Point
-from sync.segment import SegmentBuilder, new_rows
 
 SEGMENT_BYTES_MAX = 12 * 1024 * 1024
 """Bytes of texts and blobs from which a transaction travels in parts: with everything else far below the wire's bound."""

@@ -19,7 +19,7 @@ from schema.dialects.base import ROW_ID, Connection, Dialect
 from schema.dialects.sqlite import DELETED, FORCED, REKEYED, REPLACED, quote
 from schema.keys import where_key
 from schema.registry import Schema
-from sync.segment import mark_raw
+from sync.rows import mark_raw
 from sync.values import is_clean, text_value
 
 CHUNK_ROWS = 5_000

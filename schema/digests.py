@@ -10,7 +10,7 @@ from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from sync.digest import rows_digest
-from sync.segment import mark_raw
+from sync.rows import mark_raw
 
 CHUNK_ROWS = 5_000
 

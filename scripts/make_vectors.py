@@ -25,13 +25,14 @@ if str(ROOT) not in sys.path:
 
 from schema.registry import SCHEMA_VERSION, Schema, load  # noqa: E402
 from sync import columns, messages  # noqa: E402
+from sync.builder import SegmentBuilder  # noqa: E402
 from sync.change import NEVER, Delete, Edit, Insert, Op, Transaction, Update  # noqa: E402
 from sync.columns import Column, encode_column  # noqa: E402
 from sync.digest import BEGINNING, rows_digest, segment_point, version_point  # noqa: E402
 from sync.ids import uuid7  # noqa: E402
 from sync.limits import PROTOCOL_VERSIONS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX  # noqa: E402
 from sync.messages import Message, Point  # noqa: E402
-from sync.segment import SegmentBuilder, columns_of, values_of  # noqa: E402
+from sync.rows import columns_of, values_of  # noqa: E402
 from sync.values import RawText, Value  # noqa: E402
 from sync.wire import compress, pack  # noqa: E402
 

@@ -17,10 +17,10 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from server import journal, rows, scopes
 from server.merge import bury_row
+from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
 from sync.limits import SEGMENT_ROWS
 from sync.merge import CENTRE
-from sync.segment import SegmentBuilder
 
 Extent = tuple[int, int]
 

@@ -19,7 +19,7 @@ from schema.keys import cell_json, column_json, key_json, key_parts, key_text
 from server import scopes
 from sync.columns import encode_column
 from sync.messages import ConflictNotice, Values
-from sync.segment import values_of
+from sync.rows import values_of
 
 CENTRE_NODE = 0
 

@@ -28,7 +28,7 @@ from server.sweep import Step, Sweep, may_have
 from sync.errors import Malformed
 from sync.limits import PAGE_NOTICES_MAX, PAGE_ROWS, PAGE_ROWS_MAX
 from sync.messages import Accepted, LateVerdict, Page, Point, Position, PullRequest, Removals, Rows
-from sync.segment import columns_of
+from sync.rows import columns_of
 
 _BEGIN = -1
 

@@ -16,6 +16,7 @@ from node.writer import transaction
 from schema.capture import mark_all
 from server import ingest, journal, nodes
 from sync import columns
+from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Insert, Transaction, Update
 from sync.digest import BEGINNING, segment_point, version_point
 from sync.errors import (
@@ -47,7 +48,8 @@ from sync.messages import (
     Told,
     VerifyRequest,
 )
-from sync.segment import SegmentBuilder, columns_of, read_segment, transactions
+from sync.rows import columns_of
+from sync.segment import read_segment, transactions
 from tests.world import START_MS, Link, Node, ReplyLost, World
 
 CONTACT = {"kind": "person", "name": "Анна", "branch_id": "LON"}

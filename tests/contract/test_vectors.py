@@ -12,6 +12,7 @@ import pytest
 
 from scripts.make_vectors import VECTORS, message_json, op_json, value_of, work_json
 from sync import messages
+from sync.builder import SegmentBuilder
 from sync.change import Transaction
 from sync.columns import encode_column
 from sync.digest import BEGINNING, rows_digest, segment_point, version_point
@@ -20,7 +21,8 @@ from sync.ids import uuid7
 from sync.merge import Lineage, Meta, merge_cell, seen
 from sync.messages import Message, Values
 from sync.policy import policies
-from sync.segment import SegmentBuilder, read_segment, transactions, tuple_of
+from sync.rows import tuple_of
+from sync.segment import read_segment, transactions
 from sync.values import RawText, Value
 from sync.wire import compress, decode, pack, unpack
 

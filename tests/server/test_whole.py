@@ -12,11 +12,11 @@ import pytest
 from node.cycle import Cycle
 from schema.registry import SCHEMA_VERSION
 from server import whole
+from sync.builder import SegmentBuilder
 from sync.digest import segment_point
 from sync.errors import BadReply, UnknownTable
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import Page, PullRequest, PushRequest, Sealed, SealedRows, Told
-from sync.segment import SegmentBuilder
 from tests.server.test_scopes import receipt
 from tests.world import Link, Node, World
 

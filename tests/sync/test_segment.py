@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from scripts.make_vectors import VALID_SEGMENTS, invalid_segments, sealed
 from sync import columns
+from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Transaction, Update
 from sync.columns import encode_column
 from sync.errors import Malformed, MalformedBlock, OutpostError, TooLarge
 from sync.limits import SEGMENT_ROWS_MAX, TABLES_MAX, VALUE_BYTES_MAX
 from sync.messages import Inserts, Segment, Values
-from sync.segment import SegmentBuilder, columns_of, mark_raw, read_segment, rows_of, transactions, tuple_of, values_of
+from sync.rows import columns_of, mark_raw, rows_of, tuple_of, values_of
+from sync.segment import read_segment, transactions
 from sync.values import RawText, Value
 from sync.wire import pack
 
