@@ -1,9 +1,9 @@
 """What is synced: the tables, each with its kind, scope and policies, and how a database carries them.
 
-One table is one file in tables/, one database one file in dialects/, one schema change one file in migrations/.
+One table is one file in tables/, one database one file in dialects/.
 The command's root, cli, also lives here because it stands above neither node nor server.
 
-Reading order: declare, registry, tables/, ddl, dialects/base, dialects/sqlite, migrate, importer/, cli.
+Reading order: declare, registry, tables/, dialects/base, dialects/sqlite, install, capture, keys, images, importer/, cli.
 
 May import: sync. Never node or server.
 """

@@ -21,7 +21,8 @@ from schema.declare import By, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
 from server import scopes, whole
-from server.merge import ACCEPTS, Pusher
+from server.holding import ACCEPTS
+from server.merge import Pusher
 from sync.limits import KEY_BYTES_MAX
 from sync.segment import InsertBlock, OpenSegment
 

@@ -16,7 +16,8 @@ from schema.capture import Store
 from schema.keys import key_parts, key_text
 from server import bulk, centre, journal, rows, scopes
 from server.histories import History, lineage_of, open_history
-from server.merge import Hold, Merging, Pusher, Refuse, held_rows
+from server.holding import Hold, Refuse, held_rows
+from server.merge import Merging, Pusher
 from sync.change import Insert, Transaction
 from sync.digest import segment_point
 from sync.errors import Forked, Gap, Malformed, TooLarge
