@@ -21,6 +21,7 @@ from schema.capture import Store
 from sync.digest import BEGINNING
 from sync.errors import Forked, Gap, Stale, UnknownIncarnation
 from sync.limits import (
+    ADOPTED_MAX,
     EXCHANGE_RETRIES_MAX,
     MESSAGE_BYTES_MAX,
     PAGE_ROWS,
@@ -121,7 +122,7 @@ class Cycle:
         segments = list(_batch(store))
         if not segments and state.registered:
             return None
-        adopted = store.connection.execute("SELECT segment FROM _adopted LIMIT 10000").fetchall()
+        adopted = store.connection.execute("SELECT segment FROM _adopted LIMIT ?", (ADOPTED_MAX,)).fetchall()
         return PushRequest(
             protocol=PROTOCOL_VERSIONS[-1],
             epoch=state.epoch,

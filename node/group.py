@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from schema.capture import Change, Row
 from sync.limits import SEGMENT_ROWS, VALUE_BYTES_MAX
-from sync.values import RawText
+from sync.rows import length_of, weight_of
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 """Bytes of texts and blobs at which a segment is closed."""
-
-_SIZED = frozenset([str, bytes, RawText])
-_TEXTS = frozenset([str, type(None)])
 
 
 @dataclass(slots=True)
@@ -38,11 +35,11 @@ class Group:
         """Return the length in bytes of its longest value; characters are counted as four bytes where that decides."""
         values = [value for change in self.changes for value in _values_of(change)]
         values += [value for rows in self.rows.values() if weight_of(rows) > VALUE_BYTES_MAX // 4 for row in rows for value in row]
-        return max((_bytes_of(value) for value in values if _length(value) > VALUE_BYTES_MAX // 4), default=0)
+        return max((_bytes_of(value) for value in values if length_of(value) > VALUE_BYTES_MAX // 4), default=0)
 
 
 def _bytes_of(value: Any) -> int:
-    return len(value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else _length(value)
+    return len(value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else length_of(value)
 
 
 def pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[Group]:
@@ -65,27 +62,9 @@ def pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[
     yield Group(decisions=group.decisions)
 
 
-def weight_of(rows: Sequence[Sequence[Any]]) -> int:
-    """Return how many bytes (characters, for texts) the texts and blobs of rows take."""
-    return sum(map(_weight_of_column, zip(*rows, strict=True)))
-
-
-def _weight_of_column(values: Sequence[Any]) -> int:
-    kinds = set(map(type, values))
-    if kinds.isdisjoint(_SIZED):
-        return 0
-    if kinds <= _TEXTS:
-        return len("".join(filter(None, values)))  # ten times as fast as one by one
-    return sum(map(_length, values))
-
-
-def _length(value: Any) -> int:
-    return len(value.raw) if isinstance(value, RawText) else len(value) if isinstance(value, str | bytes) else 0
-
-
 def sendable(value: Any) -> Any:
     """Return an old value as it travels: one that is too long (a central program's) as NULL; it only tells what was before."""
-    return None if _length(value) > VALUE_BYTES_MAX // 4 and _bytes_of(value) > VALUE_BYTES_MAX else value
+    return None if length_of(value) > VALUE_BYTES_MAX // 4 and _bytes_of(value) > VALUE_BYTES_MAX else value
 
 
 def _values_of(change: Change) -> list[Any]:
@@ -98,4 +77,4 @@ def _values_of(change: Change) -> list[Any]:
 
 
 def _weight_of_change(change: Change) -> int:
-    return sum(map(_length, [*_values_of(change), *(change.old.values() if change.kind == "update" else ())]))
+    return sum(map(length_of, [*_values_of(change), *(change.old.values() if change.kind == "update" else ())]))

@@ -92,11 +92,12 @@ class _Portion:
 
     def end(self) -> bool:
         """End the look here if enough is sealed and nothing is torn apart by it: as a program that writes one document after
-        the other leaves them. Tried once, as it counts the rows.
+        the other leaves them. As it counts the rows, it is tried again only when twice as many are sealed.
         """
-        if sum(count for count, _ in self._done.values()) < self._rows:
+        sealed = sum(count for count, _ in self._done.values())
+        if sealed < self._rows:
             return False
-        self._rows = 1 << 62
+        self._rows = 2 * sealed
         plain = bulk_tables(self._look.store)
         ends = {name: self._done.get(name, (0, low))[1] if name in plain else high for name, (low, high) in self._look.ranges.items()}
         if ends == {name: high for name, (_, high) in self._look.ranges.items()}:

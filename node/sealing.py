@@ -46,7 +46,8 @@ class Sealing:
     def add(self, group: Group) -> None:
         """Add one transaction."""
         if group.longest() > VALUE_BYTES_MAX:
-            self._withhold(group, f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it")
+            reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
+            self._withhold(group, withheld.LONG, reason)
             return
         weight = group.weight()
         if group.size > SEGMENT_ROWS_MAX or weight > SEGMENT_BYTES_MAX:
@@ -59,8 +60,8 @@ class Sealing:
         if self.builder.rows >= SEGMENT_ROWS:
             self._flush(0)
 
-    def _withhold(self, group: Group, reason: str) -> None:
-        """Keep a transaction that cannot travel: held here, visible, and it stops nothing."""
+    def _withhold(self, group: Group, code: str, reason: str) -> None:
+        """Keep a transaction that cannot travel: held here, visible, and it stops nothing. A conflict it decides stays open."""
         name, number = secrets.token_bytes(16), self.number + self.builder.transactions
         for change in sorted(group.changes, key=self._rank):
             op = self._op(change, pending.of_row(self.store, change.table, change.key), number)
@@ -70,7 +71,8 @@ class Sealing:
             for row in map(clean_row, rows):
                 values = dict(zip(table.names, row[:-1], strict=True))
                 withheld.keep(self.store, name, number, Insert(table_name, row[: len(table.key)], values), None)
-        withheld.mark(self.store, name, reason, self.now_ms)
+        withheld.mark(self.store, name, code, reason, self.now_ms)
+        self.store.connection.executemany("UPDATE _conflict SET deciding = 0 WHERE id = ?", [(key,) for key in group.decisions])
 
     def send_withheld(self) -> None:
         """Add what waited here for a value to be shortened, where it was; the rest of the look leaves those rows out."""
@@ -159,7 +161,8 @@ class Sealing:
         self._flush(0)
         last, parts = self.id, list(pieces(group, self._rank))
         if len(parts) > SEGMENT_PARTS_MAX:
-            self._withhold(group, f"it takes more than {SEGMENT_PARTS_MAX} messages and cannot be sent; record it in smaller portions")
+            reason = f"it is more than {SEGMENT_PARTS_MAX * SEGMENT_ROWS:,} rows in one transaction and cannot be sent; ask for help"
+            self._withhold(group, withheld.LARGE, reason)
             return
         for position, piece in enumerate(parts):
             self.name = last  # the whole transaction goes by the name of its last part (PROTOCOL.md P-5.12)

@@ -2,7 +2,7 @@
 
 It is held like work the centre holds: visible, marked, kept, and it stops nothing. When something else is sealed it is looked at
 again, as the rows are by then; once the value is short enough, the transaction is sent as if it had just been written.
-Spec: PROTOCOL.md §5.1. Driven by node/outbox.py.
+Spec: PROTOCOL.md P-5.15. Driven by node/sealing.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from schema.images import unpack_tuple
 from schema.keys import key_parts, key_text, where_key
 from sync.change import Op
 
-CODE = "long"
+LONG, LARGE = "long", "large"
+"""Why work waits here: a value is longer than any segment takes, or there are more rows than one transaction may have."""
 
 
 def keep(store: Store, name: bytes, number: int, op: Op, image: Sequence[Any] | None) -> None:
@@ -29,18 +30,18 @@ def keep(store: Store, name: bytes, number: int, op: Op, image: Sequence[Any] | 
     pending.keep(store, number, name, 0, op)
 
 
-def mark(store: Store, name: bytes, reason: str, now_ms: int) -> None:
-    """Note why a transaction waits here."""
+def mark(store: Store, name: bytes, code: str, reason: str, now_ms: int) -> None:
+    """Note why a transaction waits here. Only what is too long is looked at again."""
     store.connection.execute(
         "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, 0, 'held', ?, ?, ?, ?)",
-        (name, WAITING, CODE, reason, now_ms),
+        (name, WAITING, code, reason, now_ms),
     )
 
 
 def waiting(store: Store) -> Iterator[tuple[bytes, list[Change]]]:
     """Yield what waits here, as the rows are now: its name and its changes against what else is known of each row."""
     sql = "SELECT segment FROM _txn WHERE code = ? AND version = ? AND verdict = 'held' ORDER BY at_ms, segment"
-    for (name,) in store.connection.execute(sql, (CODE, WAITING)).fetchall():
+    for (name,) in store.connection.execute(sql, (LONG, WAITING)).fetchall():
         changes = [_change(store, name, table, key) for table, key in rows_of(store, name)]
         yield name, [change for change in changes if change is not None]
 

@@ -19,10 +19,15 @@ from schema.dialects.base import ROW_ID, Connection, Dialect
 from schema.dialects.sqlite import DELETED, FORCED, REKEYED, REPLACED, quote
 from schema.keys import where_key
 from schema.registry import Schema
-from sync.rows import mark_raw
+from sync.rows import mark_raw, weight_of
 from sync.values import is_clean, text_value
 
 CHUNK_ROWS = 5_000
+CHUNK_BYTES = 8 * 1024 * 1024
+"""Rows, and bytes of texts and blobs, that are read at a time."""
+
+_READ_ROWS = 500  # and measured before more is read
+_SAMPLE = 16
 
 Row = tuple[Any, ...]
 
@@ -77,11 +82,17 @@ class Look:
         sql = f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} > ? AND {ROW_ID} <= ? ORDER BY {ROW_ID} LIMIT ?"
         taken = self._taken.get(table.name, ())
         while low < high:
-            rows = read_rows(self.store, sql, (low, high, size))
-            if not rows:
-                return
-            low = rows[-1][-1]
-            yield [row for row in rows if row[-1] not in taken] if taken else rows
+            rows, weight = list[Row](), 0
+            while len(rows) < size and weight < CHUNK_BYTES:
+                more = read_rows(self.store, sql, (low, high, min(_READ_ROWS, size - len(rows))))
+                if not more:
+                    low = high
+                    break
+                low = more[-1][-1]
+                weight += weight_of(more[::_SAMPLE]) * _SAMPLE
+                rows += more
+            if rows:
+                yield [row for row in rows if row[-1] not in taken] if taken else rows
 
     def logged(self, only: Collection[str] | None = None) -> Iterator[Change]:
         """Yield what the log says of older rows: updates and deletes, and inserts of rows whose key was changed.

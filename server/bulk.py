@@ -172,8 +172,8 @@ def _insert_block(
     if low <= before:
         raise AssertionError("row numbers of one batch are consecutive")
     for key, (first, last, count) in _spans(keys).items():
-        part, in_whole = count < last - first + 1, key in common
-        scopes.note(store, table, [key], version, low + first, pusher.inc, scopes.STATE, low + last, part=part, whole=in_whole)
+        part, at = count < last - first + 1, store.schema.version if key in common else 0
+        scopes.note(store, table, [key], version, low + first, pusher.inc, scopes.STATE, low + last, part=part, whole=at)
 
 
 def _spans(keys: list[Keys]) -> dict[str, tuple[int, int, int]]:

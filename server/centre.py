@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from schema.capture import Change, Look, Row, Store, mark_all, read_rows, set_applying
+from schema.capture import CHUNK_BYTES, Change, Look, Row, Store, mark_all, read_rows, set_applying
 from schema.declare import EVERYONE, By, Everyone, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -21,6 +21,7 @@ from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
 from sync.limits import SEGMENT_ROWS
 from sync.merge import CENTRE
+from sync.rows import length_of, weight_of
 
 Extent = tuple[int, int]
 
@@ -118,10 +119,11 @@ class _Absorbing:
     def _begin(self) -> None:
         self.builder = SegmentBuilder()
         self.builder.begin(self.now_ms, self.version - 1)
+        self.weight = 0  # bytes of texts and blobs in it
 
     def journal(self, rows_min: int) -> None:
         """Append what was taken as a version of its own, if it is enough, and begin the next."""
-        if self.builder.rows >= rows_min:
+        if self.builder.rows >= rows_min or self.weight > CHUNK_BYTES:
             body = self.builder.build(bytes(16), self.store.schema.version, 0)
             journal.append(self.store, journal.Entry("central", CENTRE, body, 1), self.now_ms)
             self.version += 1
@@ -131,6 +133,7 @@ class _Absorbing:
         """Take an update, a deletion or a change of key."""
         self.journal(SEGMENT_ROWS)
         self.count += 1
+        self.weight += sum(map(length_of, [*change.old.values(), *(change.row or ())]))
         self.builder.add(0, _op(change))
         match change.kind:
             case "update":
@@ -145,6 +148,7 @@ class _Absorbing:
         """Take new rows: extents of neighbours with the same scope keys."""
         self.journal(SEGMENT_ROWS)
         self.count += len(chunk)
+        self.weight += weight_of(chunk)
         self.builder.insert_rows(table.name, table.names, [row[:-1] for row in chunk], [0] * len(chunk))
         if table.name not in self.store.schema.fixed:
             self._born_together(table, [row[-1] for row in chunk])

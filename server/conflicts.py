@@ -17,6 +17,7 @@ from schema.declare import Table
 from schema.images import pack_tuple, unpack_tuple
 from schema.keys import cell_json, column_json, key_json, key_parts, key_text
 from server import scopes
+from server.draft import PAGE_BYTES
 from sync.columns import encode_column
 from sync.messages import ConflictNotice, Values
 from sync.rows import values_of
@@ -87,17 +88,31 @@ _JOINS = (
 
 
 def notices(
-    store: Store, node: int, scope: frozenset[str], version: int, skip: int, high: int, limit: int
-) -> tuple[list[ConflictNotice], list[int]]:
-    """Return what a node is told of conflicts its edits took part in, rows in its scope only: up to `limit` of them, from a
-    version on (without the first `skip` of it) up to `high`; and the versions of all that were looked at.
+    store: Store, node: int, scope: frozenset[str], start: tuple[int, int], high: int, limit: int, room: int | None
+) -> tuple[list[ConflictNotice], list[int], int, bool]:
+    """Return what a node is told of conflicts its edits took part in, rows in its scope only: up to `limit` of them and `room`
+    bytes of values (None: one at least), from a version (without its first ones: `start`) up to `high`. Also the versions
+    of all that were looked at, the bytes, and whether there may be more.
     """
+    found, versions, size = list[ConflictNotice](), list[int](), 0
     rows = store.connection.execute(
         f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.ver >= ? AND c.ver <= ? AND (c.mine_node = ? OR c.theirs_node = ?)"
         " ORDER BY c.ver, c.id LIMIT ? OFFSET ?",
-        (version, high, node, node, limit, skip),
-    ).fetchall()
-    return [_notice(store, row, node) for row in rows if _in_scope(store, row, scope)], [row[1] for row in rows]
+        (start[0], high, node, node, limit, start[1]),
+    )
+    for row in rows:
+        more = _bytes(row)
+        if size + more > (PAGE_BYTES if room is None else room) and (found or room is not None):
+            return found, versions, size, True
+        versions.append(row[1])
+        if _in_scope(store, row, scope):
+            found.append(_notice(store, row, node))
+            size += more
+    return found, versions, size, len(versions) == limit
+
+
+def _bytes(row: Sequence[Any]) -> int:
+    return sum(len(image) for image in row[5:8] if image is not None)
 
 
 def disputed(store: Store, table: Table) -> bool:
@@ -105,14 +120,14 @@ def disputed(store: Store, table: Table) -> bool:
     return store.connection.execute("SELECT 1 FROM _conflict WHERE tbl = ? LIMIT 1", (table.name,)).fetchone() is not None
 
 
-def notices_of_row(store: Store, node: int, table: Table, key: tuple[Any, ...], high: int) -> list[ConflictNotice]:
-    """Return what a node is told again, up to a version, of a row that it may not have had for a while."""
+def notices_of_row(store: Store, node: int, table: Table, key: tuple[Any, ...], high: int) -> tuple[list[ConflictNotice], int]:
+    """Return what a node is told again, up to a version, of a row that it may not have had for a while, and its bytes."""
     rows = store.connection.execute(
         f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.tbl = ? AND c.key = ? AND c.ver <= ?"
         " AND (c.mine_node = ? OR c.theirs_node = ?)",
         (table.name, key_text(key), high, node, node),
     ).fetchall()
-    return [_notice(store, row, node) for row in rows]
+    return [_notice(store, row, node) for row in rows], sum(map(_bytes, rows))
 
 
 def _in_scope(store: Store, row: Sequence[Any], scope: frozenset[str]) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from schema.declare import Table
 from sync.limits import PAGE_ROWS, PAGE_SEGMENTS_MAX
-from sync.messages import Accepted, LateVerdict, SealedRows
+from sync.messages import Accepted, ConflictNotice, LateVerdict, SealedRows
 
 PAGE_BYTES = 8 * 1024 * 1024
 """Bytes of texts, blobs and sealed segments at which a page is closed."""
@@ -24,19 +24,34 @@ class Draft:
     rows: dict[str, list[Any]] = field(default_factory=dict)
     sealed: list[SealedRows] = field(default_factory=list)
     removals: dict[str, dict[tuple[Any, ...], None]] = field(default_factory=dict)
-    conflicts: list[Any] = field(default_factory=list)
+    conflicts: list[ConflictNotice] = field(default_factory=list)
     segments: list[Accepted] = field(default_factory=list)
     verdicts: list[LateVerdict] = field(default_factory=list)
     bytes: int = 0
 
-    def add_rows(self, table: Table, rows: list[Any]) -> None:
-        """Add the newest state of rows, each with its number last."""
+    @property
+    def room(self) -> int:
+        """Return how many bytes still go in."""
+        return max(0, PAGE_BYTES - self.bytes)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is in it that takes room: then whatever comes next goes in, however large."""
+        return not (self.rows or self.removals or self.sealed or self.conflicts)
+
+    def add_rows(self, table: Table, rows: list[Any], size: int) -> None:
+        """Add the newest state of rows, each with its number last; their texts and blobs take `size` bytes at most."""
         self.rows.setdefault(table.name, []).extend(rows)
-        self._take(len(rows), _size(rows))
+        self._take(len(rows), size)
+
+    def add_conflicts(self, notices: list[ConflictNotice], size: int) -> None:
+        """Add conflicts whose values take `size` bytes."""
+        self.conflicts += notices
+        self._take(len(notices), size)
 
     def has_room_for(self, rows: int) -> bool:
         """Tell whether a whole segment still goes in; into an empty page always."""
-        return rows <= self.budget or not (self.rows or self.removals or self.sealed)
+        return rows <= self.budget or self.is_empty
 
     def add_sealed(self, sealed: SealedRows) -> None:
         """Add a whole segment."""
@@ -63,9 +78,3 @@ class Draft:
         self.bytes += size
         if self.bytes > PAGE_BYTES:
             self.budget = 0
-
-
-def _size(rows: Sequence[Sequence[Any]]) -> int:
-    """Return roughly how many bytes the texts and blobs of rows take: all of a few rows, a sample of many."""
-    stride = max(1, len(rows) // _FIRST_ROWS)
-    return stride * sum(len(value) for row in rows[::stride] for value in row if type(value) in (str, bytes))

@@ -13,6 +13,8 @@ A position is (sweep, step, version, row): where to go on. Spec: PROTOCOL.md §8
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from schema.capture import Store, read_rows
@@ -26,7 +28,7 @@ from server.draft import Draft
 from server.scopes import DEAD, ENTER, LEAVE, STATE
 from server.sweep import Step, Sweep, may_have
 from sync.errors import Malformed
-from sync.limits import PAGE_NOTICES_MAX, PAGE_ROWS, PAGE_ROWS_MAX
+from sync.limits import PAGE_NOTICES_MAX, PAGE_ROWS, PAGE_ROWS_MAX, ROW_BYTES_MAX
 from sync.messages import Accepted, LateVerdict, Page, Point, Position, PullRequest, Removals, Rows
 from sync.rows import columns_of
 
@@ -61,6 +63,7 @@ class Feed:
         self._plan = Sweep(store, node, cursor, cursor, self.head.number, self.scope)
         self._touched: dict[tuple[int, str], _Runs | None] = {}
         self._wholes: dict[tuple[str, int], whole_segments.Whole | None] = {}
+        self._huge: frozenset[int] = frozenset()  # rows of the lines looked at that no page can hold
 
     def page(self, position: Position | None, rows: int) -> tuple[Draft, Position | None]:
         """Fill one page from a position on; return it and where to go on, None when complete."""
@@ -116,7 +119,10 @@ class Feed:
                 if stopped is not None:
                     return stopped
             else:
-                self._disputes(draft, step.table, self._singles(draft, step, entries), low)
+                entries, size = self._fitting(draft, step.table, entries)
+                if not entries:
+                    return version, row
+                self._disputes(draft, step.table, self._singles(draft, step, entries, size), low)
             version, row = entries[-1][0], entries[-1][2]
             if draft.budget <= 0:
                 return version, row
@@ -151,7 +157,10 @@ class Feed:
         for entry in entries:
             at, low, high, op, part, whole = entry
             if op != STATE:
-                self._singles(draft, step, [entry])
+                fitting, size = self._fitting(draft, step.table, [entry])
+                if not fitting:
+                    return at, low - 1
+                self._singles(draft, step, fitting, size)
                 continue
             if whole and (segment := self._whole(step, at)) is not None:
                 if segment.teller == step.table.name:
@@ -163,23 +172,28 @@ class Feed:
                 continue
             if step.mode == "lost":
                 draft.add_removals(step.table, self._dead(step.table, self._graves(step, low, high), step.low))
-            begin = max(low, row + 1) if at == version else low
-            while begin <= high:
-                limit = draft.chunk()
-                chunk = self._range(step, begin, high, limit, part)
-                kept = [values for values, told in chunk if not told]
-                if step.mode == "lost":
-                    draft.add_removals(step.table, [values[: len(step.table.key)] for values in kept])
-                elif kept:
-                    draft.add_rows(step.table, kept)
-                if len(chunk) < limit:
-                    break
-                begin = chunk[-1][0][-1] + 1
-                if draft.budget <= 0:
-                    return at, begin - 1
-            if draft.budget <= 0:
-                return at, high
+            stopped = self._run(draft, step, max(low, row + 1) if at == version else low, high, part)
+            if stopped is not None:
+                return at, stopped
         return None
+
+    def _run(self, draft: Draft, step: Step, begin: int, high: int, part: int) -> int | None:
+        """Tell the rows begin … high; return the last that was told where the page was full."""
+        source, parameters = self._source(step, part)
+        while begin <= high and draft.budget > 0:
+            limit, size = draft.chunk(), 0
+            if step.mode != "lost":
+                limit, begin, size = self._room(draft, step.table, source, [begin, high, *parameters], limit)
+                if limit == 0:
+                    break
+            chunk = self._range(step, source, [begin, high, *parameters], limit)
+            kept = [values for values, told in chunk if not told]
+            if step.mode == "lost":
+                draft.add_removals(step.table, [values[:-1] for values in kept])
+            elif kept:
+                draft.add_rows(step.table, kept, size)
+            begin = chunk[-1][0][-1] + 1 if len(chunk) == limit else high + 1
+        return begin - 1 if draft.budget <= 0 or begin <= high else None
 
     def _whole(self, step: Step, version: int) -> whole_segments.Whole | None:
         """Return the segment of a version if it is told whole under the step's scope. The same for all tables (server/whole.py)."""
@@ -195,17 +209,67 @@ class Feed:
         sql = "SELECT rid FROM _tombstone WHERE t = ? AND rid BETWEEN ? AND ? AND ver > ?"
         return [row[0] for row in self.store.connection.execute(sql, (self.store.numbers[step.table.name], low, high, step.low))]
 
-    def _range(self, step: Step, low: int, high: int, limit: int, part: int) -> list[tuple[Any, bool]]:
-        """Return rows (number last) of a range, each with whether it is told elsewhere: under an earlier scope, or not at all."""
-        columns = ", ".join(f"r0.{quote(name)}" for name in step.table.names)
+    def _source(self, step: Step, part: int) -> tuple[str, list[str]]:
+        """Return the rows of a range (two parameters) that have the step's key, as SQL, and its further parameters."""
         condition, parameters = (
             scopes.key_condition(self.store.schema, step.table, step.scope) if part or self._moved(step.table) else ("1", [])
         )
-        sql = (
-            f"SELECT {columns}, r0.{ROW_ID} FROM {quote(step.table.name)} r0"
-            f" WHERE r0.{ROW_ID} BETWEEN ? AND ? AND ({condition}) ORDER BY r0.{ROW_ID} LIMIT ?"
-        )
-        rows = read_rows(self.store, sql, (low, high, *parameters, limit))
+        return f"{quote(step.table.name)} r0 WHERE r0.{ROW_ID} BETWEEN ? AND ? AND ({condition}) ORDER BY r0.{ROW_ID} LIMIT ?", parameters
+
+    def _room(self, draft: Draft, table: Table, source: str, parameters: Sequence[Any], limit: int) -> tuple[int, int, int]:
+        """Return how many of the next `limit` rows go into the page, where they begin, and their bytes.
+
+        0 if the page must be closed first. Rows that no page can hold are passed over.
+        """
+        begin, high, *others = parameters
+        sizes = f"SELECT r0.{ROW_ID} AS rid, {_size(table)} AS size FROM {source}"
+        total = self._total(sizes, (*parameters, limit))
+        if total <= draft.room:
+            return limit, begin, total
+        fitting, taken = 0, 0
+        for rid, size in self.store.connection.execute(sizes, (*parameters, limit)).fetchall():
+            if size > ROW_BYTES_MAX:
+                if fitting == 0:
+                    begin = rid + 1
+                    continue
+                break
+            if taken + size > draft.room and (fitting or not draft.is_empty):
+                break
+            fitting, taken = fitting + 1, taken + size
+        if fitting == 0 and begin != parameters[0] and begin <= high:
+            return self._room(draft, table, source, [begin, high, *others], limit)
+        return fitting, begin, taken
+
+    def _total(self, sizes: str, parameters: Sequence[Any]) -> int:
+        return int(self.store.connection.execute(f"SELECT TOTAL(size) FROM ({sizes})", parameters).fetchone()[0])
+
+    def _fitting(self, draft: Draft, table: Table, entries: list[Entry]) -> tuple[list[Entry], int]:
+        """Return as many lines as name rows that go into the page, at least one if it is empty, and the bytes of those rows."""
+        self._want(rid for _, low, high, *_ in entries for rid in range(low, high + 1))
+        sizes = f"SELECT w.rid, {_size(table)} AS size FROM temp._wanted w CROSS JOIN {quote(table.name)} r0 ON r0.{ROW_ID} = w.rid"
+        total = self._total(sizes, ())
+        if total <= draft.room:
+            self._huge = frozenset()
+            return entries, total
+        found: dict[int, int] = dict(self.store.connection.execute(sizes).fetchall())
+        self._huge = frozenset(rid for rid, size in found.items() if size > ROW_BYTES_MAX)
+        kept: list[Entry] = []
+        taken = 0
+        for _, group in groupby(entries, key=itemgetter(0, 1)):  # the lines of one row in one version stay together
+            lines = list(group)
+            size = sum(found.pop(rid, 0) for rid in {rid for line in lines for rid in range(line[1], line[2] + 1)} - self._huge)
+            if taken + size > draft.room and (kept or not draft.is_empty):
+                break
+            kept, taken = kept + lines, taken + size
+        return kept, taken
+
+    def _range(self, step: Step, source: str, parameters: Sequence[Any], limit: int) -> list[tuple[Any, bool]]:
+        """Return rows (number last) of a range, each with whether it is told elsewhere: under an earlier scope, or not at all.
+
+        Of a scope that was lost only the keys.
+        """
+        columns = ", ".join(f"r0.{quote(name)}" for name in (step.table.key if step.mode == "lost" else step.table.names))
+        rows = read_rows(self.store, f"SELECT {columns}, r0.{ROW_ID} FROM {source}", (*parameters, limit))
         if not rows or not self._may_be_told_elsewhere(step):
             return [(row, False) for row in rows]
         keys = self._keys(step.table, [row[-1] for row in rows])
@@ -247,51 +311,59 @@ class Feed:
         sql = f"SELECT 1 FROM _change WHERE t = ? AND op = {LEAVE} LIMIT 1"
         return self.store.connection.execute(sql, (self.store.numbers[table.name],)).fetchone() is not None
 
-    def _keys(self, table: Table, rids: Sequence[int]) -> dict[int, set[str]]:
-        """Return the scope keys of living rows."""
+    def _want(self, rids: Iterable[int]) -> None:
+        """Put row numbers where the next query finds them."""
         connection = self.store.connection
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS _wanted (rid INTEGER PRIMARY KEY)")
         connection.execute("DELETE FROM temp._wanted")
         connection.executemany("INSERT OR IGNORE INTO temp._wanted (rid) VALUES (?)", [(rid,) for rid in rids])
+
+    def _keys(self, table: Table, rids: Sequence[int]) -> dict[int, set[str]]:
+        """Return the scope keys of living rows."""
+        self._want(rids)
         keys: dict[int, set[str]] = {}
         for rid, key in read_rows(self.store, scopes.keys_sql(self.store.schema, table, "temp._wanted"), ()):
             if scopes.is_key(key):
                 keys.setdefault(rid, set()).add(key)
         return keys
 
-    def _singles(self, draft: Draft, step: Step, entries: Sequence[Entry]) -> list[Any]:
+    def _singles(self, draft: Draft, step: Step, entries: Sequence[Entry], size: int) -> list[Any]:
         """Tell rows one by one: in scope now, the newest state; gone or out of scope, the removal. Returns the states."""
         table, ops = step.table, dict[int, set[int]]()
         for _, low, high, op, *_ in entries:
             for rid in range(low, high + 1):
                 ops.setdefault(rid, set()).add(op)
         keys = self._keys(table, list(ops))
-        columns = ", ".join(f"r.{quote(name)}" for name in table.names)
-        sql = f"SELECT {columns}, r.{ROW_ID} FROM temp._wanted w CROSS JOIN {quote(table.name)} r ON r.{ROW_ID} = w.rid ORDER BY r.{ROW_ID}"
-        alive = {row[-1]: row for row in read_rows(self.store, sql, ())}
-        send, remove = [], []
-        for rid, row in alive.items():
+        alive = {row[-1]: row[:-1] for row in self._wanted(table, table.key)}
+        told, remove = [], []
+        for rid, key in alive.items():
             mine = keys.get(rid, set())
             if self.scope.isdisjoint(mine):
                 if not ops[rid].isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and self._was_there(step, rid, mine)):
-                    remove.append(row[: len(table.key)])
+                    remove.append(key)
             elif step.mode != "lost" and self._is_told_here(step, mine) and not self._is_told_elsewhere(step, rid, mine):
-                send.append(row)
+                told.append(rid)
         gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]
         remove += self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
+        self._want(set(told) - self._huge)
+        send = self._wanted(table, table.names)
         if send:
-            draft.add_rows(table, send)
+            draft.add_rows(table, send, size)
         if remove:
             draft.add_removals(table, remove)
         return send
+
+    def _wanted(self, table: Table, names: Sequence[str]) -> list[Any]:
+        """Return columns and number of the living rows that were put there."""
+        columns = ", ".join(f"r.{quote(name)}" for name in names)
+        sql = f"SELECT {columns}, r.{ROW_ID} FROM temp._wanted w CROSS JOIN {quote(table.name)} r ON r.{ROW_ID} = w.rid ORDER BY r.{ROW_ID}"
+        return read_rows(self.store, sql, ())
 
     def _disputes(self, draft: Draft, table: Table, rows: Sequence[Any], low: int) -> None:
         """Tell older conflicts of rows again with the rows: the node may not have had them for a while, and forgot."""
         if rows and conflicts.disputed(self.store, table):
             for row in rows:
-                found = conflicts.notices_of_row(self.store, self.node, table, row[: len(table.key)], low)
-                draft.conflicts += found
-                draft.budget -= len(found)
+                draft.add_conflicts(*conflicts.notices_of_row(self.store, self.node, table, row[: len(table.key)], low))
 
     def _is_told_here(self, step: Step, keys: set[str]) -> bool:
         """Tell whether a row in scope is told under this step: it has the step's key, or the step is the node's own."""
@@ -321,9 +393,10 @@ class Feed:
     def _conflicts(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         """Tell what became of conflicts, from a place (version, how many of it were told) on; return where the page was full."""
         limit = max(1, PAGE_NOTICES_MAX - len(draft.conflicts))
-        found, versions = conflicts.notices(self.store, self.node, self.scope, version, skip, high, limit)
-        draft.conflicts += found
-        return _place(versions, version, skip, limit)
+        room = None if draft.is_empty else draft.room
+        found, versions, size, more = conflicts.notices(self.store, self.node, self.scope, (version, skip), high, limit, room)
+        draft.add_conflicts(found, size)
+        return _place(versions, version, skip) if more else None
 
     def _segments(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         """Tell which segments of this node's histories were journaled: the only acknowledgement a lost reply leaves (H1)."""
@@ -335,7 +408,7 @@ class Feed:
             (self.inc, self.node, version, high, limit, skip),
         ).fetchall()
         draft.segments += [Accepted(*row) for row in found]
-        return _place([row[1] for row in found], version, skip, limit)
+        return _place([row[1] for row in found], version, skip) if len(found) == limit else None
 
     def _verdicts(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         limit = max(1, PAGE_NOTICES_MAX - len(draft.verdicts))
@@ -345,14 +418,17 @@ class Feed:
             (self.node, version, high, limit, skip),
         ).fetchall()
         draft.verdicts += [LateVerdict(*row) for row in found]
-        return _place([row[3] for row in found], version, skip, limit)
+        return _place([row[3] for row in found], version, skip) if len(found) == limit else None
 
 
-def _place(versions: list[int], version: int, skip: int, limit: int) -> tuple[int, int] | None:
-    """Return where to go on after entries of these versions, begun at (version, skip): None when there are no more."""
-    if len(versions) < limit:
-        return None
-    last = versions[-1]
+def _size(table: Table) -> str:
+    """Return SQL for the bytes of a row's texts and blobs (a few for numbers), read off its header."""
+    return " + ".join(f"COALESCE(octet_length(r0.{quote(name)}), 0)" for name in table.names)
+
+
+def _place(versions: list[int], version: int, skip: int) -> tuple[int, int]:
+    """Return where to go on after entries of these versions, begun at (version, skip)."""
+    last = versions[-1] if versions else version
     return last, versions.count(last) + (skip if last == version else 0)
 
 

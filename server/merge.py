@@ -54,13 +54,16 @@ class Merging:
     approved: bool = False
     held_id: int = 1 << 62  # only work held before this one is waited for
     verdict: str = "accepted"
-    changed: set[tuple[str, Key]] = field(default_factory=set)
+    _deleted: set[tuple[str, Key]] = field(default_factory=set)
+    _inserted: set[tuple[str, Key]] = field(default_factory=set)
 
     def run(self) -> str:
         """Apply the transaction and return its verdict. Raises Hold or Refuse; the caller then undoes what was done."""
         for op in self.work.ops:
             self._check(op)
         self._wait_for_held()
+        self._deleted = {(op.table, op.key) for op in self.work.ops if isinstance(op, Delete)}
+        self._inserted = {(op.table, op.key) for op in self.work.ops if isinstance(op, Insert)}
         for op in sorted(self.work.ops, key=self._order):
             match op:
                 case Delete():
@@ -131,7 +134,7 @@ class Merging:
             self._touch(table, op.key, rid, CENTRE, before)
             self._raise_to("merged")
             return
-        reborn = any(isinstance(other, Insert) and (other.table, other.key) == (op.table, op.key) for other in self.work.ops)
+        reborn = (op.table, op.key) in self._inserted
         bury_row(self.store, table, rid, values, self.version, self.pusher.inc, before, reborn=reborn)
 
     def _unseen_child(self, table: Table, op: Delete, identity: Any) -> int | None:
@@ -193,7 +196,7 @@ class Merging:
             self._record(table, op.key, (), None, inserted, old.values, "new life", "mine", old.writer)
         rid = rows.insert(self.store, table, op.values)
         now = scopes.keys_of(self.store, table, rid)
-        replaced = old is not None and old.version == self.version and self._deletes(table, op.key)  # given away, as an update may
+        replaced = old is not None and old.version == self.version and (table.name, op.key) in self._deleted  # given away, as an update may
         if now.isdisjoint(self._scope(self.work.base)) and not (self.approved or replaced or self._parent_left(table, op.values)):
             raise Hold("right", self._no_right(table, now))
         if table.name not in self.store.schema.fixed:
@@ -202,9 +205,6 @@ class Merging:
         if old is not None and old.writer != self.pusher.inc:
             scopes.note(self.store, table, now, self.version, rid, CENTRE, scopes.STATE)
         self._out_of_sight(table, rid, now)
-
-    def _deletes(self, table: Table, key: Key) -> bool:
-        return any(isinstance(op, Delete) and (op.table, op.key) == (table.name, key) for op in self.work.ops)
 
     def _parents(self, table: Table, values: dict[str, Any]) -> None:
         """Make sure the parents that the scope runs through are there; a deleted one comes back (RULES H16)."""

@@ -116,12 +116,13 @@ def note(
     last: int | None = None,
     *,
     part: bool = False,
-    whole: bool = False,
+    whole: int = 0,
 ) -> None:
     """Write lines of the change index. Two writers in one version count as foreign to both (writer 0).
 
     A line may stand for the rows `rid` … `last` of a table whose rows never change or move; with `part` only for those of
-    them that have the key. `whole`: all rows of the version's segment have it (server/whole.py).
+    them that have the key. `whole`: all rows of the version's segment have it, and all columns
+    of the schema's version given (server/whole.py).
     """
     t, high = store.numbers[table.name], rid if last is None else last
     store.connection.executemany(_NOTE, [(t, key, version, rid, op, high, writer, part, whole) for key in keys])

@@ -1,9 +1,9 @@
 """Whole segments: what a node pushed goes on to the others as it came, where all of it is in one scope of theirs.
 
-A line of the change index that is `whole` says: this version is one segment of nothing but new documents and events, and
-all its rows have this scope key (server/bulk.py). A pull then tells the segment's bytes, unread, instead of the rows: a
-twentieth of the centre's work. The step of the segment's first table tells it, the steps of its other tables leave its
-lines out.
+A line of the change index that is `whole` says: this version is one segment of nothing but new documents and events, all
+its rows have this scope key, and it names every column of the schema's version given there (server/bulk.py). A pull then
+tells the segment's bytes, unread, instead of the rows: a seventh of the centre's work. The step of the segment's first
+table tells it, the steps of its other tables leave its lines out.
 
 Every step, on whatever page, decides for itself whether a segment is told whole. So nothing here may depend on what can
 change from no to yes while a pull is under way: rows would be left out that nobody told. From yes to no only tells them
@@ -35,7 +35,7 @@ class Whole:
 def find(store: Store, scope: str, version: int, earlier: Iterable[str]) -> Whole | None:
     """Return the segment of a version if all its rows are in the scope, none in an earlier one, and all as they were pushed."""
     lines = _lines(store, scope, version)
-    if not all(_untouched(store, table, low, high) for table, low, high in lines):
+    if not lines or not all(_untouched(store, table, low, high) for table, low, high in lines):
         return None
     told = "SELECT 1 FROM _change WHERE t = ? AND sc = ? AND ver = ?"
     numbers = [store.numbers[table] for table, _, _ in lines]
@@ -52,9 +52,13 @@ def read(store: Store, version: int, whole: Whole) -> SealedRows:
 
 def _lines(store: Store, scope: str, version: int) -> list[tuple[str, int, int]]:
     """Return the tables of a whole segment, in the order of steps, each with its first and last row."""
-    sql = "SELECT lo, hi FROM _change WHERE t = ? AND sc = ? AND ver = ? AND whole"
+    sql = "SELECT lo, hi FROM _change WHERE t = ? AND sc = ? AND ver = ? AND whole = ?"
     fixed = [table.name for table in store.schema.tables if table.name in store.schema.fixed]
-    return [(name, *run) for name in fixed for run in store.connection.execute(sql, (store.numbers[name], scope, version)).fetchall()]
+    return [
+        (name, *run)
+        for name in fixed
+        for run in store.connection.execute(sql, (store.numbers[name], scope, version, store.schema.version)).fetchall()
+    ]
 
 
 def _untouched(store: Store, table: str, low: int, high: int) -> bool:

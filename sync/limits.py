@@ -65,6 +65,9 @@ PAGES_MAX: Final = 100_000
 VALUE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one text (as UTF-8) or blob in a segment."""
 
+ROW_BYTES_MAX: Final = 48 * 1024 * 1024
+"""Bytes of all texts and blobs of one row in a page."""
+
 KEY_BYTES_MAX: Final = 512
 """Bytes of one key column the centre accepts; work with a longer one is held, not refused."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import NoneType
 from typing import Any
 
 from sync.change import Key
@@ -132,6 +133,29 @@ def longest_of(column: Column) -> int:
         case Uuids():
             return UUID_CHARS
     return 0
+
+
+_SIZED = frozenset([str, bytes, RawText])
+_TEXTS = frozenset([str, NoneType])
+
+
+def weight_of(rows: Sequence[Sequence[Any]]) -> int:
+    """Return how many bytes (characters, for texts) the texts and blobs of rows take."""
+    return sum(map(_weight_of_column, zip(*rows, strict=True)))
+
+
+def _weight_of_column(values: Sequence[Any]) -> int:
+    kinds = set(map(type, values))
+    if kinds.isdisjoint(_SIZED):
+        return 0
+    if kinds <= _TEXTS:
+        return len("".join(filter(None, values)))  # ten times as fast as one by one
+    return sum(map(length_of, values))
+
+
+def length_of(value: Any) -> int:
+    """Return how many bytes (characters, for a text) a value takes; 0 for a number."""
+    return len(value.raw) if isinstance(value, RawText) else len(value) if isinstance(value, str | bytes) else 0
 
 
 def _size(value: Value) -> int:

@@ -363,6 +363,7 @@ def test_many_large_values_in_one_commit(world: World, pair: tuple[Node, Node]) 
     assert world.agree()
 
 
+@pytest.mark.covers("P-5.19")
 @pytest.mark.parametrize("table", ["specimen", "sounding", "contact"])
 def test_a_value_longer_than_any_message_is_held_and_stops_nothing(world: World, pair: tuple[Node, Node], table: str) -> None:
     one, two = pair

@@ -7,6 +7,7 @@ import pytest
 from node import group, sealing
 from node.cycle import Cycle
 from node.writer import transaction
+from sync.limits import VALUE_BYTES_MAX
 from tests.world import World
 
 
@@ -104,3 +105,39 @@ def test_a_document_on_its_way_whose_key_was_changed_stops_nothing(world: World)
     k2.write([contact("c1")])
     assert k2.sync().verdicts["accepted"] == 1
     assert world.agree()
+
+
+def test_a_decision_whose_value_is_too_long_leaves_the_conflict_to_be_decided(world: World) -> None:
+    k2, l3 = world.node("k2", "branch:A"), world.node("l3", "branch:A")
+    k2.write([contact("c1")])
+    world.settle()
+    for entry in (k2, l3):
+        entry.sql("UPDATE contact SET note = ? WHERE id = 'c1'", entry.name)
+    world.settle()
+    k2.resolve(k2.conflicts()[0]["id"], None, "x" * (VALUE_BYTES_MAX + 1))
+    k2.sync()
+    assert [entry["code"] for entry in k2.held()] == ["long"]
+    assert [conflict["open"] for conflict in k2.conflicts()] == [True]
+    k2.sql("UPDATE contact SET note = 'short' WHERE id = 'c1'")
+    world.settle()
+    k2.resolve(k2.conflicts()[0]["id"], "mine")
+    world.settle()
+    assert [conflict["open"] for conflict in (*k2.conflicts(), *l3.conflicts())] == [False, False]
+    assert world.agree()
+
+
+def test_a_transaction_of_too_many_parts_is_kept_once_and_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sealing, group):
+        monkeypatch.setattr(module, "SEGMENT_ROWS", 10)
+    monkeypatch.setattr(sealing, "SEGMENT_ROWS_MAX", 10)
+    monkeypatch.setattr(sealing, "SEGMENT_PARTS_MAX", 2)
+    k2 = world.node("k2", "branch:A")
+    k2.write([contact(f"c{i}") for i in range(40)])
+    k2.write([contact("d1")])
+    k2.sync()
+    assert {entry["code"] for entry in k2.held()} == {"large"}
+    kept = k2.sql("SELECT * FROM _op ORDER BY id")
+    k2.write([contact("d2")])
+    k2.sync()
+    assert k2.sql("SELECT * FROM _op ORDER BY id") == kept
+    assert world.sql("SELECT id FROM contact ORDER BY id") == [("d1",), ("d2",)]
