@@ -230,7 +230,9 @@ def verify(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     def tell() -> None:
         if found["equal"]:
             rows = sum(each["rows"] for each in found["tables"].values())
-            say(f"Equal: {count(rows, 'row')} in {len(found['tables'])} tables, the same as at the centre at version {found['version']}.")
+            besides = f", besides {count(found['held'], 'held transaction')} (outpost node held)" if found["held"] else ""
+            at_centre = f"the same as at the centre at version {found['version']}"
+            say(f"Equal: {count(rows, 'row')} in {len(found['tables'])} tables, {at_centre}{besides}.")
             return
         say(f"Not equal at version {found['version']}. Nothing was changed. Tell the central office; these tables differ:")
         differing = [(name, each["rows"], each["centre_rows"]) for name, each in found["tables"].items() if not each["equal"]]
@@ -269,6 +271,8 @@ def conflicts(
 
 def _conflict_line(each: dict[str, Any]) -> tuple[str, ...]:
     state = "open" if each["open"] else "your decision waits to be sent" if each["deciding"] else f"{each['winner']} stands"
+    if each["why"].startswith("decided") and ": " in each["why"]:  # for neither side's value
+        state = "on record"
     cells = ("(deleted)" if each["column"] is None and each[side] is None else shown(each[side]) for side in ("base", "mine", "theirs"))
     column = "whole row" if each["column"] is None else shown(each["column"])
     return (each["id"][:8], f"{each['table']} {shown(each['key'])}", column, *cells, f"{state}: {each['why']}")

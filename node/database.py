@@ -90,6 +90,9 @@ class Database:
         self.path, self.schema, self.clock_ms, self.dialect = path, schema, clock_ms, dialect or Sqlite()
         self._lock = threading.RLock()
         self.connection: Connection = self.dialect.open(path)
+        if self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_node'").fetchone() is None:
+            self.connection.close()
+            raise NotJoined(f"{path} is no node's database. Move it away, then join with: outpost node join URL CODE")
         install(self.connection, self.dialect, schema, BOOKKEEPING)
         self.store = Store(self.connection, self.dialect, schema, number_tables(self.connection, schema))
 
@@ -135,7 +138,7 @@ def create(
 ) -> Database:
     """Create the database of a node that has just joined. Raises AlreadyThere."""
     if path.exists():
-        raise AlreadyThere(f"There is a node here already ({path}).")
+        raise AlreadyThere(f"There is a node here already ({path}). Name another folder by --home, or go on with: outpost node sync")
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = Sqlite().open(path)
     install(connection, Sqlite(), schema, BOOKKEEPING)

@@ -20,7 +20,7 @@ from typing import Final
 from node import identity, transport
 from node.database import Database, create
 from schema.registry import Schema
-from sync.errors import AlreadyThere, NotJoined
+from sync.errors import AlreadyThere, NotJoined, Offline
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import JoinRequest
 
@@ -36,13 +36,20 @@ class _Attempt:
     incarnation: bytes
 
 
+class CannotJoin(Offline):
+    """The server cannot be reached, and there is nothing here yet."""
+
+    kept = "Nothing has been recorded here yet; the code is still good."
+    todo = "Check the address and the network, then join again."
+
+
 def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[], int]) -> Database:
     """Join the server at this address and return the new node's database. Raises AlreadyThere, BadInvitation, Offline…"""
     asked, earlier = sha256(f"{url}\0{code.strip().upper()}".encode()).hexdigest(), _read(home)
     path = home / DATABASE
     if path.exists():
         if earlier is None or earlier.asked != asked:
-            raise AlreadyThere(f"There is a node here already ({path}).")
+            raise AlreadyThere(f"There is a database here already ({path}). Name another folder by --home, or move the file away.")
         found = _finished(path, schema, clock_ms)
         if found is not None:
             (home / JOINING).unlink()
@@ -50,7 +57,10 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
     key = identity.create(home)
     attempt = earlier if earlier is not None and earlier.asked == asked else _Attempt(asked, secrets.token_bytes(16))
     _write(home, attempt)
-    reply = transport.join(url, JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation))
+    try:
+        reply = transport.join(url, JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation))
+    except Offline as error:
+        raise CannotJoin(error.message) from error
     database = create(path, schema, clock_ms, node=reply.node, name=reply.name, url=url, epoch=reply.epoch, incarnation=attempt.incarnation)
     (home / JOINING).unlink()
     return database
@@ -58,15 +68,23 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
 
 def _finished(path: Path, schema: Schema, clock_ms: Callable[[], int]) -> Database | None:
     """Return the database of a join that was cut after its end, or remove the beginnings of one cut before it."""
-    database = Database(path, schema, clock_ms)
+    try:
+        database = Database(path, schema, clock_ms)
+    except NotJoined:
+        _remove(path)
+        return None
     try:
         database.state()
     except NotJoined:
         database.close()
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _remove(path)
         return None
     return database
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _read(home: Path) -> _Attempt | None:

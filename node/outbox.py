@@ -87,7 +87,7 @@ class _Portion:
 
     def add(self, table: str, rows: Sequence[Row]) -> None:
         """Note sealed rows (number last)."""
-        count, high = self._done.get(table, (0, 0))
+        count, high = self._done.get(table, (0, self._look.ranges[table][0]))
         self._done[table] = count + len(rows), max(high, *(row[-1] for row in rows)) if rows else high
 
     def end(self) -> bool:

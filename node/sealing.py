@@ -79,9 +79,9 @@ class Sealing:
         for name, changes in withheld.waiting(self.store):
             if Group(changes).longest() <= VALUE_BYTES_MAX:
                 self.told |= {(table.name, key) for table, key in withheld.rows_of(self.store, name)}
-                withheld.forget(self.store, name)
                 if changes:
-                    self.add(Group(changes))
+                    self.add(Group(changes))  # first: what is known of the rows is what was known when they were written
+                withheld.forget(self.store, name)
 
     def _put(self, group: Group) -> None:
         wall = max((change.wall for change in group.changes), default=0) or self.now_ms

@@ -12,6 +12,7 @@ from node.cycle import Report as SyncReport
 from node.database import Database, read_state
 from node.pending import number_of_row
 from node.transport import Exchange
+from node.verdicts import counts
 from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
@@ -51,7 +52,7 @@ def compare(database: Database, theirs: VerifyReply) -> dict[str, object]:
         same = (count, digest) == (entry.rows, entry.digest)
         equal = equal and same
         tables[entry.table] = {"equal": same, "rows": count, "centre_rows": entry.rows, "digest": digest.hex()}
-    return {"equal": equal, "version": theirs.version, "tables": tables}
+    return {"equal": equal, "version": theirs.version, "tables": tables, "held": counts(database.store)[2]}
 
 
 def centre_rows(store: Store, table: Table) -> tuple[int, bytes]:

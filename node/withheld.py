@@ -18,7 +18,7 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import unpack_tuple
 from schema.keys import key_parts, key_text, where_key
-from sync.change import Op
+from sync.change import Insert, Op, Update
 
 LONG, LARGE = "long", "large"
 """Why work waits here: a value is longer than any segment takes, or there are more rows than one transaction may have."""
@@ -42,8 +42,10 @@ def waiting(store: Store) -> Iterator[tuple[bytes, list[Change]]]:
     """Yield what waits here, as the rows are now: its name and its changes against what else is known of each row."""
     sql = "SELECT segment FROM _txn WHERE code = ? AND version = ? AND verdict = 'held' ORDER BY at_ms, segment"
     for (name,) in store.connection.execute(sql, (LONG, WAITING)).fetchall():
-        changes = [_change(store, name, table, key) for table, key in rows_of(store, name)]
-        yield name, [change for change in changes if change is not None]
+        rows = rows_of(store, name)
+        if not any(_is_out_of_sight(store, name, table, key) for table, key in rows):
+            changes = [_change(store, name, table, key) for table, key in rows]
+            yield name, [change for change in changes if change is not None]
 
 
 def rows_of(store: Store, name: bytes) -> list[tuple[Table, Row]]:
@@ -63,12 +65,19 @@ def forget(store: Store, name: bytes) -> None:
             store.connection.execute("DELETE FROM _shadow WHERE tbl = ? AND key = ?", (table.name, key_text(key)))
 
 
+def _is_out_of_sight(store: Store, name: bytes, table: Table, key: Row) -> bool:
+    """Tell whether a row that was changed is gone, by another's hand: the change stays here, where it can be seen."""
+    updated = any(entry.segment == name and isinstance(entry.op, Update) for entry in pending.of_row(store, table, key))
+    return updated and _row(store, table, key) is None and _before(store, name, table, key) is None
+
+
 def _change(store: Store, name: bytes, table: Table, key: Row) -> Change | None:
     row = _row(store, table, key)
     before = _before(store, name, table, key)
     if row is None:
         return None if before is None else Change(table, "delete", key, 0, None, dict(zip(table.names, before, strict=True)))
-    if before is None:
+    inserted = any(entry.segment == name and isinstance(entry.op, Insert) for entry in pending.of_row(store, table, key))
+    if before is None or inserted:  # also if somebody else took the key meanwhile: the centre decides, with what we knew
         return Change(table, "insert", key, row[-1], row[:-1])
     changed = {n for n, one, other in zip(table.names, before, row[:-1], strict=True) if not same(one, other)}
     cells = tuple(cell.name for cell in table.cells if not changed.isdisjoint(cell.columns))

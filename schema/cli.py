@@ -17,6 +17,7 @@ Errors:
 
 import gc
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,6 +117,9 @@ def run(command: Command, arguments: Sequence[str], name: str = "outpost") -> in
         status = command.main(args=list(arguments), prog_name=name, standalone_mode=False)
     except typer.Abort:
         return tell("cli.aborted", "Stopped before anything was done.", as_json)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except Exception as error:
         if hasattr(error, "format_message"):  # Typer's usage errors; their base class has no public name
             return wrong_usage(error, as_json)
@@ -185,7 +189,7 @@ def tell(code: str, message: str, as_json: bool) -> int:
         print(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
     else:
         print(f"outpost: {message}", file=sys.stderr)
-    return FAILED
+    return WRONG_USAGE if code.startswith("usage.") else FAILED
 
 
 if __name__ == "__main__":

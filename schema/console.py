@@ -101,7 +101,7 @@ def _environment(error: Exception) -> OutpostError | None:
         if code in _BUSY:
             return HomeBusy("Another program kept the database to itself for too long. Nothing was changed; try again.")
         return HomeUnusable(f"The database cannot be used: {error}.") if code in _UNUSABLE else None
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         return HomeUnusable(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     return None
 

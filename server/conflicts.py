@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from schema.capture import Store
+from schema.capture import Store, same
 from schema.declare import Table
 from schema.images import pack_tuple, unpack_tuple
 from schema.keys import cell_json, column_json, key_json, key_parts, key_text
-from server import scopes
+from server import rows, scopes
 from server.draft import PAGE_BYTES
 from sync.columns import encode_column
 from sync.messages import ConflictNotice, Values
 from sync.rows import values_of
 
 CENTRE_NODE = 0
+_SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,37 @@ def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: byt
 
 def close(store: Store, conflict_id: bytes, version: int, node: int, at_ms: int) -> None:
     """Note that a person decided on a node whose edits took part. Deciding twice keeps the first decision; an unknown id, or
-    one of others' conflicts, is nobody's harm.
+    one of others' conflicts, is nobody's harm. What stands then is the winner, or is told if it is neither side's.
     """
-    store.connection.execute(
-        "UPDATE _conflict SET open = 0, decided_ms = ?, decided_node = ?, ver = ? WHERE id = ? AND decided_ms IS NULL"
+    found = store.connection.execute(
+        "SELECT tbl, key, columns, mine, theirs, winner FROM _conflict WHERE id = ? AND decided_ms IS NULL"
         " AND (mine_node = ? OR theirs_node = ?)",
-        (at_ms, node, version, conflict_id, node, node),
+        (conflict_id, node, node),
+    ).fetchone()
+    if found is None:
+        return
+    standing, (mine, theirs), winner = _standing(store, *found[:3]), map(unpack_tuple, found[3:5]), found[5]
+    decided = None
+    if standing is not None:
+        sides = [side for side, values in (("mine", mine), ("theirs", theirs)) if values is not None and all(map(same, values, standing))]
+        winner, decided = (winner if winner in sides else sides[0], None) if sides else (winner, standing)
+    store.connection.execute(
+        "UPDATE _conflict SET open = 0, decided_ms = ?, decided_node = ?, ver = ?, winner = ?, decided = ? WHERE id = ?",
+        (at_ms, node, version, winner, pack_tuple(decided), conflict_id),
     )
+
+
+def _standing(store: Store, name: str, key: str, columns: str) -> tuple[Any, ...] | None:
+    """Return what stands in the columns of a conflict; None for a row that is gone, or a conflict about a whole row."""
+    table, names = store.schema.by_name[name], json.loads(columns)
+    row = rows.load(store, table, key_parts(key, len(table.key))) if names else None
+    return tuple(row[1][table.position[column]] for column in names) if row else None
 
 
 _COLUMNS = (
     "c.id, c.ver, c.tbl, c.key, c.columns, c.base, c.mine, c.theirs, c.rule, c.winner, c.open, c.mine_node, c.theirs_node, c.at_ms,"
-    " COALESCE(m.name, 'centre'), COALESCE(o.name, 'centre'), c.decided_ms, COALESCE(d.name, 'centre')"
+    " COALESCE(m.name, 'centre'), COALESCE(o.name, 'centre'), c.decided_ms, COALESCE(d.name, 'centre'),"
+    " c.decided"
 )
 _JOINS = (
     "LEFT JOIN _node m ON m.node = c.mine_node LEFT JOIN _node o ON o.node = c.theirs_node LEFT JOIN _node d ON d.node = c.decided_node"
@@ -167,10 +187,16 @@ def why(store: Store, table: Table, row: Sequence[Any]) -> str:
     mine_by, theirs_by, rule = row[14], row[15], row[8]
     stands = mine_by if row[9] == "mine" else theirs_by
     if row[16] is not None:
-        return f"decided by {row[17]}"
+        neither = unpack_tuple(row[18])
+        return f"decided by {row[17]}" + (f": {_shown(neither)}" if neither is not None else "")
     if row[10]:
         return f"{mine_by} and {theirs_by} changed it without knowing of each other; {stands}'s value stands until someone decides"
     return f"{mine_by} and {theirs_by} changed it without knowing of each other; rule '{rule}': {stands}'s value stands"
+
+
+def _shown(values: Sequence[Any]) -> str:
+    text = ", ".join("empty" if value in (None, "") else str(value) for value in values)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def listing(store: Store, only_open: bool = False) -> list[dict[str, object]]:

@@ -66,7 +66,8 @@ BOOKKEEPING = (
     "CREATE INDEX IF NOT EXISTS _tombstone_key ON _tombstone (t, key)",
     "CREATE TABLE IF NOT EXISTS _conflict (id BLOB PRIMARY KEY, ver INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
     " columns TEXT NOT NULL, base BLOB, mine BLOB, theirs BLOB, rule TEXT NOT NULL, winner TEXT NOT NULL, open INTEGER NOT NULL,"
-    " mine_node INTEGER NOT NULL, theirs_node INTEGER NOT NULL, at_ms INTEGER NOT NULL, decided_ms INTEGER, decided_node INTEGER)",
+    " mine_node INTEGER NOT NULL, theirs_node INTEGER NOT NULL, at_ms INTEGER NOT NULL, decided_ms INTEGER, decided_node INTEGER,"
+    " decided BLOB)",
     "CREATE INDEX IF NOT EXISTS _conflict_ver ON _conflict (ver)",
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
 )

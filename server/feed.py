@@ -144,7 +144,15 @@ class Feed:
             f"SELECT ver, lo, hi, op, part, whole FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
             " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT :limit"
         )
-        values = {"t": t, "sc": step.scope, "begin": max(begin, version - 1), "high": high, "me": self.inc, "low": low, "since": step.since}
+        values = {
+            "t": t,
+            "sc": step.scope,
+            "begin": max(begin, version - 1),
+            "high": high,
+            "me": self.inc,
+            "low": step.low,
+            "since": step.since,
+        }
         values |= {"version": version, "row": row, "limit": (limit := max(2 * DEAD + 2, min(limit, PAGE_ROWS)))}
         found = self.store.connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
         if len(found) == limit:  # the lines of one row in one version stay together
@@ -180,7 +188,7 @@ class Feed:
     def _run(self, draft: Draft, step: Step, begin: int, high: int, part: int) -> int | None:
         """Tell the rows begin … high; return the last that was told where the page was full."""
         source, parameters = self._source(step, part)
-        while begin <= high and draft.budget > 0:
+        while begin <= high:  # one row at least: removals alone do not move the pull on
             limit, size = draft.chunk(), 0
             if step.mode != "lost":
                 limit, begin, size = self._room(draft, step.table, source, [begin, high, *parameters], limit)
@@ -193,6 +201,8 @@ class Feed:
             elif kept:
                 draft.add_rows(step.table, kept, size)
             begin = chunk[-1][0][-1] + 1 if len(chunk) == limit else high + 1
+            if draft.budget <= 0:
+                break
         return begin - 1 if draft.budget <= 0 or begin <= high else None
 
     def _whole(self, step: Step, version: int) -> whole_segments.Whole | None:

@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from schema.capture import Store
 from schema.keys import key_json
+from schema.registry import Schema
 from server import centre, histories, ingest, journal
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
 from sync.ids import uuid7
@@ -35,7 +36,7 @@ def invite(store: Store, name: str, scope: Sequence[str], now_ms: int) -> str:
     else:
         node = int(row[0])
         store.connection.execute("DELETE FROM _invitation WHERE node = ?", (node,))
-    _entitle(store, node, checked_scope(scope), now_ms)
+    _entitle(store, node, checked_scope(store.schema, scope), now_ms)
     code = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(4))
     store.connection.execute(
         "INSERT INTO _invitation (code_hash, node, expires_ms) VALUES (?, ?, ?)", (_hash(code), node, now_ms + INVITATION_LIFE_MS)
@@ -47,12 +48,15 @@ def _hash(code: str) -> bytes:
     return sha256(b"outpost/invitation/1" + code.strip().upper().encode()).digest()
 
 
-def checked_scope(scope: Sequence[str]) -> frozenset[str]:
-    """Return scope keys as a set. Raises BadValue for what is not `prefix:value`."""
+def checked_scope(schema: Schema, scope: Sequence[str]) -> frozenset[str]:
+    """Return scope keys as a set. Raises BadValue for what is not `prefix:value`, or no table is in such a scope."""
+    known = {path.prefix for paths in schema.paths.values() for path in paths if path.prefix}
     for key in scope:
         prefix, colon, value = key.partition(":")
         if not (prefix and colon and value) or len(key.encode()) > NAME_BYTES_MAX:
             raise BadValue(f"'{key}' is not a scope key; write it as branch:LON or owner:e17")
+        if prefix not in known:
+            raise BadValue(f"'{key}': no table is in a scope of the kind '{prefix}'; there are {', '.join(sorted(known))}")
     if len(scope) > SCOPES_MAX:
         raise BadValue(f"A node has at most {SCOPES_MAX} scope keys.")
     return frozenset(scope)
@@ -110,7 +114,7 @@ def _named(store: Store, name: str) -> int:
 
 def rescope(store: Store, name: str, scope: Sequence[str], now_ms: int) -> frozenset[str]:
     """Change what a node is entitled to, from the next version on. Held work that waited for a right is tried again."""
-    node, wanted = _named(store, name), checked_scope(scope)
+    node, wanted = _named(store, name), checked_scope(store.schema, scope)
     _entitle(store, node, wanted, now_ms)
     return wanted
 

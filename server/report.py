@@ -144,6 +144,7 @@ class Freshness:
     complete: int
     nodes: int
     behind: tuple[Behind, ...]
+    held: int = 0  # transactions that wait at the centre, or were withheld by nodes: not in the figures
 
 
 def freshness(nodes: Iterable[dict[str, Any]]) -> Freshness:
@@ -161,4 +162,6 @@ def freshness(nodes: Iterable[dict[str, Any]]) -> Freshness:
         for node in counted
         if node["name"] not in complete_to
     )
-    return Freshness(min(complete_to.values(), default=None), len(complete_to), len(counted), behind)
+    return Freshness(
+        min(complete_to.values(), default=None), len(complete_to), len(counted), behind, sum(node["held"] or 0 for node in counted)
+    )

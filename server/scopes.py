@@ -11,7 +11,7 @@ Spec: PROTOCOL.md §8.1; RULES H2, H18.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -151,6 +151,23 @@ def has_descendants(store: Store, table: Table, low: int, high: int) -> bool:
         ).fetchone()
         for edge in store.schema.children[table.name]
     )
+
+
+def parents_of_known(store: Store, table: Table, low: int, high: int, marks: Mapping[str, int]) -> list[int]:
+    """Return the rows low … high of a table under which rows hang that were known before (numbers up to the table's mark)."""
+    found: set[int] = set()
+    for edge in store.schema.children[table.name]:
+        sql = (
+            f"SELECT DISTINCT r.{ROW_ID} FROM {quote(table.name)} r CROSS JOIN {quote(edge.table.name)} c"
+            f" ON c.{quote(edge.column)} = r.{quote(table.key[0])} WHERE r.{ROW_ID} BETWEEN ? AND ? AND c.{ROW_ID} <= ?"
+        )
+        found.update(row[0] for row in store.connection.execute(sql, (low, high, marks[edge.table.name])))
+    return sorted(found)
+
+
+def enter_below(store: Store, table: Table, rid: int, version: int) -> None:
+    """Note that the rows below a new one gained its scope keys: they were there before it."""
+    _descend(store, table, rid, version, set(), keys_of(store, table, rid))
 
 
 def touch(store: Store, table: Table, rid: int, version: int, writer: int, before: set[str] | None) -> set[str]:

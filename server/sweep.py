@@ -27,7 +27,7 @@ class Step:
     scope: str
     mode: str  # kept, gained, regained, lost
     rank: int  # rows that are in a scope of a lower rank are told there
-    low: int  # the sweep's
+    low: int  # what died or left after it has to be told: the sweep's, or the cursor
     since: int = 0  # a gained scope: from which version on; what the node wrote in it since then, it has
     held: frozenset[str] = frozenset()  # a gained scope: keys the node had at its cursor, and has no more
 
@@ -36,20 +36,24 @@ class Sweep:
     """The steps from one version to another for one node."""
 
     def __init__(self, store: Store, node: int, cursor: int, low: int, high: int, scope: frozenset[str]) -> None:
-        self.store, self.low, self.scope = store, low, scope
+        self.store, self.cursor, self.low, self.scope = store, cursor, low, scope
         self._private = scopes.node_scope(node)
         rows = store.connection.execute("SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (node,)).fetchall()
 
         def at(version: int) -> dict[str, int]:
             return {scope: since for scope, since, until in rows if since <= version and (until is None or until > version)}
 
+        def place(scope: str) -> tuple[int, str]:  # the same in every sweep of a pull: held at its cursor, then by when they came
+            return max(at_high[scope], cursor), scope
+
         at_low, at_high = at(low), at(high)
         self._broken = {scope for scope, since, until in rows if until is not None and low < until <= high}  # lost for a while
-        kept = sorted((at_low.keys() & at_high.keys()) - self._broken)
+        kept = sorted((at_low.keys() & at_high.keys()) - self._broken, key=place)
         self._kept = [EVERYONE, *kept]
-        self._gained = {scope: at_high[scope] for scope in sorted(at_high.keys() - set(kept))}  # since when
+        self._gained = {scope: at_high[scope] for scope in sorted(at_high.keys() - set(kept), key=place)}  # since when
         self._lost = sorted((at_low.keys() | self._broken) - at_high.keys())
-        self._held = frozenset(at(cursor).keys() - at_high.keys())
+        # in a later sweep a page of this pull may have taken away what the node had under them
+        self._held = frozenset(at(cursor).keys() - at_high.keys()) if low == cursor else frozenset[str]()
         self._ranks = {scope: rank for rank, scope in enumerate([*self._kept, *self._gained])}
         self._first: dict[str, int] = {}  # the lowest rank of a key with a prefix
         for key, rank in self._ranks.items():
@@ -68,10 +72,10 @@ class Sweep:
                 yield Step(table, scope, "kept", self._ranks[scope], self.low)
             yield Step(table, self._private, "kept", 0, self.low)
             for scope in concerning(self._gained):
-                mode = "regained" if scope in self._broken else "gained"
-                yield Step(table, scope, mode, self._ranks[scope], self.low, self._gained[scope], self._held)
+                mode, begin = ("regained", self.cursor) if scope in self._broken else ("gained", self.low)
+                yield Step(table, scope, mode, self._ranks[scope], begin, self._gained[scope], self._held)
             for scope in concerning(self._lost):
-                yield Step(table, scope, "lost", 0, self.low)
+                yield Step(table, scope, "lost", 0, self.cursor)  # its steps of earlier sweeps may have been left out
 
     def is_told_earlier(self, step: Step, keys: Iterable[str]) -> bool:
         """Tell whether a row that has these keys now is told in a step before this one."""

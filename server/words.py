@@ -52,4 +52,5 @@ def completeness(fresh: Freshness, whole: bool = True) -> str:
         else f"{each.name}: {'never heard of' if each.last_ms is None else f'silent since {moment(each.last_ms)}'}"
         for each in fresh.behind
     ]
-    return "; ".join([first, *behind])
+    held = [f"{count(fresh.held, 'held transaction')} not in it (outpost server held)"] if fresh.held else []
+    return "; ".join([first, *behind, *held])

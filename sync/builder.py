@@ -99,7 +99,8 @@ class SegmentBuilder:
     def insert_rows(self, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], transactions: Sequence[int]) -> None:
         """Add new rows that build on nothing, one transaction index each. Values beyond `columns` are ignored."""
         block = self._inserts.setdefault((table, columns), _InsertRows(columns))
-        block.rows += rows
+        width = len(columns)
+        block.rows += [row[:width] for row in rows] if rows and len(rows[0]) > width else rows
         block.transaction += transactions
         block.base += [NEVER] * len(rows)
         block.since += [NEVER] * len(rows)

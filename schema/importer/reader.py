@@ -11,7 +11,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -178,7 +178,8 @@ def _sniff(head: str) -> str:
 
 def _parse(lines: io.TextIOWrapper, delimiter: str) -> Iterator[Record | Rejection]:
     """Yield every row that is not all blank, with the line it begins on; what csv refuses is a Rejection."""
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+    source = _Ended(lines)
+    reader = csv.reader(source, delimiter=delimiter, skipinitialspace=delimiter != "\t")
     while True:
         line = reader.line_num + 1
         try:
@@ -188,8 +189,28 @@ def _parse(lines: io.TextIOWrapper, delimiter: str) -> Iterator[Record | Rejecti
         except csv.Error as error:
             yield Rejection(line, _explain(error, line, reader.line_num))
             continue
+        if source.ended:  # in the middle of a row
+            lost = f"lines {line} to {reader.line_num} were not read" if reader.line_num > line else "the line was not read"
+            yield Rejection(line, f"a quote that is opened here is never closed; {lost}")
+            return
         if any(cells):
             yield Record(line, cells)
+
+
+class _Ended:
+    """Lines that remember whether the last one was asked for: csv does so in the middle of a row only."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines, self.ended = iter(lines), False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        for line in self._lines:
+            return line
+        self.ended = True
+        raise StopIteration
 
 
 def _explain(error: csv.Error, first: int, last: int) -> str:

@@ -516,11 +516,25 @@ def test_the_first_decision_counts(world: World, pair: tuple[Node, Node]) -> Non
         entry.resolve(entry.conflicts()[0]["id"], None, value)
     k2.sync()
     l3.sync()
-    assert {why for (why,) in ((c["why"],) for c in k2.conflicts()) if why.startswith("decided")} <= {"decided by k2"}
+    assert {why for (why,) in ((c["why"],) for c in k2.conflicts()) if why.startswith("decided")} <= {"decided by k2: one"}
     unknown = SegmentBuilder()
     unknown.decide(unknown.begin(START_MS, 0), os.urandom(16))
     k2.sync()
     assert k2.link.push(a_push(k2, unknown.build(os.urandom(16), 1, 50))).verdicts[0].exceptions == ()
+
+
+@pytest.mark.parametrize(("take", "winner", "why"), [("mine", "mine", ""), ("theirs", "theirs", ""), (None, "theirs", ": третє")])
+def test_a_decided_conflict_says_what_stands(world: World, pair: tuple[Node, Node], take: str | None, winner: str, why: str) -> None:
+    k2, l3 = pair
+    k2.sql("UPDATE contact SET note = 'k2'")
+    l3.sql("UPDATE contact SET note = 'l3'")
+    world.settle()
+    l3.resolve(l3.conflicts()[0]["id"], take, *([] if take else ["третє"]))
+    world.settle()
+    other = {"mine": "theirs", "theirs": "mine"}[winner]
+    assert [(found["winner"], found["why"]) for found in l3.conflicts()] == [(winner, f"decided by l3{why}")]
+    assert [(found["winner"], found["why"]) for found in k2.conflicts()] == [(other, f"decided by l3{why}")]
+    assert world.sql("SELECT note FROM contact") == [({"mine": "l3", "theirs": "k2"}.get(take or "", "третє"),)]
 
 
 @pytest.mark.covers("P-6.33")

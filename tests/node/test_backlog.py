@@ -109,6 +109,23 @@ def test_what_a_program_adds_between_two_portions_is_not_lost(world: World) -> N
     assert world.agree()
 
 
+def test_a_portion_without_rows_of_a_table_leaves_its_mark_alone(world: World) -> None:
+    """The mark of a table that the first portions had no rows of went back to 0: all its rows were sealed again."""
+    till, other = world.node("till", "branch:LON"), world.node("other", "branch:LON")
+    other.sql(SALE, "theirs", "n")
+    other.sql(LINE, "deleted", "theirs")
+    world.settle()
+    world.sql("DELETE FROM sale_line")
+    till.sql("BEGIN IMMEDIATE")
+    for number in range(4 * PORTION):
+        till.sql(SALE, f"s{number:04}", str(number))
+    till.sql(LINE, "last", f"s{4 * PORTION - 1:04}")
+    till.sql("COMMIT")
+    assert till.sync().pushed == 4 * PORTION
+    assert world.sql("SELECT id FROM sale_line") == [("last",)]
+    assert world.agree()
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_reply_lost_on_the_way_changes_nothing(world: World, lost: int) -> None:
     till, sent = world.node("till", "branch:LON"), []

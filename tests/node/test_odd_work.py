@@ -8,7 +8,7 @@ from node import group, sealing
 from node.cycle import Cycle
 from node.writer import transaction
 from sync.limits import VALUE_BYTES_MAX
-from tests.world import World
+from tests.world import Node, World
 
 
 def contact(identity: str, **values: object) -> tuple[str, dict[str, object]]:
@@ -141,3 +141,62 @@ def test_a_transaction_of_too_many_parts_is_kept_once_and_stops_nothing(world: W
     k2.sync()
     assert k2.sql("SELECT * FROM _op ORDER BY id") == kept
     assert world.sql("SELECT id FROM contact ORDER BY id") == [("d1",), ("d2",)]
+
+
+def test_a_document_whose_key_was_changed_travels_beside_new_ones(world: World) -> None:
+    """Rows from the tables carry their number, changes do not: both in one block could not be sealed, for ever."""
+    k2 = world.node("k2", "branch:A")
+    move = "INSERT INTO stock_move (id, product_id, branch_id, qty_milli, reason, moved_ms) VALUES (?, 'p', 'A', 1, 'r', 1)"
+    k2.sql(move, "m1")
+    k2.sync()
+    k2.sql("UPDATE stock_move SET id = 'renamed' WHERE id = 'm1'")
+    k2.sql(move, "m2")
+    k2.sync()
+    assert world.sql("SELECT id FROM stock_move ORDER BY id") == [("m1",), ("m2",)]
+    assert {entry["code"] for entry in k2.held()} == {"immutable"}
+
+
+@pytest.fixture
+def pair(world: World) -> tuple[Node, Node]:
+    """Two nodes that know a contact; the first one's change of two of its columns is too long to travel."""
+    k2, l3 = world.node("k2", "branch:A"), world.node("l3", "branch:A", "branch:B")
+    k2.write([contact("c1")])
+    world.settle()
+    k2.sql("UPDATE contact SET email = ?, note = 'mine' WHERE id = 'c1'", "x" * (VALUE_BYTES_MAX + 1))
+    k2.sync()
+    return k2, l3
+
+
+def test_withheld_work_keeps_what_its_writer_knew(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    l3.sql("UPDATE contact SET note = 'yours' WHERE id = 'c1'")
+    world.settle()
+    k2.sql("UPDATE contact SET email = 'short' WHERE id = 'c1'")
+    assert k2.sync().verdicts["ask"] == 1
+    assert [(conflict["mine"], conflict["theirs"]) for conflict in k2.conflicts()] == [("mine", "yours")]
+    world.settle()
+    assert world.agree()
+
+
+def test_a_withheld_insert_meets_a_key_that_was_taken_meanwhile(world: World) -> None:
+    k2, l3 = world.node("k2", "branch:A"), world.node("l3", "branch:A")
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, email) VALUES ('c1', 'person', 'k2', 'A', ?)", "x" * (VALUE_BYTES_MAX + 1))
+    k2.sync()
+    l3.write([contact("c1", name="l3", note="theirs")])
+    world.settle()
+    k2.sql("UPDATE contact SET email = 'short' WHERE id = 'c1'")
+    world.settle()
+    assert {conflict["column"] for conflict in k2.conflicts()} >= {"name", "note"}
+    assert world.sql("SELECT note FROM contact") == [("theirs",)]
+    assert world.agree()
+
+
+@pytest.mark.parametrize("how", ["DELETE FROM contact", "UPDATE contact SET branch_id = 'B'"])
+def test_withheld_work_on_a_row_that_went_stays_in_sight(world: World, pair: tuple[Node, Node], how: str) -> None:
+    k2, l3 = pair
+    l3.sql(how)
+    world.settle()
+    k2.write([contact("c2")])
+    k2.sync()
+    assert k2.sql("SELECT id FROM contact") == [("c2",)]
+    assert [(entry["key"], entry["code"]) for entry in k2.held()] == [("c1", "long")]

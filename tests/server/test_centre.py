@@ -135,3 +135,24 @@ def test_updates_and_deletions_of_one_commit_over_several_versions(world: World,
     assert k2.sql("SELECT id FROM contact ORDER BY id") == [("c3",), ("c4",), ("c5",), ("c9",)]
     assert l3.sql("SELECT id, topic FROM activity ORDER BY id") == [("a0", "new"), ("a1", "new"), ("a2", "new")]
     assert world.agree()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_new_sale_takes_lines_along_that_were_there_before_it(world: World, at_once: bool) -> None:
+    """Written before their sale, or left by one that was deleted and written again in another branch."""
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:PAR")
+    sale = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES ('s1', 'n', 'sale', ?, 1, 'GBP', 1)"
+    if at_once:
+        world.sql(sale, "LON")
+    world.sql("INSERT INTO sale_line (id, sale_id, qty_milli, unit_price_e4, amount_minor) VALUES ('l1', 's1', 1, 1, 1)")
+    world.settle()
+    connection = world.database.dialect.open(world.database.path)
+    connection.execute("BEGIN")
+    connection.execute("DELETE FROM sale")
+    connection.execute(sale, ("PAR",))
+    connection.commit()
+    connection.close()
+    world.settle()
+    assert k2.sql("SELECT id FROM sale_line") == []
+    assert l3.sql("SELECT id FROM sale_line") == [("l1",)]
+    assert world.agree()

@@ -104,7 +104,16 @@ def test_a_name_that_is_not_utf_8_does_not_stop_the_report(world: World) -> None
 
 
 def node(name: str, pull: int | None, unsynced: int | None = 0, **values: Any) -> dict[str, Any]:
-    return {"name": name, "joined_ms": 1, "revoked": False, "last_push_ms": None, "last_pull_ms": pull, "unsynced": unsynced, **values}
+    return {
+        "name": name,
+        "joined_ms": 1,
+        "revoked": False,
+        "last_push_ms": None,
+        "last_pull_ms": pull,
+        "unsynced": unsynced,
+        "held": 0,
+        **values,
+    }
 
 
 def told(*nodes: dict[str, Any]) -> Freshness:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,74 @@ def test_what_never_was_in_scope_never_arrives(world: World) -> None:
     foreign.run(world.database.path, "UPDATE contact SET branch_id = 'NYC'")
     world.settle(2)
     assert MARK.encode() not in disk(node)
+
+
+# --- entitlements that change between the pages of one pull -----------------------------------------------------------------
+
+
+def at_page(node: Node, number: int, then: Callable[[], object]) -> None:
+    """Let something happen before a node asks for its n-th page."""
+    asked: list[str] = []
+
+    def before(kind: str) -> None:
+        asked.append(kind)
+        if kind == "pull" and asked.count("pull") == number:
+            then()
+
+    node.link.before = before
+
+
+def test_a_row_that_comes_under_another_key_between_two_pages(world: World) -> None:
+    """Keys had another order in the next sweep; each of the two took the row for told under the other."""
+    rep = world.node("rep", "owner:e2")
+    foreign.run(world.database.path, *receipt("s1", "LON"), *receipt("s2", "LON"))
+    world.rescope("rep", "branch:LON", "owner:e2")
+    at_page(rep, 2, lambda: foreign.run(world.database.path, "UPDATE sale SET employee_id = 'e2' WHERE id = 's2'"))
+    rep.sync(rows=2)
+    rep.sync()
+    assert keys(rep)["sale_line"] == ["s1-1", "s1-2", "s2-1", "s2-2"]
+    assert world.agree()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM sale_line WHERE id = 's1-1'",
+        "UPDATE sale SET branch_id = 'PAR'",
+        "DELETE FROM stock_move",
+        "DELETE FROM contact",
+        "UPDATE contact SET branch_id = 'PAR'",
+    ],
+)
+def test_what_went_before_the_scope_was_lost_leaves_too(world: World, change: str) -> None:
+    """The step of the kept key was left out, as it was lost by then; that of the lost key looked at its own sweep alone."""
+    rep = world.node("rep", "branch:LON")
+    foreign.run(world.database.path, *receipt("s1", "LON"), CONTACT.format("c1", "'LON'", "NULL"))
+    rep.sync()
+    foreign.run(world.database.path, "INSERT INTO branch (id, name) VALUES ('LON', 'x'), ('PAR', 'y')", change)
+    at_page(rep, 2, lambda: world.rescope("rep"))
+    rep.sync(rows=1)
+    rep.sync()
+    assert keys(rep) == {}
+    assert world.agree()
+
+
+def test_a_scope_that_was_lost_and_came_back_during_one_pull(world: World) -> None:
+    """An earlier page had taken the rows away; the node was taken to have them still, under the key it had at its cursor."""
+    rep = world.node("rep", "branch:LON", "owner:e2")
+    foreign.run(world.database.path, *receipt("s1", "LON", "'e2'"), CONTACT.format("c1", "'LON'", "'e2'"))
+    rep.sync()
+    had = keys(rep)
+    foreign.run(world.database.path, "INSERT INTO branch (id, name) VALUES ('LON', 'x'), ('PAR', 'y')")
+    asked: list[str] = []
+
+    def before(kind: str) -> None:
+        asked.append(kind)
+        if asked.count("pull") in (2, 5) and kind == "pull":
+            world.rescope("rep", *(["branch:LON"] if asked.count("pull") == 5 else []))
+
+    rep.link.before = before
+    rep.sync(rows=1)
+    rep.sync()
+    assert keys(rep) == had
+    assert world.agree()

@@ -28,6 +28,7 @@ class Judge:
         self.left: dict[tuple[str, Key], set[str]] = {}  # scope keys that rows had once
         self.parents: set[tuple[str, Key]] = set()  # that ever were at the centre
         self.conflict_ids: set[bytes] = set()
+        self.taken: set[Write] = set()  # values that a decision wrote
         world.watchers.append(self.moved)
 
     # --- what people do -------------------------------------------------------------------------------------------------
@@ -55,6 +56,7 @@ class Judge:
         if (table, cell) in ADDS or cell == "labels":
             return
         now = Write(table, key, cell, cells_of(table, row)[cell])
+        self.taken.add(now)
         for side in ("mine", "theirs"):
             value = tuple(conflict[side]) if isinstance(conflict[side], list) else conflict[side]
             if value != now.value:
@@ -129,6 +131,8 @@ class Judge:
         if is_open != (rule == "ask"):
             raise Violation(f"{rule}: open={is_open} {mine}")
         reborn = (table, key) in self.causes.lives  # an insert over a deletion knows only what the deletion knew (RULES H10)
+        if theirs in self.taken:
+            return  # written a second time, by who decided: `mine` need not know of that
         if not reborn and not is_common(mine.value) and not is_common(theirs.value) and theirs in self.causes.past([mine], strict=True):
             raise Violation(f"no conflict: {mine} was written in the knowledge of {theirs.value}")
 
@@ -271,7 +275,7 @@ class Judge:
             stands = standing.get((write.table, write.key, write.cell))
             if stands is None or stands == write or is_common(stands.value) or is_common(write.value):
                 continue
-            if (write.table, write.key) in self.causes.lives:
+            if (write.table, write.key) in self.causes.lives or stands in self.taken:
                 continue
             if stands in self.causes.past([write], strict=True) and write not in self.causes.past([stands]):
                 raise Violation(f"an older value stands: {stands}, though {write.value} was written in its knowledge")

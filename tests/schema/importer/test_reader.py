@@ -128,3 +128,13 @@ def test_a_damaged_gz_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceUnreadable, match="no encoding is named 'klingon'"):
         open_source(written(tmp_path, b"a\n1\n"), encoding="klingon")
+
+
+def test_a_quote_that_is_never_closed_names_the_lines_it_took(tmp_path: Path) -> None:
+    path = tmp_path / "open.csv"
+    path.write_text('id,name\n1,good\n2,"open\n3,swallowed\n4,too\n', encoding="utf-8")
+    found = list(open_source(path).records())
+    assert [record.cells for record in found if isinstance(record, Record)] == [["1", "good"]]
+    assert [(each.line, each.reason) for each in found if isinstance(each, Rejection)] == [
+        (3, "a quote that is opened here is never closed; lines 3 to 5 were not read")
+    ]
