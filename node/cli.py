@@ -54,6 +54,7 @@ from sync.errors import Offline, WorldError
 LOCK = "node.lock"
 WAIT_SECONDS = 30.0
 BUSY = "Another exchange of this node is under way. It sends everything recorded so far; try again when it is done."
+_WRITTEN_CHARS = 120
 STEPS = {"push": "sending transactions", "pull": "receiving rows"}
 
 app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
@@ -316,11 +317,20 @@ def held(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
         if not found:
             say("Nothing is held.")
             return
-        lines = [(f"{each['table']} {shown(each['key'])}", each["verdict"], each["reason"], moment(each["at_ms"])) for each in found]
-        table(dict.fromkeys(("Row", "State", "Why", "Since"), "left"), lines)
+        lines = [
+            (f"{each['table']} {shown(each['key'])}", _written(each), each["verdict"], each["reason"], moment(each["at_ms"]))
+            for each in found
+        ]
+        table(dict.fromkeys(("Row", "Change", "State", "Why", "Since"), "left"), lines)
         say("It is kept on this node; the rest of your work is not held up by it. The central office can approve it.")
 
     terminal.show(found, tell)
+
+
+def _written(each: dict[str, Any]) -> str:
+    """Return what held work writes, the beginning of it; all of it is in the JSON form."""
+    values = ", ".join(f"{name} {shown(value)}" for name, value in each["values"].items() if value is not None and name != "id")
+    return f"{each['change']} {values[:_WRITTEN_CHARS]}{'…' if len(values) > _WRITTEN_CHARS else ''}".strip()
 
 
 # --- import -----------------------------------------------------------------------------------------------------------

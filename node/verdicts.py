@@ -16,8 +16,8 @@ from node.database import read_state
 from schema.capture import Store
 from schema.declare import Table
 from schema.images import unpack_tuple
-from schema.keys import key_json, key_parts
-from sync.change import Insert
+from schema.keys import cell_json, key_json, key_parts
+from sync.change import Delete, Insert, Op, Update
 from sync.digest import segment_point
 from sync.messages import Accepted, Exceptional, LateVerdict, Point, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
@@ -240,12 +240,14 @@ def _put_aside(store: Store, segment: bytes, index: int, code: str, reason: str,
 
 
 def held_listing(store: Store) -> list[dict[str, object]]:
-    """Return work of ours the centre holds or has refused, row by row: what, why, since when."""
+    """Return work of ours the centre holds or has refused, row by row: what it would write, why it does not, since when."""
     waiting = store.connection.execute(
-        "SELECT o.tbl, o.key, x.verdict, x.code, x.reason, x.at_ms FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
+        "SELECT o.tbl, o.key, x.verdict, x.code, x.reason, x.at_ms, o.kind, o.body"
+        " FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
         " WHERE x.verdict IN ('held', 'refused') ORDER BY o.id"
     ).fetchall()
-    aside = store.connection.execute("SELECT tbl, key, 'refused', code, reason, at_ms FROM _quarantine ORDER BY id").fetchall()
+    sql = "SELECT tbl, key, 'refused', code, reason, at_ms, kind, body FROM _quarantine ORDER BY id"
+    aside = store.connection.execute(sql).fetchall()
     return [
         {
             "table": name,
@@ -254,9 +256,22 @@ def held_listing(store: Store) -> list[dict[str, object]]:
             "code": code,
             "reason": reason,
             "at_ms": at_ms,
+            **_content(pending.unpack(name, kind, body)),
         }
-        for name, key, verdict, code, reason, at_ms in [*waiting, *aside]
+        for name, key, verdict, code, reason, at_ms, kind, body in [*waiting, *aside]
     ]
+
+
+def _content(op: Op) -> dict[str, object]:
+    """Return what a change writes: nothing that a person typed is out of reach."""
+    match op:
+        case Insert():
+            return {"change": "insert", "values": {name: cell_json([value]) for name, value in op.values.items()}}
+        case Update():
+            typed = {name: value for edit in op.edits for name, value in zip(edit.columns, edit.new, strict=True)}
+            return {"change": "update", "values": {name: cell_json([value]) for name, value in typed.items()}}
+        case Delete():
+            return {"change": "delete", "values": {}}
 
 
 def counts(store: Store) -> tuple[int, int, int]:

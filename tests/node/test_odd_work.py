@@ -7,6 +7,7 @@ import pytest
 from node import group, sealing
 from node.cycle import Cycle
 from node.writer import transaction
+from server import ingest
 from sync.limits import VALUE_BYTES_MAX
 from tests.world import Node, World
 
@@ -200,3 +201,17 @@ def test_withheld_work_on_a_row_that_went_stays_in_sight(world: World, pair: tup
     k2.sync()
     assert k2.sql("SELECT id FROM contact") == [("c2",)]
     assert [(entry["key"], entry["code"]) for entry in k2.held()] == [("c1", "long")]
+
+
+def test_refused_work_can_be_read_whole(world: World) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([contact("c1", branch_id="B", note="важная заметка")])
+    k2.sync()
+    assert k2.held()[0]["values"]["note"] == "важная заметка"  # type: ignore[index]
+    with world.database.writing() as store:
+        ingest.decide(store, ingest.waiting(store)[0].id, approve=False, now_ms=world.clock.read())
+    k2.sync()
+    assert k2.sql("SELECT * FROM contact") == []
+    assert [(entry["verdict"], entry["change"], entry["values"]["note"]) for entry in k2.held()] == [
+        ("refused", "insert", "важная заметка")
+    ]
