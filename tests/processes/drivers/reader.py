@@ -24,7 +24,9 @@ def main(paths: list[str]) -> None:
     threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
     found = [{"polls": 0, "sizes": [], "broken": []} for _ in paths]
     connections = [sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=30) for path in paths]
-    while not done.wait(0.02):
+    ended = False
+    while not ended:
+        ended = done.wait(0.02)  # and once more after it: what the last exchange brought counts too
         for connection, seen in zip(connections, found, strict=True):
             sales, lines, payments, broken = connection.execute(QUERY).fetchone()
             seen["polls"] += 1
