@@ -25,11 +25,12 @@ from schema.keys import key_parts
 from server import conflicts, histories, journal, scopes
 from server import whole as whole_segments
 from server.draft import Draft
+from server.notices import Notices
 from server.scopes import DEAD, ENTER, LEAVE, STATE
 from server.sweep import Step, Sweep, may_have
 from sync.errors import Malformed
-from sync.limits import PAGE_NOTICES_MAX, PAGE_ROWS, PAGE_ROWS_MAX, ROW_BYTES_MAX
-from sync.messages import Accepted, LateVerdict, Page, Point, Position, PullRequest, Removals, Rows
+from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX, ROW_BYTES_MAX
+from sync.messages import Page, Point, Position, PullRequest, Removals, Rows
 from sync.rows import columns_of
 
 _BEGIN = -1
@@ -96,7 +97,8 @@ class Feed:
                 if stopped is not None:
                     return (number, *stopped)
             number += 1
-        for told in (self._segments, self._verdicts, self._conflicts):
+        notices = Notices(self.store, self.node, self.inc, self.scope)
+        for told in (notices.segments, notices.verdicts, notices.conflicts):
             if number >= first:
                 begin = (max(low + 1, start[0]), max(0, start[1])) if number == first else (low + 1, 0)
                 stopped = told(draft, *begin, high)
@@ -398,48 +400,10 @@ class Feed:
                 found.append(key)
         return found
 
-    # --- conflicts and verdicts ----------------------------------------------------------------------------------------
-
-    def _conflicts(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
-        """Tell what became of conflicts, from a place (version, how many of it were told) on; return where the page was full."""
-        limit = max(1, PAGE_NOTICES_MAX - len(draft.conflicts))
-        room = None if draft.is_empty else draft.room
-        found, versions, size, more = conflicts.notices(self.store, self.node, self.scope, (version, skip), high, limit, room)
-        draft.add_conflicts(found, size)
-        return _place(versions, version, skip) if more else None
-
-    def _segments(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
-        """Tell which segments of this node's histories were journaled: the only acknowledgement a lost reply leaves (H1)."""
-        limit = max(1, PAGE_NOTICES_MAX - len(draft.segments))
-        found = self.store.connection.execute(
-            "SELECT j.segment, j.ver, j.transactions, COALESCE(c.seq, 0) FROM _incarnation i JOIN _journal j ON j.inc = i.inc"
-            " LEFT JOIN _chain c ON c.inc = ? AND c.seq = j.seq AND c.segment = j.segment"
-            " WHERE i.node = ? AND j.ver >= ? AND j.ver <= ? AND j.segment IS NOT NULL ORDER BY j.ver LIMIT ? OFFSET ?",
-            (self.inc, self.node, version, high, limit, skip),
-        ).fetchall()
-        draft.segments += [Accepted(*row) for row in found]
-        return _place([row[1] for row in found], version, skip) if len(found) == limit else None
-
-    def _verdicts(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
-        limit = max(1, PAGE_NOTICES_MAX - len(draft.verdicts))
-        found = self.store.connection.execute(
-            "SELECT segment, txn, verdict, ver, code, reason FROM _verdict WHERE node = ? AND ver >= ? AND ver <= ?"
-            " ORDER BY ver, segment, txn LIMIT ? OFFSET ?",
-            (self.node, version, high, limit, skip),
-        ).fetchall()
-        draft.verdicts += [LateVerdict(*row) for row in found]
-        return _place([row[3] for row in found], version, skip) if len(found) == limit else None
-
 
 def _size(table: Table) -> str:
     """Return SQL for the bytes of a row's texts and blobs (a few for numbers), read off its header."""
     return " + ".join(f"COALESCE(octet_length(r0.{quote(name)}), 0)" for name in table.names)
-
-
-def _place(versions: list[int], version: int, skip: int) -> tuple[int, int]:
-    """Return where to go on after entries of these versions, begun at (version, skip)."""
-    last = versions[-1] if versions else version
-    return last, versions.count(last) + (skip if last == version else 0)
 
 
 def pull(store: Store, node: int, request: PullRequest) -> Page:
