@@ -92,11 +92,13 @@ class Cycle:
         with ThreadPoolExecutor(1, "outpost-push") as sender:  # no thread until something is given to it
             while more:
                 request = self._push_request()
-                sending = sender.submit(self.exchange.push, request) if request is not None else None
+                if request is None:  # all of the portion waits here, withheld
+                    more = self._seal_portion()
+                    continue
+                sending = sender.submit(self.exchange.push, request)
                 more = self._seal_portion()  # the database stays with this thread
-                if request is not None and sending is not None:
-                    done += self._acknowledge(request, sending.result(), report)
-                    self.progress("push", done, 0)
+                done += self._acknowledge(request, sending.result(), report)
+                self.progress("push", done, 0)
         total = done + verdicts.counts(self.database.store)[0]
         while (request := self._push_request()) is not None:
             done += self._acknowledge(request, self.exchange.push(request), report)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -213,7 +214,6 @@ def test_examples_of_the_specification(values: list[Value], packed: str) -> None
 
 
 def test_a_block_of_sales_takes_at_most_36_bytes_a_row() -> None:
-    zstandard = pytest.importorskip("zstandard")
     rows = 10_000
     contacts = [id7(1_750_000_000_000 + CHANCE.randrange(10**10)) for _ in range(2000)]
     staff = contacts[:20]
