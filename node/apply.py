@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlcipher3 import dbapi2
 
-from node import outbox, pending
-from node.database import State, hear, read_state
+from node import healing, outbox, pending, retained
+from node.database import RELOAD, State, hear, read_state
 from node.verdicts import find_own, settle_segments
 from schema.capture import Store, mark_all, set_applying
 from schema.declare import Table
@@ -47,18 +47,26 @@ class Applied:
     dirty: set[tuple[str, str]] = field(default_factory=set)  # rows to redraw
 
 
-def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
-    """Apply a complete pull inside the caller's write transaction. Raises Stale, Forked, UnknownTable, BadReply."""
+def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> Applied:
+    """Apply a complete pull (each page also as bytes) inside the caller's write transaction.
+
+    Raises Stale, Forked, UnknownTable, BadReply.
+    """
     outbox.seal(store, now_ms)
     state = read_state(store.connection)
     set_applying(store, True)
     done, last = Applied(), None
-    for page in pages:
+    for page, body in pages:
         check_page(store, state, page)
+        if last is None and state.healing == RELOAD:
+            done.dirty |= _anew(store, page.head, now_ms)
         try:
             _page(store, page, done, now_ms)
         except (Malformed, MalformedBlock, TooLarge, *_UNUSABLE) as error:
             raise BadReply(f"The server's answer could not be applied: {error}") from error
+        if page.rows or page.sealed or page.removals or page.deaths or page.conflicts:
+            retained.keep_page(store, state, page.head, body)
+        retained.pass_points(store, page.points)
         last = page
     if last is None or last.position is not None:
         raise Stale("the pull is not complete")
@@ -69,7 +77,16 @@ def apply(store: Store, pages: Iterable[Page], now_ms: int) -> Applied:
         "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ? WHERE id = 1", (last.to.number, last.to.digest, now_ms)
     )
     hear(store, last.to)
+    retained.pass_points(store, [last.to])
+    if last.covered > state.covered:
+        retained.forget(store, last.covered)
     return done
+
+
+def _anew(store: Store, head: int, now_ms: int) -> set[tuple[str, str]]:
+    """Begin to take everything anew: settle what the first page covers, then take away the rows of the lost history."""
+    settle_segments(store, head, now_ms)
+    return healing.clear(store)
 
 
 def page_rows(page: Page) -> int:
@@ -79,9 +96,9 @@ def page_rows(page: Page) -> int:
 
 def check_page(store: Store, state: State, page: Page) -> None:
     """Check that a page is bounded and continues this very life of this node (RULES H5). Raises BadReply, Stale, Forked."""
-    if page_rows(page) + sum(block.count for block in page.removals) > PAGE_ROWS_MAX:
+    if page_rows(page) + sum(block.count for block in (*page.removals, *page.deaths)) > PAGE_ROWS_MAX:
         raise BadReply(f"The server's answer holds more than {PAGE_ROWS_MAX} rows.")
-    if page.incarnation != state.incarnation or page.epoch != state.epoch or page.since != state.cursor.number:
+    if page.incarnation != state.incarnation or page.epoch != state.epoch or page.since != state.begin.number:
         raise Stale("the page answers another question")
     if page.to.number < state.cursor.number:
         raise Stale("the page lies behind the cursor")
@@ -112,7 +129,7 @@ def _page(store: Store, page: Page, done: Applied, now_ms: int) -> None:
         done.rows += _sealed(store, sealed, done)
     for block in page.rows:
         done.rows += _block(store, block, done)
-    for removals in page.removals:
+    for removals in (*page.removals, *page.deaths):
         done.removed += _removals(store, removals, done)
     for notice in page.conflicts:
         done.conflicts += keep_conflict(store, notice)

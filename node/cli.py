@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from node import cli_backup, identity, outbox, verdicts
 from node import conflicts as conflict_list
-from node import identity, outbox, verdicts
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
 from node.database import Database
@@ -176,13 +176,25 @@ def tell_sync(document: dict[str, Any]) -> None:
     said = ", ".join(f"{number} {name}" for name, number in document["verdicts"].items() if number)
     say(f"Sent {count(document['pushed'], 'transaction')}{f' ({said})' if said else ''}.")
     say(f"Received {count(document['pulled'], 'row')}; {count(document['removed'], 'row')} left this node.")
-    if document["new_history"]:
-        say("This database had been restored from a copy or was running twice; its history goes on under a new number. Nothing doubled.")
+    healed(document)
     if document["unsynced"]:
         say(f"{count(document['unsynced'], 'transaction')} recorded meanwhile: they go with the next sync.")
     needs_people(document["conflicts"], document["held"])
     if not (document["unsynced"] or document["conflicts"] or document["held"]):
         say(f"All synced, {moment(document['as_of_ms'])}.")
+
+
+def healed(document: dict[str, Any]) -> None:
+    """Say what was noticed of copies and restores, and what came of it."""
+    if document["new_history"]:
+        say("This database had been restored from a copy, or a copy of it is in use; it goes on under a new history. Nothing doubled.")
+    if document["came_back"]:
+        say(f"{count(document['came_back'], 'transaction')} it had sent, and did not have here, came back from the centre.")
+    restored = document["centre_restored"]
+    if restored is not None:
+        as_of = "" if restored["last_synced_ms"] is None else f" This node had last synced {moment(restored['last_synced_ms'])}."
+        say(f"The centre was restored from a backup.{as_of}")
+        say(f"{count(restored['offered_again'], 'transaction')} of this node that it had lost were sent again, and what others had sent.")
 
 
 def needs_people(open_conflicts: int, held: int) -> None:
@@ -331,6 +343,10 @@ def _written(each: dict[str, Any]) -> str:
     """Return what held work writes, the beginning of it; all of it is in the JSON form."""
     values = ", ".join(f"{name} {shown(value)}" for name, value in each["values"].items() if value is not None and name != "id")
     return f"{each['change']} {values[:_WRITTEN_CHARS]}{'…' if len(values) > _WRITTEN_CHARS else ''}".strip()
+
+
+app.command()(cli_backup.backup)
+app.command()(cli_backup.restore)
 
 
 # --- import -----------------------------------------------------------------------------------------------------------

@@ -6,20 +6,18 @@ an acknowledged segment is not sent again, a page that was staged is not asked f
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
-from node import outbox, verdicts
+from node import healing, outbox, retained, verdicts
 from node.apply import Applied, apply, check_page, page_rows
-from node.database import Database, State, hear, read_state
+from node.database import OFFERING, Database, State, hear, read_state
 from node.transport import Exchange
 from schema.capture import Store
-from sync.digest import BEGINNING
-from sync.errors import Forked, Gap, Stale, UnknownIncarnation
+from sync.errors import Diverged, Forked, Gap, Stale, UnknownIncarnation
 from sync.limits import (
     ADOPTED_MAX,
     EXCHANGE_RETRIES_MAX,
@@ -31,7 +29,7 @@ from sync.limits import (
     PUSH_SEGMENTS_MAX,
     SEGMENT_ROWS,
 )
-from sync.messages import Page, Parent, Position, PullRequest, PushReply, PushRequest, Sealed, Told
+from sync.messages import HealRequest, OfferRequest, Page, Parent, Position, PullRequest, PushReply, PushRequest, Sealed, Told
 from sync.wire import pack, unpack
 
 PORTION_ROWS = 2 * SEGMENT_ROWS
@@ -51,11 +49,16 @@ class Report:
     conflicts: int = 0
     verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("accepted", "merged", "ask", "held", "refused"), 0))
     new_history: bool = False
+    came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database
+    lost: healing.Lost | None = None
 
     def document(self, cursor: int, unsynced: int) -> dict[str, object]:
         """Return the report as `outpost node sync --json` prints it."""
         counts = {"pushed": self.pushed, "pulled": self.pulled, "removed": self.removed, "verdicts": self.verdicts}
-        return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, "new_history": self.new_history}
+        healed: dict[str, object] = {"new_history": self.new_history, "came_back": self.came_back, "centre_restored": None}
+        if self.lost is not None:
+            healed["centre_restored"] = {"last_synced_ms": self.lost.as_of_ms, "offered_again": self.lost.transactions}
+        return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, **healed}
 
 
 class Cycle:
@@ -70,19 +73,53 @@ class Cycle:
         report = Report()
         for attempt in range(EXCHANGE_RETRIES_MAX):
             try:
+                self._offer()
                 self.push(report)
+                self._reload(report)
                 self.pull(report)
                 return report
             except (Forked, Gap, UnknownIncarnation):
                 if attempt == EXCHANGE_RETRIES_MAX - 1:
                     raise
-                new_incarnation(self.database)
+                with self.database.writing() as store:
+                    healing.new_incarnation(store)
                 report.new_history = True
+            except Diverged:
+                if attempt == EXCHANGE_RETRIES_MAX - 1:
+                    raise
+                self._heal(report)
             except Stale:
                 self._discard_stage()
                 if attempt == EXCHANGE_RETRIES_MAX - 1:
                     raise
         return report
+
+    # --- the centre was restored ---------------------------------------------------------------------------------------------
+
+    def _heal(self, report: Report) -> None:
+        """Ask a restored centre what it still has, and count the rest as not sent."""
+        state = self.database.state()
+        points = healing.remembered(self.database.store)
+        reply = self.exchange.heal(HealRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, points))
+        with self.database.writing() as store:
+            report.lost = healing.begin(store, reply) or report.lost
+
+    def _offer(self) -> None:
+        """Offer a restored centre the rows of others that its lost history held."""
+        while self.database.state().healing == OFFERING and (pages := healing.to_offer(self.database.store)):
+            state = self.database.state()
+            offer = OfferRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, tuple(page for _, page in pages))
+            reply = self.exchange.offer(offer)
+            with self.database.writing() as store:
+                healing.offered(store, [number for number, _ in pages])
+                hear(store, reply.head)
+
+    def _reload(self, report: Report) -> None:
+        """Turn to taking the centre's rows anew, once it has everything this node can offer."""
+        if self.database.state().healing == OFFERING:
+            with self.database.writing() as store:
+                healing.reload(store)
+            self.push(report)  # at least a word under the new incarnation: the centre must know it before it is asked
 
     # --- push --------------------------------------------------------------------------------------------------------------
 
@@ -166,10 +203,11 @@ class Cycle:
 
     def pull(self, report: Report) -> Applied:
         """Fetch every page, keep each before asking for the next, apply them all in one commit."""
-        first = self._stage_all()
+        first, number = self._stage_all(report)
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
-            applied = apply(store, [first] if first is not None else _staged(store), now_ms)
+            _own_stage(store, number)
+            applied = apply(store, [(first, pack(first))] if first is not None else _staged(store), now_ms)
             store.connection.execute("DELETE FROM _stage")
             store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
         self.database.erase()
@@ -178,28 +216,29 @@ class Cycle:
         report.conflicts += applied.conflicts
         return applied
 
-    def _stage_all(self) -> Page | None:
-        """Fetch pages until the pull is complete. A pull of one page is returned, not staged."""
-        position, number = self._resume(), 0
-        resumed = position is not None
+    def _stage_all(self, report: Report) -> tuple[Page | None, int]:
+        """Fetch pages until the pull is complete; return the number of the last that is staged. A pull of one page is returned."""
+        position, number = self._resume()
         rows = 0
-        while number < PAGES_MAX:
+        for _ in range(PAGES_MAX):
             state = self.database.state()
             page = self.exchange.pull(self._pull_request(state, position))
-            number += 1
             rows += page_rows(page)
             with self.database.writing() as store:
+                _own_stage(store, number)
                 check_page(store, read_state(store.connection), page)
                 for entry in page.segments:
-                    verdicts.accepted(store, entry, self.database.clock_ms())
+                    if not verdicts.accepted(store, entry, self.database.clock_ms()) and report.new_history:
+                        report.came_back += entry.transactions
                 for segment, late in groupby(page.verdicts, key=attrgetter("segment")):
                     verdicts.note_verdicts(store, segment, late, self.database.clock_ms())
-                if page.position is None and number == 1 and not resumed:
-                    return page
-                store.connection.execute("INSERT INTO _stage (body) VALUES (?)", (pack(page),))
+                if page.position is None and position is None:
+                    return page, number
+                sql = "INSERT INTO _stage (body) VALUES (?) RETURNING number"
+                number = store.connection.execute(sql, (pack(page),)).fetchone()[0]
             self.progress("pull", rows, 0)
             if page.position is None:
-                return None
+                return None, number
             if page.position == position:
                 raise Stale("the centre's pages do not move on")
             position = page.position
@@ -207,19 +246,21 @@ class Cycle:
 
     def _pull_request(self, state: State, position: Position | None) -> PullRequest:
         version = PROTOCOL_VERSIONS[-1]
-        return PullRequest(version, state.epoch, state.incarnation, state.cursor, state.highest, position, self.rows, self._told())
+        return PullRequest(version, state.epoch, state.incarnation, state.begin, state.highest, position, self.rows, self._told())
 
-    def _resume(self) -> Position | None:
-        """Return where an interrupted pull goes on, or None to begin one; pages of another life are discarded."""
-        row = self.database.connection.execute("SELECT body FROM _stage ORDER BY number DESC LIMIT 1").fetchone()
+    def _resume(self) -> tuple[Position | None, int]:
+        """Return where an interrupted pull goes on and the number of its last page, or None and 0 to begin one; pages of
+        another life are discarded.
+        """
+        row = self.database.connection.execute("SELECT body, number FROM _stage ORDER BY number DESC LIMIT 1").fetchone()
         if row is None:
-            return None
+            return None, 0
         page, state = unpack(Page, row[0], MESSAGE_BYTES_MAX), self.database.state()
-        same = (page.incarnation, page.epoch, page.since) == (state.incarnation, state.epoch, state.cursor.number)
+        same = (page.incarnation, page.epoch, page.since) == (state.incarnation, state.epoch, state.begin.number)
         if not same or page.position is None:
             self._discard_stage()
-            return None
-        return page.position
+            return None, 0
+        return page.position, row[1]
 
     def _discard_stage(self) -> None:
         with self.database.writing() as store:
@@ -236,33 +277,20 @@ def _batch(store: Store) -> Iterator[Sealed]:
         size += length
         if size > PUSH_BYTES and size != length:
             return
-        yield Sealed(*store.connection.execute("SELECT body, digest FROM _segment WHERE seq = ?", (seq,)).fetchone())
+        sql = "SELECT body, digest, again, boxed FROM _segment WHERE seq = ?"
+        body, digest, again, boxed = store.connection.execute(sql, (seq,)).fetchone()
+        yield Sealed(body, digest, retained.message_of(again, bool(boxed)))
 
 
-def _staged(store: Store) -> Iterator[Page]:
-    """Yield the staged pages in order, one in memory at a time."""
+def _own_stage(store: Store, number: int) -> None:
+    """Check that nobody else is pulling for this node: what two stage between each other's pages is nobody's pull. Raises Stale."""
+    if store.connection.execute("SELECT COALESCE(MAX(number), 0) FROM _stage").fetchone()[0] != number:
+        raise Stale("another exchange of this node is under way")
+
+
+def _staged(store: Store) -> Iterator[tuple[Page, bytes]]:
+    """Yield the staged pages in order, each as it was kept too, one in memory at a time."""
     last = 0
     while row := store.connection.execute("SELECT number, body FROM _stage WHERE number > ? ORDER BY number LIMIT 1", (last,)).fetchone():
         last = row[0]
-        yield unpack(Page, row[1], MESSAGE_BYTES_MAX)
-
-
-def new_incarnation(database: Database) -> None:
-    """Begin a new life of this node's history after a fork: what is unsent follows on from what the centre confirmed.
-
-    Nothing is lost: the same segments are sent again under the new history; the centre knows them by their ids.
-    Source: PROTOCOL.md §7.3.
-    """
-    with database.writing() as store:
-        state = read_state(store.connection)
-        parent, last = (state.incarnation, state.acked) if state.registered else (state.parent, state.parent_last)
-        store.connection.execute(
-            "UPDATE _node SET incarnation = ?, registered = 0, parent = ?, parent_seq = ?, parent_digest = ?,"
-            " acked_seq = ?, acked_digest = ? WHERE id = 1",
-            (secrets.token_bytes(16), parent, last.number, last.digest, BEGINNING.number, BEGINNING.digest),
-        )
-        store.connection.execute("DELETE FROM _stage")
-        # a transaction in parts goes together: those acknowledged already are sent again as well
-        store.connection.execute("UPDATE _segment SET version = NULL WHERE version = ?", (verdicts.WAITING,))
-        store.connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
-        verdicts.chain_again(store, BEGINNING)
+        yield unpack(Page, row[1], MESSAGE_BYTES_MAX), row[1]

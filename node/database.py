@@ -30,11 +30,21 @@ BOOKKEEPING = (
     " epoch INTEGER NOT NULL, incarnation BLOB NOT NULL, registered INTEGER NOT NULL, parent BLOB, parent_seq INTEGER,"
     " parent_digest BLOB, acked_seq INTEGER NOT NULL, acked_digest BLOB NOT NULL, cursor INTEGER NOT NULL,"
     " cursor_digest BLOB NOT NULL, highest INTEGER NOT NULL, highest_digest BLOB NOT NULL, next INTEGER NOT NULL, as_of_ms INTEGER,"
-    " erase INTEGER NOT NULL DEFAULT 0)",  # erase: rows that left may still be read in the write-ahead log
+    " erase INTEGER NOT NULL DEFAULT 0, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0, healing INTEGER NOT NULL DEFAULT 0)",
+    # erase: rows that left may still be read in the write-ahead log; healing: see node/healing.py
     # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
     "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
-    " rechained INTEGER NOT NULL DEFAULT 0, version INTEGER)",
+    " rechained INTEGER NOT NULL DEFAULT 0, version INTEGER, boxed INTEGER NOT NULL DEFAULT 0, hash BLOB NOT NULL, again BLOB)",
+    # settled work, until a backup covers it; what the lost history of a restored centre held is offered again from here
+    "CREATE TABLE IF NOT EXISTS _retained (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
+    " transactions INTEGER NOT NULL, part INTEGER NOT NULL, box BLOB NOT NULL, hash BLOB NOT NULL, version INTEGER NOT NULL,"
+    " chain_seq INTEGER NOT NULL, digest BLOB NOT NULL, exceptions BLOB NOT NULL)",
+    # pages as they were pulled, likewise; lost: of a history the centre lost; offered: it has the page again
+    "CREATE TABLE IF NOT EXISTS _kept_page (number INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, box BLOB NOT NULL,"
+    " lost INTEGER NOT NULL DEFAULT 0, offered INTEGER NOT NULL DEFAULT 0)",
+    # points of the centre's history this node has passed; the centre's backups lie among them
+    "CREATE TABLE IF NOT EXISTS _point (version INTEGER PRIMARY KEY, digest BLOB NOT NULL)",
     # which row numbers of documents and events are a segment's, while the cursor does not cover it
     "CREATE TABLE IF NOT EXISTS _own (tbl TEXT NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL, segment BLOB NOT NULL,"
     " PRIMARY KEY (tbl, lo)) WITHOUT ROWID",
@@ -62,6 +72,10 @@ BOOKKEEPING = (
 )
 
 
+SOUND, OFFERING, RELOAD = range(3)
+"""How far the node is with what a restored centre lost: nothing to do; offering it again; taking the centre's rows anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """Who this node is and how far it has come. `acked` is the end of its own chain that the centre has confirmed."""
@@ -79,6 +93,14 @@ class State:
     highest: Point
     next: int
     as_of_ms: int | None
+    box_key: bytes
+    covered: int  # versions up to here are in a backup of the centre's
+    healing: int  # node/healing.py
+
+    @property
+    def begin(self) -> Point:
+        """Return where the next pull begins: at the cursor, or at the beginning where everything is taken anew."""
+        return BEGINNING if self.healing == RELOAD else self.cursor
 
 
 class Database:
@@ -134,7 +156,16 @@ class Database:
 
 
 def create(
-    path: Path, schema: Schema, clock_ms: Callable[[], int], *, node: str, name: str, url: str, epoch: int, incarnation: bytes
+    path: Path,
+    schema: Schema,
+    clock_ms: Callable[[], int],
+    *,
+    node: str,
+    name: str,
+    url: str,
+    epoch: int,
+    incarnation: bytes,
+    box_key: bytes,
 ) -> Database:
     """Create the database of a node that has just joined. Raises AlreadyThere."""
     if path.exists():
@@ -145,8 +176,8 @@ def create(
     start = (BEGINNING.number, BEGINNING.digest)
     connection.execute(
         "INSERT INTO _node (id, node, name, url, epoch, incarnation, registered, acked_seq, acked_digest, cursor, cursor_digest, highest,"
-        " highest_digest, next) VALUES (1, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, 1)",
-        (node, name, url, epoch, incarnation, *start, *start, *start),
+        " highest_digest, next, box_key) VALUES (1, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, 1, ?)",
+        (node, name, url, epoch, incarnation, *start, *start, *start, box_key),
     )
     connection.close()
     return Database(path, schema, clock_ms)
@@ -154,7 +185,7 @@ def create(
 
 _STATE = (
     "SELECT node, name, url, epoch, incarnation, registered, parent, parent_seq, parent_digest, acked_seq, acked_digest, cursor,"
-    " cursor_digest, highest, highest_digest, next, as_of_ms FROM _node WHERE id = 1"
+    " cursor_digest, highest, highest_digest, next, as_of_ms, box_key, covered, healing FROM _node WHERE id = 1"
 )
 
 
@@ -177,6 +208,9 @@ def read_state(connection: Connection) -> State:
         highest=Point(row[13], row[14]),
         next=row[15],
         as_of_ms=row[16],
+        box_key=row[17],
+        covered=row[18],
+        healing=row[19],
     )
 
 

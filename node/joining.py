@@ -61,7 +61,17 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
         reply = transport.join(url, JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation))
     except Offline as error:
         raise CannotJoin(error.message) from error
-    database = create(path, schema, clock_ms, node=reply.node, name=reply.name, url=url, epoch=reply.epoch, incarnation=attempt.incarnation)
+    database = create(
+        path,
+        schema,
+        clock_ms,
+        node=reply.node,
+        name=reply.name,
+        url=url,
+        epoch=reply.epoch,
+        incarnation=attempt.incarnation,
+        box_key=reply.box_key,
+    )
     (home / JOINING).unlink()
     return database
 

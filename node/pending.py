@@ -39,7 +39,7 @@ class Pending:
 
 def keep(store: Store, number: int, segment: bytes, txn: int, op: Op) -> None:
     """Keep a change that may have to be replayed."""
-    kind, body = _pack(op)
+    kind, body = pack(op)
     store.connection.execute(
         "INSERT INTO _op (n, segment, txn, tbl, key, kind, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (number, segment, txn, op.table, key_text(op.key), kind, body),
@@ -52,7 +52,8 @@ def is_kept(store: Store, segment: bytes, txn: int, op: Op) -> bool:
     return store.connection.execute(sql, (segment, txn, op.table, key_text(op.key))).fetchone() is not None
 
 
-def _pack(op: Op) -> tuple[str, bytes]:
+def pack(op: Op) -> tuple[str, bytes]:
+    """Return a change as it is kept: its kind and its content."""
     match op:
         case Insert():
             return INSERT, pack_values([op.values, op.base, op.since, op.key])

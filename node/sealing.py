@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
+from hashlib import sha256
 from itertools import groupby
 from typing import Any
 
@@ -19,7 +20,7 @@ from schema.capture import Change, Row, Store, clean_row
 from schema.declare import Table
 from sync.builder import SegmentBuilder, new_rows
 from sync.change import Delete, Edit, Insert, Key, Op, Update
-from sync.digest import segment_point
+from sync.digest import segment_point_of
 from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
 from sync.messages import Point
 
@@ -184,10 +185,11 @@ class Sealing:
         if not builder.transactions:
             return
         body = builder.build(self.id, self.store.schema.version, self.number, part)
-        self.end = segment_point(self.end, body)
+        hashed = sha256(body).digest()
+        self.end = segment_point_of(self.end, hashed)
         self.store.connection.execute(
-            "INSERT INTO _segment (id, first, transactions, part, body, chain_seq, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self.id, self.number, builder.transactions, part, body, self.end.number, self.end.digest),
+            "INSERT INTO _segment (id, first, transactions, part, body, hash, chain_seq, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (self.id, self.number, builder.transactions, part, body, hashed, self.end.number, self.end.digest),
         )
         for table, numbers in self.own.items():
             self.store.connection.executemany(

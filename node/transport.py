@@ -14,7 +14,7 @@ import contextlib
 import ipaddress
 import ssl
 from collections.abc import Iterator
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import httpx
 import msgspec
@@ -24,9 +24,13 @@ from sync import errors, signature, wire
 from sync.errors import BadNonce, BadReply, BadValue, Internal, Malformed, Offline, OutpostError, PeerError, TooLarge
 from sync.limits import MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 from sync.messages import (
+    HealReply,
+    HealRequest,
     JoinReply,
     JoinRequest,
     Message,
+    OfferReply,
+    OfferRequest,
     Page,
     PullRequest,
     PushReply,
@@ -62,6 +66,12 @@ class Exchange(Protocol):
     def verify(self, request: VerifyRequest) -> VerifyReply:
         """Ask for the digests of the node's scope."""
 
+    def heal(self, request: HealRequest) -> HealReply:
+        """Ask a restored server what it still has."""
+
+    def offer(self, request: OfferRequest) -> OfferReply:
+        """Offer a restored server pages of its lost history."""
+
 
 class HttpExchange:
     """An Exchange over HTTP for one node. Not for use by several threads at once. Close it, or use `with`."""
@@ -83,11 +93,19 @@ class HttpExchange:
         """Ask for the digests of the node's scope."""
         return self._request("/v1/verify", request, VerifyReply)
 
+    def heal(self, request: HealRequest) -> HealReply:
+        """Ask a restored server what it still has."""
+        return self._request("/v1/heal", request, HealReply)
+
+    def offer(self, request: OfferRequest) -> OfferReply:
+        """Offer a restored server pages of its lost history; when this returns they are durable there."""
+        return self._request("/v1/offer", request, OfferReply)
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
-    def __enter__(self) -> HttpExchange:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

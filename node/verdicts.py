@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from node import pending
+from node import pending, retained
 from node.database import read_state
 from schema.capture import Store
 from schema.declare import Table
 from schema.images import unpack_tuple
 from schema.keys import cell_json, key_json, key_parts
 from sync.change import Delete, Insert, Op, Update
-from sync.digest import segment_point
+from sync.digest import segment_point_of
 from sync.messages import Accepted, Exceptional, LateVerdict, Point, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
 
@@ -43,6 +43,8 @@ def acknowledge(store: Store, verdict: SegmentVerdict, now_ms: int) -> None:
     if row is None:
         return
     seq, part, chain_seq, digest, rechained = row
+    if verdict.body is not None:  # it was boxed: what is held of it can be shown again
+        store.connection.execute("UPDATE _segment SET body = ?, boxed = 0 WHERE seq = ? AND boxed", (verdict.body, seq))
     version = WAITING if part == 1 else verdict.version
     store.connection.execute("UPDATE _segment SET version = ? WHERE seq = ?", (version, seq))
     if part == 2:
@@ -53,26 +55,31 @@ def acknowledge(store: Store, verdict: SegmentVerdict, now_ms: int) -> None:
     note_verdicts(store, verdict.segment, verdict.exceptions, now_ms)
 
 
-def accepted(store: Store, entry: Accepted, now_ms: int) -> None:
-    """Note what a page says of a segment whose acknowledgement did not arrive, or came through another incarnation."""
+def accepted(store: Store, entry: Accepted, now_ms: int) -> bool:
+    """Note what a page says of a segment whose acknowledgement did not arrive, or came through another incarnation.
+
+    Return False for a segment that was never heard of here: another life of this node pushed it.
+    """
     row = store.connection.execute("SELECT chain_seq FROM _segment WHERE id = ? AND version IS NULL", (entry.segment,)).fetchone()
     if row is None:
-        return
+        sql = "SELECT 1 FROM _segment WHERE id = ? UNION ALL SELECT 1 FROM _retained WHERE id = ?"
+        return store.connection.execute(sql, (entry.segment, entry.segment)).fetchone() is not None
     if entry.seq == row[0]:
-        acknowledge(store, SegmentVerdict(entry.segment, entry.version, entry.transactions, ()), now_ms)
-        return
+        acknowledge(store, SegmentVerdict(entry.segment, entry.version, entry.transactions, (), None), now_ms)
+        return True
     # in the journal, but not in this incarnation's chain: it is ours (adopted), and what follows moves up (RULES H7)
     acked = read_state(store.connection).acked
-    acknowledge(store, SegmentVerdict(entry.segment, entry.version, entry.transactions, ()), now_ms)
+    acknowledge(store, SegmentVerdict(entry.segment, entry.version, entry.transactions, (), None), now_ms)
     store.connection.execute("UPDATE _node SET acked_seq = ?, acked_digest = ? WHERE id = 1", (acked.number, acked.digest))
     store.connection.execute("INSERT OR IGNORE INTO _adopted (segment) VALUES (?)", (entry.segment,))
     chain_again(store, acked)
+    return True
 
 
 def chain_again(store: Store, end: Point) -> None:
     """Put the segments that are not acknowledged behind `end` in this node's own chain, in their order."""
-    for seq, body in store.connection.execute("SELECT seq, body FROM _segment WHERE version IS NULL ORDER BY seq").fetchall():
-        end = segment_point(end, body)
+    for seq, hashed in store.connection.execute("SELECT seq, hash FROM _segment WHERE version IS NULL ORDER BY seq").fetchall():
+        end = segment_point_of(end, hashed)
         store.connection.execute("UPDATE _segment SET chain_seq = ?, digest = ? WHERE seq = ?", (end.number, end.digest, seq))
 
 
@@ -175,6 +182,7 @@ def _settle_segment(store: Store, segment: bytes, settled: Settled) -> None:
     _fold(store, where, (segment,))
     late = store.connection.execute("SELECT 1 FROM _txn WHERE segment = ? AND verdict IN ('held', 'refused')", (segment,)).fetchone()
     store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))
+    retained.keep_segment(store, segment)
     store.connection.execute("DELETE FROM _segment WHERE id = ?", (segment,))
     if late is None:
         store.connection.execute("DELETE FROM _txn WHERE segment = ?", (segment,))
@@ -188,6 +196,7 @@ def _settle_one(store: Store, segment: bytes, index: int, version: int, settled:
         _put_aside(store, segment, index, row[1], row[2], settled, now_ms)
     else:
         _fold(store, "segment = ? AND txn = ?", (segment, index))
+    retained.judged(store, segment, index, version)
     store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (segment, index))
 
 

@@ -508,7 +508,7 @@ def valid_messages() -> list[tuple[str, Message]]:
     )
     exceptional = messages.Exceptional(1, "held", 9, "parent", "its contact c1 is not at the centre yet")
     push = messages.PushRequest(
-        1, 1, SEGMENT_ID, None, _CURSOR, _HIGHEST, BEGINNING, (messages.Sealed(body, point.digest),), (), NOW, _TOLD
+        1, 1, SEGMENT_ID, None, _CURSOR, _HIGHEST, BEGINNING, (messages.Sealed(body, point.digest, None),), (), NOW, _TOLD
     )
     first_push = messages.PushRequest(
         1, 1, DIGEST[16:], messages.Parent(SEGMENT_ID, point), _CURSOR, _HIGHEST, BEGINNING, (), (SEGMENT_ID,), -NOW, _TOLD
@@ -529,18 +529,32 @@ def valid_messages() -> list[tuple[str, Message]]:
         rows=(messages.Rows("contact", ("id", "name", "credit_limit_minor"), 2, columns_of(rows, 3)),),
         sealed=(messages.SealedRows(2, sealed_rows),),
         removals=(messages.Removals("contact_tag", 1, columns_of([("c1", "vip")], 2)),),
+        deaths=(messages.Removals("contact", 1, columns_of([("c9",)], 1)),),
         conflicts=(notice,),
         segments=(messages.Accepted(SEGMENT_ID, 8, 1, 1),),
         verdicts=(messages.LateVerdict(SEGMENT_ID, 0, "refused", 9, "refused", "the central office refused it"),),
+        points=(_CURSOR,),
+        covered=7,
     )
     position = messages.Position(7, 9, 2, 8, 55)
-    more = messages.Page(1, SEGMENT_ID, 7, 9, _HIGHEST, BEGINNING, position, (), (), (), (), (), ())
+    more = messages.Page(1, SEGMENT_ID, 7, 9, _HIGHEST, BEGINNING, position, (), (), (), (), (), (), (), (), -1)
+    again = messages.Again(8, 7, True, (exceptional,))
+    opened = messages.PushReply(2, _HIGHEST, (messages.SegmentVerdict(SEGMENT_ID, 9, 2, (exceptional,), body),))
+    second_push = messages.PushRequest(
+        1, 2, DIGEST[16:], None, _CURSOR, _HIGHEST, BEGINNING, (messages.Sealed(DIGEST, DIGEST, again),), (), NOW, _TOLD
+    )
     return [
         ("a request to join", messages.JoinRequest((1,), "ABCD-EFGH-JKMN-PQRS", DIGEST, SEGMENT_ID)),
-        ("a reply to a newcomer", messages.JoinReply(1, ID, "Москва", 1, 1)),
+        ("a reply to a newcomer", messages.JoinReply(1, ID, "Москва", 1, 1, DIGEST)),
         ("a push of one segment", push),
         ("the first push of a new incarnation", first_push),
-        ("a reply to a push", messages.PushReply(1, _HIGHEST, (messages.SegmentVerdict(SEGMENT_ID, 9, 2, (exceptional,)),))),
+        ("a reply to a push", messages.PushReply(1, _HIGHEST, (messages.SegmentVerdict(SEGMENT_ID, 9, 2, (exceptional,), None),))),
+        ("a push of what comes again", second_push),
+        ("a reply with what was in the box", opened),
+        ("points that a node remembers", messages.HealRequest(1, 1, SEGMENT_ID, (BEGINNING, _CURSOR, _HIGHEST))),
+        ("what a restored server still has", messages.HealReply(2, _CURSOR, _HIGHEST, point)),
+        ("pages of a lost history", messages.OfferRequest(1, 2, SEGMENT_ID, (messages.Offered(9, DIGEST),))),
+        ("what became of them", messages.OfferReply(_HIGHEST, 3, 1)),
         ("a pull", messages.PullRequest(1, 1, SEGMENT_ID, _CURSOR, _HIGHEST, None, 10_000, _TOLD)),
         ("a pull that goes on", messages.PullRequest(1, 1, SEGMENT_ID, _CURSOR, _HIGHEST, position, 0, _TOLD)),
         ("the last page", page),

@@ -54,7 +54,7 @@ from sync.limits import (
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSIONS,
 )
-from sync.messages import JoinRequest, Message, PullRequest, PushRequest, VerifyRequest
+from sync.messages import HealRequest, JoinRequest, Message, OfferRequest, PullRequest, PushRequest, VerifyRequest
 
 T = TypeVar("T")
 
@@ -102,6 +102,8 @@ def create_app(
             Route("/v1/join", surface.join, methods=["POST"]),
             Route("/v1/push", surface.signed(PushRequest, service.push, surface.writers), methods=["POST"]),
             Route("/v1/pull", surface.signed(PullRequest, service.pull, surface.readers), methods=["POST"]),
+            Route("/v1/heal", surface.signed(HealRequest, service.heal, surface.writers), methods=["POST"]),
+            Route("/v1/offer", surface.signed(OfferRequest, service.offer, surface.writers), methods=["POST"]),
             Route("/v1/verify", surface.signed(VerifyRequest, service.verify, surface.readers), methods=["POST"]),
             *extra_routes,
         ],

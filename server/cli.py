@@ -37,9 +37,9 @@ from schema.console import (
 )
 from schema.lock import exclusive
 from schema.registry import load
+from server import cli_backup, ingest, nodes, report
 from server import conflicts as conflict_list
 from server import home as home_of
-from server import ingest, nodes, report
 from server.database import Database
 from server.importing import import_reference
 from server.report import By
@@ -232,6 +232,10 @@ def revoke(
         say("This does not wipe that machine.")
 
     terminal.show(entry, tell)
+
+
+app.command()(cli_backup.backup)
+app.command()(cli_backup.restore)
 
 
 # --- conflicts and held work ------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from sync.messages import ConflictNotice, Values
 from sync.rows import values_of
 
 CENTRE_NODE = 0
+RESTORED = "restored"
+"""The rule of a conflict between what a node kept of a lost history and what stands at the restored centre (RULES H15)."""
 _SHOWN_CHARS = 200
 
 

@@ -17,12 +17,13 @@ from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import Sqlite
 from schema.install import install, number_tables
 from schema.registry import Schema
+from sync import box
 from sync.errors import AlreadyThere, NotJoined
 
 BOOKKEEPING = (
     # the end of the journal, and which life of the server this is
     "CREATE TABLE IF NOT EXISTS _server (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, head INTEGER NOT NULL,"
-    " digest BLOB NOT NULL, schema INTEGER NOT NULL)",
+    " digest BLOB NOT NULL, schema INTEGER NOT NULL, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE IF NOT EXISTS _node (node INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
     " public_key BLOB, revoked_ms INTEGER, invited_ms INTEGER, joined_ms INTEGER, last_push_ms INTEGER, last_pull_ms INTEGER,"
     " unsynced INTEGER, conflicts INTEGER, held INTEGER, cursor INTEGER NOT NULL DEFAULT 0)",
@@ -40,6 +41,7 @@ BOOKKEEPING = (
     " seq INTEGER, segment BLOB, first INTEGER, transactions INTEGER NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL)",
     "CREATE UNIQUE INDEX IF NOT EXISTS _journal_segment ON _journal (segment) WHERE segment IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS _journal_inc ON _journal (inc, ver)",
+    "CREATE INDEX IF NOT EXISTS _journal_backup ON _journal (ver) WHERE kind = 'backup'",
     # what each incarnation's chain holds: a segment sent again after a fork is in two chains, in the journal once
     "CREATE TABLE IF NOT EXISTS _chain (inc INTEGER NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL, segment BLOB NOT NULL,"
     " PRIMARY KEY (inc, seq)) WITHOUT ROWID",
@@ -53,6 +55,12 @@ BOOKKEEPING = (
     "CREATE TABLE IF NOT EXISTS _held_row (held INTEGER NOT NULL, node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
     " PRIMARY KEY (node, tbl, key, held)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _refused_insert (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
+    # after a restore: segments that came again, and what had become of whose transactions before; rows that nodes had pulled
+    "CREATE TABLE IF NOT EXISTS _again (segment BLOB PRIMARY KEY, version INTEGER NOT NULL, floor INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS _before (inc INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, verdict TEXT NOT NULL,"
+    " PRIMARY KEY (inc, low)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _image (t INTEGER NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, filled INTEGER NOT NULL,"
+    " PRIMARY KEY (t, key)) WITHOUT ROWID",
     # the feed's index: what changed in a scope at a version; op: see server/scopes.py
     "CREATE TABLE IF NOT EXISTS _change (t INTEGER NOT NULL, sc TEXT NOT NULL, ver INTEGER NOT NULL, lo INTEGER NOT NULL,"
     " op INTEGER NOT NULL, hi INTEGER NOT NULL, wr INTEGER NOT NULL, part INTEGER NOT NULL, whole INTEGER NOT NULL,"
@@ -140,7 +148,10 @@ def create(path: Path, schema: Schema) -> Database:
         elif connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise AlreadyThere(f"There is another database here already ({path}).")
         install(connection, Sqlite(), schema, BOOKKEEPING)
-        connection.execute("INSERT INTO _server (id, epoch, head, digest, schema) VALUES (1, 1, 0, ?, ?)", (bytes(32), schema.version))
+        connection.execute(
+            "INSERT INTO _server (id, epoch, head, digest, schema, box_key) VALUES (1, 1, 0, ?, ?, ?)",
+            (bytes(32), schema.version, box.new_key()),
+        )
     finally:
         connection.close()
     return Database(path, schema)

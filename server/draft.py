@@ -24,6 +24,7 @@ class Draft:
     rows: dict[str, list[Any]] = field(default_factory=dict)
     sealed: list[SealedRows] = field(default_factory=list)
     removals: dict[str, dict[tuple[Any, ...], None]] = field(default_factory=dict)
+    deaths: dict[str, dict[tuple[Any, ...], None]] = field(default_factory=dict)
     conflicts: list[ConflictNotice] = field(default_factory=list)
     segments: list[Accepted] = field(default_factory=list)
     verdicts: list[LateVerdict] = field(default_factory=list)
@@ -37,7 +38,7 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing is in it that takes room: then whatever comes next goes in, however large."""
-        return not (self.rows or self.removals or self.sealed or self.conflicts)
+        return not (self.rows or self.removals or self.deaths or self.sealed or self.conflicts)
 
     def add_rows(self, table: Table, rows: list[Any], size: int) -> None:
         """Add the newest state of rows, each with its number last; their texts and blobs take `size` bytes at most."""
@@ -67,8 +68,15 @@ class Draft:
         return max(1, min(self.budget, PAGE_ROWS if small and read >= _FIRST_ROWS else _FIRST_ROWS))
 
     def add_removals(self, table: Table, keys: Iterable[tuple[Any, ...]]) -> None:
-        """Add the keys of rows that are gone or left the scope; one that is there already counts once."""
-        found = self.removals.setdefault(table.name, {})
+        """Add the keys of rows that left the scope; one that is there already counts once."""
+        self._add_keys(self.removals, table, keys)
+
+    def add_deaths(self, table: Table, keys: Iterable[tuple[Any, ...]]) -> None:
+        """Add the keys of rows that were deleted."""
+        self._add_keys(self.deaths, table, keys)
+
+    def _add_keys(self, places: dict[str, dict[tuple[Any, ...], None]], table: Table, keys: Iterable[tuple[Any, ...]]) -> None:
+        found = places.setdefault(table.name, {})
         before = len(found)
         found.update(dict.fromkeys(keys))
         self.budget -= len(found) - before

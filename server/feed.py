@@ -181,7 +181,7 @@ class Feed:
                         return at, high
                 continue
             if step.mode == "lost":
-                draft.add_removals(step.table, self._dead(step.table, self._graves(step, low, high), step.low))
+                draft.add_deaths(step.table, self._dead(step.table, self._graves(step, low, high), step.low))
             stopped = self._run(draft, step, max(low, row + 1) if at == version else low, high, part)
             if stopped is not None:
                 return at, stopped
@@ -356,13 +356,15 @@ class Feed:
             elif step.mode != "lost" and self._is_told_here(step, mine) and not self._is_told_elsewhere(step, rid, mine):
                 told.append(rid)
         gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]
-        remove += self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
+        dead = self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
         self._want(set(told) - self._huge)
         send = self._wanted(table, table.names)
         if send:
             draft.add_rows(table, send, size)
         if remove:
             draft.add_removals(table, remove)
+        if dead:
+            draft.add_deaths(table, dead)
         return send
 
     def _wanted(self, table: Table, names: Sequence[str]) -> list[Any]:
@@ -422,10 +424,13 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
         position=position,
         rows=tuple(_rows(store.schema.by_name[name], rows) for name, rows in draft.rows.items() if rows),
         sealed=tuple(draft.sealed),
-        removals=tuple(_removals(store.schema.by_name[name], list(keys)) for name, keys in draft.removals.items() if keys),
+        removals=_removals(store, draft.removals),
+        deaths=_removals(store, draft.deaths),
         conflicts=tuple(draft.conflicts),
         segments=tuple(draft.segments),
         verdicts=tuple(draft.verdicts),
+        points=journal.backups(store, request.cursor.number) if position is None else (),
+        covered=journal.covered(store),
     )
 
 
@@ -434,5 +439,6 @@ def _rows(table: Table, rows: list[Any]) -> Rows:
     return Rows(table.name, table.names, len(unique), columns_of(unique, len(table.names)))
 
 
-def _removals(table: Table, keys: list[tuple[Any, ...]]) -> Removals:
-    return Removals(table.name, len(keys), columns_of(keys, len(table.key)))
+def _removals(store: Store, found: dict[str, dict[tuple[Any, ...], None]]) -> tuple[Removals, ...]:
+    tables = [(store.schema.by_name[name], list(keys)) for name, keys in found.items() if keys]
+    return tuple(Removals(table.name, len(keys), columns_of(keys, len(table.key))) for table, keys in tables)

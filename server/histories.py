@@ -7,6 +7,7 @@ incarnation whose lineage is the parent's up to the last point both share. Spec:
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schema.capture import Store
@@ -104,13 +105,11 @@ def create(store: Store, node: int, incarnation: bytes) -> int:
 
 
 def _new_incarnation(store: Store, node: int, request: PushRequest) -> tuple[int, Point]:
-    if request.parent is None:
-        raise UnknownIncarnation("The centre does not know this node's history.")
-    parent = _find(store, node, request.parent.incarnation)
-    last = request.parent.last
-    if parent is None or point_at(store, parent[0], last.number) != last:
-        raise UnknownIncarnation("The centre does not know the history this one continues.")
     inc = create(store, node, request.incarnation)
+    parent = _find(store, node, request.parent.incarnation) if request.parent is not None else None
+    if request.parent is None or parent is None or point_at(store, parent[0], request.parent.last.number) != request.parent.last:
+        return inc, BEGINNING  # a restored centre may not know it: then nothing earlier counts as its own, which is safe
+    last = request.parent.last
     own_end = _own_number(store, parent[0], last.number)
     for ancestor, low, high in _ranges(store, parent[0]):
         _claim(store, inc, ancestor, low, min(high, own_end) if ancestor == parent[0] else high)
@@ -145,4 +144,12 @@ def lineage_of(store: Store, inc: int) -> Lineage:
     ranges: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for ancestor, low, high in _ranges(store, inc):
         ranges[ancestor].append((low, high))
-    return Lineage(ranges)
+    return Lineage(ranges, _before(store, ranges))
+
+
+def _before(store: Store, ancestors: Iterable[int]) -> dict[int, list[tuple[int, int, str]]]:
+    """Return what had become of an incarnation's own work before this centre was restored."""
+    if store.connection.execute("SELECT 1 FROM _before LIMIT 1").fetchone() is None:
+        return {}
+    sql = "SELECT low, high, verdict FROM _before WHERE inc = ?"
+    return {inc: store.connection.execute(sql, (inc,)).fetchall() for inc in ancestors}

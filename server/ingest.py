@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from schema.capture import Store
 from schema.keys import key_parts, key_text
-from server import bulk, centre, journal, rows, scopes
+from server import bulk, centre, healing, journal, rows, scopes
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows
 from server.merge import Merging, Pusher
@@ -47,7 +49,8 @@ def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: in
 
 def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms: int) -> SegmentVerdict:
     """Take the next segment of a history, or find what became of it when it came before."""
-    point = segment_point(history.at, sealed.body)
+    body = healing.body_of(store, sealed)
+    point = segment_point(history.at, body)
     if point.digest != sealed.digest:
         raise Malformed("a segment's digest does not follow from its bytes")
     known = history.segment_at(store, point.number)
@@ -55,16 +58,28 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
         if known[0] != point.digest:
             raise Forked(f"The centre holds another segment {point.number} of this node's history.")
         history.at = point
-        return verdict_of(store, known[1])
+        return _told(verdict_of(store, known[1]), sealed, body)
     if point.number != history.end.number + 1:
         raise Gap(f"The centre holds this node's history up to {history.end.number}, not {point.number - 1}.")
-    segment = read_segment(sealed.body)
+    segment = read_segment(body)
     if _journaled(store, segment.id):
         history.adopt(store, pusher.node, segment.id)
     else:
-        _take_new(store, replace(pusher, lineage=history.lineage), point.number, sealed.body, segment, now_ms)
+        if sealed.again is not None:
+            healing.note_again(store, segment.id, sealed.again)
+        _take_new(store, replace(pusher, lineage=history.lineage), point.number, body, segment, now_ms)
+    if sealed.again is not None:
+        healing.note_before(store, segment.id, sealed.again)
+        history.lineage = lineage_of(store, history.inc)
     history.extend(store, point, segment.id)
-    return verdict_of(store, segment.id)
+    return _told(verdict_of(store, segment.id), sealed, body)
+
+
+def _told(verdict: SegmentVerdict, sealed: Sealed, body: bytes) -> SegmentVerdict:
+    """Return a verdict with what the node needs to show held work again, if it cannot open its own box."""
+    shows = any(exception.verdict in ("held", "refused") for exception in verdict.exceptions)
+    boxed = sealed.again is not None and sealed.again.boxed
+    return msgspec.structs.replace(verdict, body=body) if boxed and shows else verdict
 
 
 def _journaled(store: Store, segment: bytes) -> bool:
@@ -73,6 +88,7 @@ def _journaled(store: Store, segment: bytes) -> bool:
 
 def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: OpenSegment, now_ms: int) -> None:
     head = journal.head(store).number
+    segment = healing.as_told(store, segment)
     if max(segment.base) > head:
         raise Malformed("a transaction builds on a version that does not exist")
     kind = "part" if segment.part == 1 else "segment"
@@ -94,7 +110,9 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
 
 def _one_by_one(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[int], version: int, now_ms: int) -> None:
     if indexes:
+        before = healing.version_before(store, segment.id)
         for work in transactions(segment, _keys(store, segment), indexes):
+            work.before = before
             take_one(store, pusher, work, segment.id, version, now_ms)
 
 
@@ -108,7 +126,7 @@ def _earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
     for kind, body in store.connection.execute(sql, (inc, seq, SEGMENT_PARTS_MAX)):
         if kind != "part":
             break
-        parts.append(read_segment(body))
+        parts.append(healing.as_told(store, read_segment(body)))
         if len(parts) == SEGMENT_PARTS_MAX:
             raise TooLarge(f"a transaction comes in more than {SEGMENT_PARTS_MAX} parts")
     return parts[::-1]
@@ -117,6 +135,8 @@ def _earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
 def _transactions(store: Store, parts: Sequence[OpenSegment]) -> list[Transaction]:
     """Return the transactions of a segment, or the one transaction its parts make up."""
     found = [transactions(part, _keys(store, part)) for part in parts]
+    for work in found[-1]:
+        work.before = healing.version_before(store, parts[-1].id)
     if len(parts) == 1:
         return found[0]
     whole = found[-1][0]
@@ -205,7 +225,7 @@ def verdict_of(store: Store, segment: bytes) -> SegmentVerdict:
     version, count = store.connection.execute("SELECT ver, transactions FROM _journal WHERE segment = ?", (segment,)).fetchone()
     sql = "SELECT txn, verdict, ver, code, reason FROM _verdict WHERE segment = ? ORDER BY txn"
     found = store.connection.execute(sql, (segment,)).fetchall()
-    return SegmentVerdict(segment, version, count, tuple(Exceptional(*row) for row in found))
+    return SegmentVerdict(segment, version, count, tuple(Exceptional(*row) for row in found), None)
 
 
 # --- held work ------------------------------------------------------------------------------------------------------
@@ -285,6 +305,7 @@ class Works:
                 "SELECT seq, body, inc FROM _journal WHERE segment = ?", (held.segment,)
             ).fetchone()
             segment = read_segment(body)
+            segment = healing.as_told(self._store, segment)
             parts = [*_earlier_parts(self._store, inc, seq), segment] if segment.part == 2 else [segment]
             self._found = {work.index: work for work in _transactions(self._store, parts)}
             self._segment = held.segment

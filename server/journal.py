@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from schema.capture import Store
 from sync.digest import version_point
 from sync.errors import Diverged
+from sync.limits import POINTS_MAX
 from sync.messages import Point
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one version consists of. `kind`: segment, part, central, release, refusal, rescope."""
+    """What one version consists of. `kind`: segment, part, central, release, refusal, rescope, backup, epoch, fill."""
 
     kind: str
     inc: int
@@ -56,6 +57,17 @@ def point_at(store: Store, version: int) -> Point | None:
         return Point(0, bytes(32))
     row = store.connection.execute("SELECT digest FROM _journal WHERE ver = ?", (version,)).fetchone()
     return Point(version, row[0]) if row else None
+
+
+def covered(store: Store) -> int:
+    """Return the version up to which a backup holds everything."""
+    return int(store.connection.execute("SELECT covered FROM _server WHERE id = 1").fetchone()[0])
+
+
+def backups(store: Store, since: int) -> tuple[Point, ...]:
+    """Return the newest points after a version that a backup can bring this history back to (RULES H13), oldest first."""
+    sql = "SELECT ver, digest FROM _journal WHERE kind = 'backup' AND ver > ? ORDER BY ver DESC LIMIT ?"
+    return tuple(Point(*row) for row in reversed(store.connection.execute(sql, (since, POINTS_MAX // 2)).fetchall()))
 
 
 def require(store: Store, *points: Point) -> None:

@@ -24,7 +24,7 @@ from server.conflicts import Conflict
 from server.holding import Hold, Refuse, check_required, check_values, touched
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
 from sync.limits import KEY_BYTES_MAX
-from sync.merge import CENTRE, Lineage, Meta, Outcome, merge_cell, seen
+from sync.merge import CENTRE, FILLED, Lineage, Meta, Outcome, merge_cell, same_values, seen
 from sync.policy import policies
 from sync.values import RawText
 
@@ -167,10 +167,14 @@ class Merging:
             return
         rid, values = found
         before = scopes.keys_of(self.store, table, rid)
-        if before.isdisjoint(self._scope(self.work.base)) and not self.approved:
+        if before.isdisjoint(self._scope(self.work.base)) and not self.approved and self.work.before == NEVER:
             raise Hold("key", f"the key {key_text(op.key)} is taken in {table.name}")
         if table.immutable:
             if any(not same(value, values[table.position[name]]) for name, value in op.values.items()):
+                if self.work.before != NEVER:  # a node gave it back before; somebody at the centre had corrected it
+                    mine = tuple(op.values.get(name) for name in table.names)
+                    self._record(table, op.key, (), None, mine, values, conflicts.RESTORED, "theirs", CENTRE)
+                    return
                 raise Hold("key", f"there is another {table.name} with the key {key_text(op.key)}")
             return
         number = self.work.number if op.since == NEVER else op.since
@@ -179,7 +183,7 @@ class Merging:
             for cell in table.cells
             if any(column in op.values for column in cell.columns)
         ]
-        altered = self._edit(table, op.key, rid, values, edits)
+        altered = self._edit(table, op.key, rid, values, edits, insert=True)
         if not table.cells:  # a set's element added again: a later removal that has not seen this loses
             self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
         self._touch(table, op.key, rid, CENTRE if altered else self.pusher.inc, before)
@@ -284,7 +288,7 @@ class Merging:
             self._record(table, tuple(key), (), None, old.values, None, "child keeps parent", "mine", old.writer)
         return rid, old.values
 
-    def _edit(self, table: Table, key: Key, rid: int, values: Sequence[Any], edits: Iterable[Edit]) -> bool:
+    def _edit(self, table: Table, key: Key, rid: int, values: Sequence[Any], edits: Iterable[Edit], *, insert: bool = False) -> bool:
         """Merge cells into a living row; tell whether any ended other than as pushed."""
         metas = rows.metas(self.store, table, rid)
         altered = False
@@ -294,10 +298,11 @@ class Merging:
             number = rows.cell_number(table, cell)
             standing = tuple(now.get(name, values[table.position[name]]) for name in cell.columns)
             meta = metas.get(number) or metas.get(rows.BIRTH) or Meta(0, CENTRE, 0, 0, "")
-            outcome = self._outcome(table, edit, standing, meta)
+            outcome = self._outcome(table, edit, standing, meta, insert)
             if outcome.conflict:
                 other = self._node_of(meta.writer)
-                self._conflict(table, key, cell.columns, edit, standing, cell.policy, outcome, other)
+                rule = conflicts.RESTORED if self._is_in(meta) else cell.policy
+                self._conflict(table, key, cell.columns, edit, standing, rule, outcome, other)
             if outcome.write:
                 now.update(zip(cell.columns, outcome.value, strict=True))
                 self._stamp(table, rid, number, outcome.stamp)
@@ -305,9 +310,17 @@ class Merging:
         rows.write(self.store, table, rid, now)
         return altered
 
-    def _outcome(self, table: Table, edit: Edit, standing: Key, meta: Meta) -> Outcome:
+    def _is_in(self, meta: Meta) -> bool:
+        """Tell whether a value that was taken from a node's copy has this transaction in it already (RULES H15)."""
+        return meta.writer == FILLED and NEVER < self.work.before <= meta.sequence
+
+    def _outcome(self, table: Table, edit: Edit, standing: Key, meta: Meta, insert: bool) -> Outcome:
         policy = policies()[table.cell_named[edit.cell].policy]
-        known = seen(meta, edit.base, edit.since, self.pusher.lineage)
+        if self._is_in(meta) and not policy.differential:
+            empty = insert and all(value is None for value in edit.new)  # a new row's empty columns are nobody's word
+            differs = not same_values(edit.new, standing) and not empty
+            return Outcome(standing, meta.stamp, False, differs, "theirs", True, False)
+        known = seen(meta, edit.base, edit.since, self.pusher.lineage, insert=insert)
         at = self._now_stamp(edit.wall)
         return merge_cell(policy, edit.old, edit.new, at, self.pusher.node_id, standing, meta, known)
 

@@ -6,13 +6,18 @@ server/app.py checks form, size and signature and calls this; nothing is kept be
 from __future__ import annotations
 
 from schema.capture import Look
-from server import centre, feed, ingest, journal, nodes, verify
+from server import centre, feed, filling, healing, ingest, journal, nodes, verify
 from server.database import Database
+from sync import box
 from sync.errors import Diverged
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import (
+    HealReply,
+    HealRequest,
     JoinReply,
     JoinRequest,
+    OfferReply,
+    OfferRequest,
     Page,
     PullRequest,
     PushReply,
@@ -37,9 +42,9 @@ class Service:
         """Use an invitation. Raises BadInvitation."""
         with self.database.writing() as store:
             identity, name = nodes.join(store, request.code, request.public_key, request.incarnation, now_ms)
-            return JoinReply(
-                max(set(request.protocols) & set(PROTOCOL_VERSIONS)), identity, name, journal.epoch(store), store.schema.version
-            )
+            protocol = max(set(request.protocols) & set(PROTOCOL_VERSIONS))
+            key = box.public_key(healing.box_key(store))
+            return JoinReply(protocol, identity, name, journal.epoch(store), store.schema.version, key)
 
     def push(self, node: str, request: PushRequest, now_ms: int) -> PushReply:
         """Take a node's segments exactly once."""
@@ -64,6 +69,19 @@ class Service:
         with self.database.reading() as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             return verify.verify(store, nodes.number_of(store, node), request)
+
+    def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:
+        """Tell what this centre still has of the history a node remembers. Begins a new epoch if that is less than all."""
+        with self.database.writing() as store, centre.engine_writes(store, now_ms):
+            return healing.heal(store, nodes.number_of(store, node), request, now_ms)
+
+    def offer(self, node: str, request: OfferRequest, now_ms: int) -> OfferReply:
+        """Take what a node had pulled of a lost history."""
+        with self.database.writing() as store, centre.engine_writes(store, now_ms):
+            self._same_epoch(request.epoch, journal.epoch(store))
+            reply = filling.offer(store, nodes.number_of(store, node), request, now_ms)
+            ingest.release(store, now_ms)
+            return reply
 
     def health(self) -> dict[str, object]:
         """Return the server's version and epoch."""

@@ -10,8 +10,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from sync.messages import (
+    HealReply,
+    HealRequest,
     JoinReply,
     JoinRequest,
+    OfferReply,
+    OfferRequest,
     Page,
     PullRequest,
     PushReply,
@@ -38,6 +42,12 @@ class Service(Protocol):
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         """Return the digests of the node's scope."""
+
+    def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:
+        """Tell what this server still has of the history the node remembers."""
+
+    def offer(self, node: str, request: OfferRequest, now_ms: int) -> OfferReply:
+        """Take pages of a lost history; when this returns they are durable."""
 
     def health(self) -> dict[str, object]:
         """Return what /v1/health says besides `status` and `protocols`: JSON-able, nothing secret, quick."""

@@ -72,3 +72,4 @@ class Transaction:
     base: int
     ops: list[Op] = field(default_factory=list)
     decisions: list[bytes] = field(default_factory=list)
+    before: int = NEVER  # the version at which a history that was lost had journaled it (RULES H14, H15)

@@ -21,8 +21,13 @@ _row = msgspec.msgpack.Encoder()
 
 def segment_point(before: Point, body: bytes) -> Point:
     """Return the point of a node's chain after one more segment; `body` is its compressed bytes."""
+    return segment_point_of(before, sha256(body).digest())
+
+
+def segment_point_of(before: Point, hashed: bytes) -> Point:
+    """Return the same, from the SHA-256 of the segment's bytes."""
     number = before.number + 1
-    return Point(number, sha256(b"outpost/segment/1" + before.digest + number.to_bytes(8, "big") + sha256(body).digest()).digest())
+    return Point(number, sha256(b"outpost/segment/1" + before.digest + number.to_bytes(8, "big") + hashed).digest())
 
 
 def version_point(before: Point, kind: str, content: bytes) -> Point:

@@ -62,6 +62,9 @@ PAGE_NOTICES_MAX: Final = 5_000
 PAGES_MAX: Final = 100_000
 """Pages of one pull."""
 
+POINTS_MAX: Final = 1_000
+"""Points of the server's history that a node remembers, and shows after a restore."""
+
 VALUE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one text (as UTF-8) or blob in a segment."""
 

@@ -36,20 +36,42 @@ class Meta:
     node: str
 
 
-class Lineage:
-    """The histories a pusher may call its own: incarnation → ranges of own sequence numbers (RULES H7)."""
+FILLED = -1
+"""The writer number of values taken from a node's copy after the centre was restored; their sequence is the version of the
+lost history they are of (RULES H15). Foreign to every node."""
 
-    def __init__(self, ranges: Mapping[int, list[tuple[int, int]]]) -> None:
-        self._ranges = ranges
+
+class Lineage:
+    """The histories a pusher may call its own: incarnation → ranges of own sequence numbers (RULES H7).
+
+    `before`: what had become of some of it before the centre was restored, as (low, high, verdict) (RULES H14).
+    """
+
+    def __init__(self, ranges: Mapping[int, list[tuple[int, int]]], before: Mapping[int, list[tuple[int, int, str]]] | None = None) -> None:
+        self._ranges, self._before = ranges, before or {}
 
     def has(self, writer: int, sequence: int) -> bool:
         """Tell whether a write belongs to the lineage."""
         return any(low <= sequence <= high for low, high in self._ranges.get(writer, ()))
 
+    def before(self, writer: int, sequence: int) -> str | None:
+        """Return the verdict on a write before the centre was restored, or None."""
+        found = (verdict for low, high, verdict in self._before.get(writer, ()) if low <= sequence <= high)
+        return next(found, None)
 
-def seen(meta: Meta, base: int, since: int, lineage: Lineage) -> bool:
-    """Tell whether a writer with this base and since knew the value that stands (RULES H8)."""
-    return meta.version <= base or (meta.sequence >= since and lineage.has(meta.writer, meta.sequence))
+
+def seen(meta: Meta, base: int, since: int, lineage: Lineage, *, insert: bool = False) -> bool:
+    """Tell whether a writer with this base and since knew the value that stands (RULES H8).
+
+    After a restore its own earlier work counts also where it lies further back, if it had been plainly accepted, and never
+    if it had been refused (RULES H14). An `insert` builds on nothing.
+    """
+    if meta.version <= base:
+        return True
+    if not lineage.has(meta.writer, meta.sequence):
+        return False
+    before = lineage.before(meta.writer, meta.sequence)
+    return (meta.sequence >= since and before != "refused") or (before == "accepted" and not insert)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from sync.limits import (
     MILLIS_MAX,
     PAGE_ROWS_MAX,
     PAGE_SEGMENTS_MAX,
+    POINTS_MAX,
     PROTOCOLS_MAX,
     PUSH_SEGMENTS_MAX,
     SEGMENT_BLOCKS_MAX,
@@ -136,11 +137,31 @@ class Segment(Message, frozen=True):
 # --- push (§6) --------------------------------------------------------------------------------------------------------
 
 
+class Exceptional(Message, frozen=True):
+    """A transaction of a segment that was not plainly accepted."""
+
+    transaction: Count
+    verdict: VerdictName
+    version: Version
+    code: Words
+    reason: Words
+
+
+class Again(Message, frozen=True):
+    """What a segment brings that the server had before it was restored, or that was sealed before that (RULES H14)."""
+
+    version: Version  # at which the lost history had journaled it; -1: it never had
+    floor: Version  # what both histories share; no change of it has seen more
+    boxed: bool  # the body is a box (sync/box.py)
+    exceptions: Annotated[tuple[Exceptional, ...], msgspec.Meta(max_length=SEGMENT_ROWS_MAX)]  # what had become of it
+
+
 class Sealed(Message, frozen=True):
     """A segment as it is signed, chained, journaled: its compressed bytes and the chain's digest after it."""
 
     body: bytes
     digest: Digest
+    again: Again | None
 
 
 class Parent(Message, frozen=True):
@@ -167,16 +188,6 @@ class PushRequest(Message, frozen=True):
     told: Told
 
 
-class Exceptional(Message, frozen=True):
-    """A transaction of a segment that was not plainly accepted."""
-
-    transaction: Count
-    verdict: VerdictName
-    version: Version
-    code: Words
-    reason: Words
-
-
 class SegmentVerdict(Message, frozen=True):
     """What became of one segment: accepted at `version`, but for the exceptions."""
 
@@ -184,6 +195,7 @@ class SegmentVerdict(Message, frozen=True):
     version: Version
     transactions: Count
     exceptions: Annotated[tuple[Exceptional, ...], msgspec.Meta(max_length=SEGMENT_ROWS_MAX)]
+    body: bytes | None  # of a boxed segment with work that is held or was refused: the node shows it again
 
 
 class PushReply(Message, frozen=True):
@@ -299,10 +311,58 @@ class Page(Message, frozen=True):
     position: Position | None
     rows: Annotated[tuple[Rows, ...], Tables]
     sealed: Annotated[tuple[SealedRows, ...], msgspec.Meta(max_length=PAGE_SEGMENTS_MAX)]
-    removals: Annotated[tuple[Removals, ...], Tables]
+    removals: Annotated[tuple[Removals, ...], Tables]  # rows that left the scope
+    deaths: Annotated[tuple[Removals, ...], Tables]  # rows that were deleted
     conflicts: Annotated[tuple[ConflictNotice, ...], Notices]
     segments: Annotated[tuple[Accepted, ...], Notices]
     verdicts: Annotated[tuple[LateVerdict, ...], Notices]
+    points: Annotated[tuple[Point, ...], Notices]  # of the backups in (since, to] (RULES H13)
+    covered: Version  # a backup that the centre can be restored from holds everything up to here
+
+
+# --- after a restore (§7.7) ---------------------------------------------------------------------------------------------
+
+
+class HealRequest(Message, frozen=True):
+    """Node → server: these points of your history I remember; which do you still have?"""
+
+    protocol: Count
+    epoch: Count
+    incarnation: Id16
+    points: Annotated[tuple[Point, ...], msgspec.Meta(max_length=POINTS_MAX)]
+
+
+class HealReply(Message, frozen=True):
+    """Server → node: the newest of these points, and where my history and yours end now."""
+
+    epoch: Count
+    shared: Point
+    head: Point
+    chain: Point  # the end of this incarnation's chain; the beginning if it is not known
+
+
+class Offered(Message, frozen=True):
+    """A page as the node pulled it from the lost history, in a box."""
+
+    version: Version  # its head
+    box: bytes
+
+
+class OfferRequest(Message, frozen=True):
+    """Node → server: pages of the lost history, oldest first (RULES H15)."""
+
+    protocol: Count
+    epoch: Count
+    incarnation: Id16
+    pages: Annotated[tuple[Offered, ...], msgspec.Meta(max_length=PUSH_SEGMENTS_MAX)]
+
+
+class OfferReply(Message, frozen=True):
+    """Server → node, after the commit."""
+
+    head: Point
+    filled: Count  # rows the server never had
+    recorded: Count  # values put on record beside what stands
 
 
 # --- joining and verifying (§9) ---------------------------------------------------------------------------------------
@@ -325,6 +385,7 @@ class JoinReply(Message, frozen=True):
     name: Name
     epoch: Count
     schema: Count
+    box_key: Digest  # X25519, 32 bytes (sync/box.py)
 
 
 class VerifyRequest(Message, frozen=True):

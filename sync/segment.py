@@ -10,7 +10,7 @@ TooLarge. Spec: PROTOCOL.md §5.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import gt
 
 from sync.change import Delete, Edit, Insert, Key, Transaction, Update
@@ -196,6 +196,21 @@ def _read_deletes(block: Deletes, transactions: int) -> DeleteBlock:
         _ints(block.base, count),
         _ints(block.since, count),
         _tuples(block.key, count),
+    )
+
+
+def lowered(segment: OpenSegment, floor: int) -> OpenSegment:
+    """Return the segment with no base above a floor: what both histories share after a restore (RULES H14)."""
+
+    def low(bases: list[int]) -> list[int]:
+        return [min(base, floor) for base in bases]
+
+    return replace(
+        segment,
+        base=low(segment.base),
+        deletes=[replace(block, base=low(block.base)) for block in segment.deletes],
+        inserts=[replace(block, base=low(block.base)) for block in segment.inserts],
+        updates=[replace(block, base=low(block.base)) for block in segment.updates],
     )
 
 

@@ -23,7 +23,19 @@ from schema.registry import Schema, load
 from server import nodes
 from server.service import Service
 from sync.limits import MESSAGE_BYTES_MAX
-from sync.messages import JoinRequest, Page, PullRequest, PushReply, PushRequest, VerifyReply, VerifyRequest
+from sync.messages import (
+    HealReply,
+    HealRequest,
+    JoinRequest,
+    OfferReply,
+    OfferRequest,
+    Page,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    VerifyReply,
+    VerifyRequest,
+)
 from sync.wire import pack, unpack
 
 START_MS = 1_760_000_000_000
@@ -73,6 +85,12 @@ class Link:
 
     def verify(self, request: VerifyRequest) -> VerifyReply:
         return self._carry("verify", request, VerifyRequest, VerifyReply)  # type: ignore[no-any-return]
+
+    def heal(self, request: HealRequest) -> HealReply:
+        return self._carry("heal", request, HealRequest, HealReply)  # type: ignore[no-any-return]
+
+    def offer(self, request: OfferRequest) -> OfferReply:
+        return self._carry("offer", request, OfferRequest, OfferReply)  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -139,6 +157,7 @@ class World:
                 url="",
                 epoch=reply.epoch,
                 incarnation=incarnation,
+                box_key=reply.box_key,
             )
             self.nodes[name] = Node(name, database, Link(self, reply.node), skew)
         return self.nodes[name]

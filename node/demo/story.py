@@ -27,13 +27,13 @@ from node.cycle import Report as SyncReport
 from node.database import Database, create
 from node.demo import data
 from node.demo.server import ServerProcess
-from node.transport import Exchange, HttpExchange, join
+from node.transport import HttpExchange, join
 from node.verify import verify
 from node.writer import transaction
 from schema.registry import load
 from sync.errors import Offline
 from sync.limits import PROTOCOL_VERSIONS
-from sync.messages import JoinRequest, Page, PullRequest, PushReply, PushRequest, VerifyReply, VerifyRequest
+from sync.messages import JoinRequest, PushReply, PushRequest
 
 app = typer.Typer(add_completion=False, help="Watch a server and three nodes work offline, sync and agree.")
 
@@ -42,27 +42,18 @@ SCOPES = {"Kyiv": ["branch:KYV"], "London": ["branch:LON"], "Olena's laptop": ["
 BRANCH = {"Kyiv": "KYV", "London": "LON", "Olena's laptop": "KYV"}
 
 
-class CutExchange:
+class CutExchange(HttpExchange):
     """A link that breaks once: the centre gets the push and commits it, its reply never arrives."""
 
-    def __init__(self, inner: Exchange) -> None:
-        self._inner, self.cut_next = inner, False
+    cut_next = False
 
     def push(self, request: PushRequest) -> PushReply:
         """Send; lose the reply if the link is to break."""
-        reply = self._inner.push(request)
+        reply = super().push(request)
         if self.cut_next:
             self.cut_next = False
             raise Offline("The connection broke before the reply came.")
         return reply
-
-    def pull(self, request: PullRequest) -> Page:
-        """Ask for a page."""
-        return self._inner.pull(request)
-
-    def verify(self, request: VerifyRequest) -> VerifyReply:
-        """Ask for digests."""
-        return self._inner.verify(request)
 
 
 class DemoNode:
@@ -81,9 +72,10 @@ class DemoNode:
             url=url,
             epoch=reply.epoch,
             incarnation=incarnation,
+            box_key=reply.box_key,
         )
         stack.callback(self.database.close)
-        self.link = CutExchange(stack.enter_context(HttpExchange(url, reply.node, key)))
+        self.link = stack.enter_context(CutExchange(url, reply.node, key))
 
     def sync(self) -> SyncReport:
         """Run one exchange."""

@@ -7,7 +7,7 @@ order of versions. A second database is a second file; the contract suite in tes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,6 +90,16 @@ class Dialect(Protocol):
 
     def empty_log(self, connection: Connection) -> bool:
         """Take what was deleted out of the log of recent commits too; False while another program is reading."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """Return what the driver raises for a file that is no database, or not ours."""
+
+    def backup(self, source: Path, target: Path, pages: int, progress: Callable[[int, int], None]) -> None:
+        """Copy an open database as it is at this moment into a new file, some pages at a time; progress gets (done, of how many)."""
+
+    def is_whole(self, connection: Connection) -> bool:
+        """Tell whether a database's own check finds nothing wrong."""
 
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether reading failed because a TEXT value is not valid UTF-8."""

@@ -7,7 +7,7 @@ triggers use only what SQLite 3.37 has, and no JSON, so that any program's libra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -160,6 +160,29 @@ class Sqlite:
             return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         finally:
             connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """Return what the driver raises for a file that is no database, or not ours."""
+        return (dbapi2.DatabaseError,)
+
+    def backup(self, source: Path, target: Path, pages: int, progress: Callable[[int, int], None]) -> None:
+        """Copy an open database as it is at this moment into a new file, some pages at a time; progress gets (done, of how many).
+
+        The copy reads one snapshot, so writers neither wait for it nor make it begin again.
+        """
+        reader, writer = self.open(source), dbapi2.connect(str(target), isolation_level=None)
+        try:
+            self.begin_read(reader)
+            reader.backup(writer, pages=pages, progress=lambda _, left, total: progress(total - left, total))  # type: ignore[attr-defined]
+        finally:
+            writer.close()
+            reader.rollback()
+            reader.close()
+
+    def is_whole(self, connection: Connection) -> bool:
+        """Tell whether a database's own check finds nothing wrong."""
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
 
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether the driver met TEXT that is not UTF-8."""

@@ -218,7 +218,7 @@ def test_another_key_is_told_so(server: Server) -> None:
 
 
 def test_joining(server: Server) -> None:
-    assert join(server.url, JOIN) == JoinReply(1, NODE, "Лондон", 0, 1)
+    assert join(server.url, JOIN) == JoinReply(1, NODE, "Лондон", 0, 1, bytes(32))
     with pytest.raises(BadInvitation):
         join(server.url, msgspec.structs.replace(JOIN, code="bad"))
 

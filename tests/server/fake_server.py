@@ -32,8 +32,12 @@ from sync import signature, wire
 from sync.errors import BadInvitation, Forked, Revoked, UnknownNode
 from sync.limits import BODY_IDLE_SECONDS_MAX, BODY_SECONDS_MAX
 from sync.messages import (
+    HealReply,
+    HealRequest,
     JoinReply,
     JoinRequest,
+    OfferReply,
+    OfferRequest,
     Page,
     Point,
     PullRequest,
@@ -74,7 +78,7 @@ class FakeService:
         self.calls += 1
         if request.code != "good":
             raise BadInvitation
-        return JoinReply(1, NODE, "Лондон", 0, 1)
+        return JoinReply(1, NODE, "Лондон", 0, 1, bytes(32))
 
     def push(self, node: str, request: PushRequest, now_ms: int) -> PushReply:
         self.calls += 1
@@ -99,10 +103,21 @@ class FakeService:
             rows=(),
             sealed=(),
             removals=(),
+            deaths=(),
             conflicts=(),
             segments=(),
             verdicts=(),
+            points=(),
+            covered=0,
         )
+
+    def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:
+        self.calls += 1
+        return HealReply(request.epoch, ZERO, ZERO, ZERO)
+
+    def offer(self, node: str, request: OfferRequest, now_ms: int) -> OfferReply:
+        self.calls += 1
+        return OfferReply(ZERO, 0, 0)
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         self.calls += 1

@@ -104,9 +104,9 @@ def test_the_other_signed_requests_are_answered(server: Running, path: str, mess
 @pytest.mark.covers("P-9.1")
 def test_a_newcomer_joins_with_a_message_or_with_json(server: Running) -> None:
     packed = server.ask("POST", "/v1/join", wire.pack(JOIN), {"Content-Type": MEDIA})
-    assert wire.unpack(JoinReply, packed.body) == JoinReply(1, NODE, "Лондон", 0, 1)
+    assert wire.unpack(JoinReply, packed.body) == JoinReply(1, NODE, "Лондон", 0, 1, bytes(32))
     text = server.ask("POST", "/v1/join", wire.pack_json(JOIN), {"Content-Type": JSON})
-    assert json.loads(text.body) == [1, NODE, "Лондон", 0, 1]
+    assert json.loads(text.body) == [1, NODE, "Лондон", 0, 1, base64.b64encode(bytes(32)).decode()]
 
 
 def test_health_tells_the_protocols(server: Running) -> None:

@@ -239,7 +239,7 @@ def test_a_segment_that_leaves_columns_out_goes_on_as_rows(world: World, monkeyp
     builder.insert_rows("stock_move", columns, [("m1", "p", "LON", 1, "r", 1)], [0])
     body = builder.build(bytes(range(16)), SCHEMA_VERSION, 1)
     state = till.database.state()
-    sealed = Sealed(body, segment_point(state.acked, body).digest)
+    sealed = Sealed(body, segment_point(state.acked, body).digest, None)
     told, version = Told(0, 0, 0), PROTOCOL_VERSIONS[-1]
     request = (
         version,

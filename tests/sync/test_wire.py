@@ -63,8 +63,8 @@ def test_the_bytes_of_a_message_are_these() -> None:
 
 
 def test_json_holds_bytes_in_base64() -> None:
-    text = wire.pack_json(JoinReply(1, "n1", "Лондон", 0, 1))
-    assert text == '[1,"n1","Лондон",0,1]'.encode()
+    text = wire.pack_json(JoinReply(1, "n1", "Лондон", 0, 1, bytes(32)))
+    assert text == '[1,"n1","Лондон",0,1,"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]'.encode()
     asked = '[[1,2],"код-1","AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","AAAAAAAAAAAAAAAAAAAAAA=="]'
     assert wire.unpack_json(JoinRequest, asked.encode()) == JOIN
 

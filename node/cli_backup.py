@@ -1,0 +1,61 @@
+"""The commands `outpost node backup` and `outpost node restore`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node import backup as backups
+from node.database import Database
+from node.joining import DATABASE
+from schema.console import Home, Json, at, count, moment, now_ms, progress, say
+from schema.lock import exclusive
+from schema.registry import load
+
+LOCK = "node.lock"
+BUSY = "An exchange of this node is under way. Try again when it is done."
+
+
+def backup(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; a file that is not there yet.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Copy this node's database into FILE while programs go on writing, and check the copy."""
+    terminal = at(ctx, home, as_json)
+    with closing(Database(terminal.home / DATABASE, load(), now_ms)) as database, progress("copying") as bar:
+        made = backups.backup(database, file, bar)
+
+    def tell() -> None:
+        say(f"Backed up to {file} ({made.bytes:,} bytes); the copy was opened and is whole.")
+        if made.unsynced:
+            say(f"{count(made.unsynced, 'transaction')} in it the centre does not have yet. Send: outpost node sync")
+        say("The node's key (node.key) is not in it: keep that apart.")
+
+    terminal.show({"file": str(file), "bytes": made.bytes, "unsynced": made.unsynced}, tell)
+
+
+def restore(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup that `outpost node backup` made.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Put a backup in the place of this node's database. The one that is there now is set aside, not deleted."""
+    terminal = at(ctx, home, as_json)
+    with exclusive(terminal.home / LOCK, BUSY):
+        done = backups.restore(file, terminal.home / DATABASE, now_ms())
+
+    def tell() -> None:
+        as_of = "that had not synced yet" if done.as_of_ms is None else f"that had last synced {moment(done.as_of_ms)}"
+        say(f"Restored {done.name} to a copy {as_of}.")
+        if done.aside is not None:
+            say(f"The database that was here is kept as {done.aside}.")
+        say("What was sent since comes back with the next sync: outpost node sync")
+
+    document = {"node": done.name, "as_of_ms": done.as_of_ms, "aside": None if done.aside is None else str(done.aside)}
+    terminal.show(document, tell)

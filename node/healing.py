@@ -1,0 +1,199 @@
+"""Healing: going on after a copy or a restore, without losing work.
+
+This node was restored or copied: its unsent work goes on under a new incarnation. The centre was restored from a backup:
+this node offers it again what its lost history held.
+
+    history.diverged ─► heal: which of the points I remember do you still have? ─► begin (one commit)
+      OFFERING   pages of others' rows ─► own work, settled and unsent alike, under an incarnation of its own
+      RELOAD     everything in scope is taken anew, under the next incarnation: so nothing of it counts as our echo
+
+Bases are lowered to what both histories share; what is then unseen and different is on record with both values. Every step
+is durable and may be repeated. Spec: PROTOCOL.md §7.3, §7.7; RULES H5–H7, H12–H15.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node import pending, retained, verdicts
+from node.database import OFFERING, RELOAD, SOUND, State, read_state
+from schema.capture import Store
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from schema.images import pack_values, unpack_values
+from sync.change import Delete, Edit, Insert, Op
+from sync.digest import BEGINNING
+from sync.limits import PUSH_BYTES, PUSH_SEGMENTS_MAX
+from sync.messages import HealReply, Offered, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What a restored centre had lost, as far as this node knows."""
+
+    as_of_ms: int | None  # when this node had last synced with the lost history
+    version: int  # what the centre still has
+    transactions: int  # own work offered again
+    pages: int  # pages of others' rows offered again
+
+
+def new_incarnation(store: Store) -> None:
+    """Begin a new life of this node's history after a fork: what is unsent follows on from what the centre confirmed.
+
+    Nothing is lost: the same segments are sent again under the new history; the centre knows them by their ids.
+    """
+    state = read_state(store.connection)
+    parent, last = (state.incarnation, state.acked) if state.registered else (state.parent, state.parent_last)
+    store.connection.execute("DELETE FROM _stage")
+    # a transaction in parts goes together: those acknowledged already are sent again as well
+    store.connection.execute("UPDATE _segment SET version = NULL WHERE version = ?", (verdicts.WAITING,))
+    _go_on(store, parent, last)
+
+
+def _go_on(store: Store, parent: bytes | None, last: Point) -> None:
+    """Draw an incarnation that continues another, all unsent segments from its beginning."""
+    store.connection.execute(
+        "UPDATE _node SET incarnation = ?, registered = 0, parent = ?, parent_seq = ?, parent_digest = ?, acked_seq = ?, acked_digest = ?"
+        " WHERE id = 1",
+        (secrets.token_bytes(16), parent, last.number, last.digest, BEGINNING.number, BEGINNING.digest),
+    )
+    store.connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
+    verdicts.chain_again(store, BEGINNING)
+
+
+# --- the centre was restored --------------------------------------------------------------------------------------------
+
+
+def remembered(store: Store) -> tuple[Point, ...]:
+    """Return every point of the centre's history this node knows, from the beginning on."""
+    state = read_state(store.connection)
+    found = {BEGINNING, state.cursor, state.highest, *retained.points(store)}
+    return tuple(sorted(found, key=lambda point: (point.number, point.digest)))
+
+
+def begin(store: Store, reply: HealReply) -> Lost | None:
+    """Take over the centre's new epoch. Everything the lost history had beyond what is shared counts as not sent.
+
+    Return None if the centre still has all this node ever heard of: then nothing is to be healed.
+    """
+    state, shared = read_state(store.connection), reply.shared.number
+    store.connection.execute("DELETE FROM _stage")
+    store.connection.execute("UPDATE _node SET epoch = ? WHERE id = 1", (reply.epoch,))
+    if reply.shared == state.highest:
+        return None
+    _go_on(store, *_parent(store, state, reply.chain))
+    transactions = _unsend(store, shared)
+    _lower(store, shared)
+    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE version > ?", (shared,))
+    store.connection.execute("UPDATE _kept_page SET offered = 0")
+    pages = store.connection.execute("SELECT COUNT(*) FROM _kept_page WHERE lost").fetchone()[0]
+    store.connection.execute("DELETE FROM _point WHERE version > ?", (shared,))
+    stale = state.healing != SOUND or state.cursor.number > shared
+    cursor = reply.shared if state.cursor.number > shared else state.cursor
+    store.connection.execute(
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, highest = ?, highest_digest = ?, covered = MIN(covered, ?), healing = ?"
+        " WHERE id = 1",
+        (cursor.number, cursor.digest, reply.head.number, reply.head.digest, shared, OFFERING if stale else SOUND),
+    )
+    return Lost(state.as_of_ms, shared, transactions, pages)
+
+
+def _parent(store: Store, state: State, chain: Point) -> tuple[bytes | None, Point]:
+    """Return which history the next incarnation continues, and up to where: what the centre has of it must be ours."""
+    if not state.registered:
+        return state.parent, state.parent_last
+    known = "SELECT 1 FROM _segment WHERE digest = ? UNION ALL SELECT 1 FROM _retained WHERE digest = ?"
+    is_ours = chain in (BEGINNING, state.acked) or store.connection.execute(known, (chain.digest, chain.digest)).fetchone()
+    return (state.incarnation, chain) if is_ours else (None, BEGINNING)
+
+
+def _unsend(store: Store, shared: int) -> int:
+    """Count as not sent what the lost history had beyond what is shared, and what it never had; return the transactions.
+
+    What had become of it goes with it; verdicts of the lost history are forgotten here, for its versions mean nothing now.
+    """
+    connection = store.connection
+    found = connection.execute("SELECT id, version, again FROM _segment WHERE version IS NULL OR version > ?", (shared,)).fetchall()
+    for segment, version, again in found:
+        told = _again(store, segment, version, again, shared)
+        connection.execute("UPDATE _segment SET version = NULL, again = ? WHERE id = ?", (told, segment))
+    kept = connection.execute("SELECT id, version, exceptions FROM _retained WHERE version > ?", (shared,)).fetchall()
+    for segment, version, exceptions in kept:
+        connection.execute(
+            "INSERT INTO _segment (seq, id, first, transactions, part, body, hash, chain_seq, digest, boxed, again)"
+            " SELECT seq, id, first, transactions, part, box, hash, chain_seq, digest, 1, ? FROM _retained WHERE id = ?",
+            (pack_values([version, shared, unpack_values(exceptions)]), segment),
+        )
+    connection.execute("DELETE FROM _retained WHERE version > ?", (shared,))
+    known = "SELECT id FROM _segment UNION SELECT id FROM _retained"  # what waits here, withheld, is in neither
+    connection.execute(f"DELETE FROM _txn WHERE version > ? AND segment IN ({known})", (shared,))
+    connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
+    verdicts.chain_again(store, BEGINNING)
+    sql = "SELECT transactions, again FROM _segment WHERE version IS NULL AND part <> 1"
+    return sum(count for count, again in connection.execute(sql).fetchall() if unpack_values(again)[0] >= 0)
+
+
+def _again(store: Store, segment: bytes, version: int | None, again: bytes | None, shared: int) -> bytes:
+    """Return what goes with a segment that is sent after the restore: its old version, the floor, its old verdicts."""
+    before, floor = unpack_values(again)[:2] if again is not None else (-1, shared)
+    known = version if version is not None and version != verdicts.WAITING else before
+    return pack_values([known, min(floor, shared), {**retained.verdicts_of(store, segment), **retained.disputed(again)}])
+
+
+def _lower(store: Store, shared: int) -> None:
+    """Let no pending change have seen more than both histories share (RULES H14): what is written on top of it follows."""
+    for number, table, kind, body in store.connection.execute("SELECT id, tbl, kind, body FROM _op").fetchall():
+        op = pending.unpack(table, kind, body)
+        if _lowered(op, shared):
+            store.connection.execute("UPDATE _op SET body = ? WHERE id = ?", (pending.pack(op)[1], number))
+
+
+def _lowered(op: Op, shared: int) -> bool:
+    parts: Sequence[Insert | Delete | Edit] = [op] if isinstance(op, Insert | Delete) else op.edits
+    high = [part for part in parts if part.base > shared]
+    for part in high:
+        part.base = shared
+    return bool(high)
+
+
+def to_offer(store: Store) -> list[tuple[int, Offered]]:
+    """Return the next pages to offer, oldest first, each with its number here; none when all are offered."""
+    sql = "SELECT number, LENGTH(box) FROM _kept_page WHERE lost AND NOT offered ORDER BY number LIMIT ?"
+    found: list[tuple[int, Offered]] = []
+    size = 0
+    for number, length in store.connection.execute(sql, (PUSH_SEGMENTS_MAX,)).fetchall():
+        size += length
+        if found and size > PUSH_BYTES:
+            break
+        row = store.connection.execute("SELECT version, box FROM _kept_page WHERE number = ?", (number,)).fetchone()
+        found.append((number, Offered(*row)))
+    return found
+
+
+def offered(store: Store, numbers: list[int]) -> None:
+    """Note which pages the centre has again."""
+    store.connection.executemany("UPDATE _kept_page SET offered = 1 WHERE number = ?", [(number,) for number in numbers])
+
+
+def reload(store: Store) -> None:
+    """All is offered: take the centre's rows anew from here on, under an incarnation that has written none of them."""
+    new_incarnation(store)
+    store.connection.execute("UPDATE _node SET healing = ? WHERE id = 1", (RELOAD,))
+
+
+def clear(store: Store) -> set[tuple[str, str]]:
+    """Take away the rows of the lost history, all but our own that are on their way; return the rows to draw again."""
+    connection = store.connection
+    for table in store.schema.tables:
+        connection.execute(
+            f"DELETE FROM {quote(table.name)} WHERE NOT EXISTS"
+            f" (SELECT 1 FROM _own o WHERE o.tbl = ? AND {quote(table.name)}.{ROW_ID} BETWEEN o.lo AND o.hi)",
+            (table.name,),
+        )
+    connection.execute("UPDATE _shadow SET image = NULL")
+    connection.execute("DELETE FROM _conflict")
+    connection.execute("DELETE FROM _kept_page WHERE lost")
+    connection.execute("UPDATE _node SET healing = ? WHERE id = 1", (SOUND,))
+    return set(connection.execute("SELECT tbl, key FROM _shadow").fetchall())

@@ -1,0 +1,100 @@
+"""What the node keeps to offer again if the centre is restored from a backup: its own settled work and the pages it pulled,
+until a backup covers them.
+
+Kept in boxes that only the centre can open: rows in them may have left this node's scope since (RULES §4). Points of the
+centre's history that the node has passed tell which of it a restored centre still has. Spec: PROTOCOL.md §7.7; RULES H11, H13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from node.database import State, read_state
+from schema.capture import Store
+from schema.images import pack_values, unpack_values
+from sync import box
+from sync.limits import POINTS_MAX
+from sync.messages import Again, Exceptional, Point
+
+Verdicts = dict[int, list[Any]]
+"""By transaction: verdict, version, code, reason. Of those that were not plainly accepted."""
+
+
+def keep_segment(store: Store, segment: bytes) -> None:
+    """Keep a segment that is being settled, unless a backup covers it already."""
+    state = read_state(store.connection)
+    sql = "SELECT seq, id, first, transactions, part, body, hash, version, chain_seq, digest, boxed, again FROM _segment WHERE id = ?"
+    *columns, boxed, again = store.connection.execute(sql, (segment,)).fetchone()
+    told = {**verdicts_of(store, segment), **disputed(again)}
+    if columns[7] <= state.covered and not any(verdict[0] == "held" for verdict in told.values()):
+        return
+    if not boxed:
+        columns[5] = box.close(state.box_key, columns[5])
+    store.connection.execute(
+        "INSERT OR REPLACE INTO _retained (seq, id, first, transactions, part, box, hash, version, chain_seq, digest, exceptions)"
+        f" VALUES ({', '.join('?' * 11)})",
+        (*columns, pack_values(told)),
+    )
+
+
+def verdicts_of(store: Store, segment: bytes) -> Verdicts:
+    """Return what is known of a segment's transactions that were not plainly accepted."""
+    sql = "SELECT txn, verdict, version, code, reason FROM _txn WHERE segment = ? AND verdict <> 'accepted'"
+    return {txn: list(verdict) for txn, *verdict in store.connection.execute(sql, (segment,)).fetchall()}
+
+
+def disputed(again: bytes | None) -> Verdicts:
+    """Return what had become of a segment in an earlier life of the centre: once disputed, always disputed (RULES H14)."""
+    return unpack_values(again)[2] if again is not None else {}
+
+
+def judged(store: Store, segment: bytes, index: int, version: int) -> None:
+    """Note the late verdict on a transaction of a segment that is kept: a backup must cover it too."""
+    row = store.connection.execute("SELECT exceptions FROM _retained WHERE id = ?", (segment,)).fetchone()
+    if row is None:
+        return
+    found = unpack_values(row[0])
+    found.pop(index, None)
+    found.update({txn: verdict for txn, verdict in verdicts_of(store, segment).items() if txn == index})
+    sql = "UPDATE _retained SET version = MAX(version, ?), exceptions = ? WHERE id = ?"
+    store.connection.execute(sql, (version, pack_values(found), segment))
+
+
+def keep_page(store: Store, state: State, version: int, body: bytes) -> None:
+    """Keep a page that is being applied, read at a version, unless a backup covers it already."""
+    if version > state.covered:
+        store.connection.execute("INSERT INTO _kept_page (version, box) VALUES (?, ?)", (version, box.close(state.box_key, body)))
+
+
+def pass_points(store: Store, points: Iterable[Point]) -> None:
+    """Remember points of the centre's history; of too many the oldest are forgotten."""
+    store.connection.executemany(
+        "INSERT OR REPLACE INTO _point (version, digest) VALUES (?, ?)", [(point.number, point.digest) for point in points]
+    )
+    sql = "DELETE FROM _point WHERE version <= (SELECT version FROM _point ORDER BY version DESC LIMIT 1 OFFSET ?)"
+    store.connection.execute(sql, (POINTS_MAX // 2,))
+
+
+def points(store: Store) -> tuple[Point, ...]:
+    """Return the points remembered, oldest first."""
+    return tuple(Point(*row) for row in store.connection.execute("SELECT version, digest FROM _point ORDER BY version").fetchall())
+
+
+def forget(store: Store, covered: int) -> None:
+    """Drop what a backup covers, all but work that is still held, and all points before it but the last."""
+    connection = store.connection
+    held = "SELECT segment FROM _txn WHERE verdict = 'held'"
+    connection.execute(f"DELETE FROM _retained WHERE version <= ? AND id NOT IN ({held})", (covered,))
+    connection.execute("DELETE FROM _kept_page WHERE version <= ? AND NOT lost", (covered,))
+    connection.execute("DELETE FROM _point WHERE version < (SELECT MAX(version) FROM _point WHERE version <= ?)", (covered,))
+    connection.execute("UPDATE _node SET covered = MAX(covered, ?) WHERE id = 1", (covered,))
+
+
+def message_of(again: bytes | None, boxed: bool) -> Again | None:
+    """Return what goes with a segment when it is sent."""
+    if again is None:
+        return None
+    version, floor, verdicts = unpack_values(again)
+    exceptions = tuple(Exceptional(txn, *verdict) for txn, verdict in sorted(verdicts.items()))
+    return Again(version, floor, boxed, exceptions)

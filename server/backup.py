@@ -1,0 +1,74 @@
+"""Backup of the centre, announced to nodes: what it covers they need not keep any longer (PROTOCOL.md §7.7, RULES H13).
+
+version "backup" in the journal ─► copy of the database, which holds that version ─► test restore ─► announced
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from schema import backup as files
+from schema.dialects.base import Connection
+from schema.dialects.sqlite import Sqlite
+from schema.registry import Schema
+from server import centre, healing, journal
+from server.database import Database
+from sync.errors import BadValue
+from sync.messages import Point
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was made: its file's size, and the version it covers."""
+
+    version: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore brought back, and where the database it replaced is."""
+
+    version: int
+    epoch: int
+    aside: Path | None
+
+
+def backup(database: Database, file: Path, now_ms: int, progress: files.Progress | None = None) -> Backup:
+    """Make a backup while the centre runs. Raises AlreadyThere, BadValue; nothing is announced then."""
+    with database.writing() as store, centre.engine_writes(store, now_ms):
+        journal.append(store, journal.Entry("backup", 0, secrets.token_bytes(16)), now_ms)
+        point = journal.head(store)
+    size = files.copy(database.dialect, database.path, file, lambda connection: _check(connection, point), progress)
+    with database.writing() as store:
+        store.connection.execute("UPDATE _server SET covered = MAX(covered, ?) WHERE id = 1", (point.number,))
+    return Backup(point.number, size)
+
+
+def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
+    """Put a backup in the place of the centre's database, which nobody has open. Raises BadValue; nothing has changed then.
+
+    `new_epoch`: every node is told at its next word that history was lost. Without it the first node that remembers more
+    than the backup makes the centre see it, which comes to the same.
+    """
+    aside = files.put_back(Sqlite(), file, path, _check, now_ms)
+    with closing(Database(path, schema)) as database, database.writing() as store:
+        if new_epoch:
+            healing.new_epoch(store, journal.epoch(store) + 1, now_ms)
+        return Restored(journal.head(store).number, journal.epoch(store), aside)
+
+
+def _check(connection: Connection, point: Point | None = None) -> None:
+    """Check that a copy is a centre's database whose journal ends where it says, and has a version. Raises BadValue."""
+    head, digest = connection.execute("SELECT head, digest FROM _server WHERE id = 1").fetchone()
+    last = connection.execute("SELECT ver, digest FROM _journal ORDER BY ver DESC LIMIT 1").fetchone() or (0, bytes(32))
+    count = connection.execute("SELECT COUNT(*) FROM _journal").fetchone()[0]
+    if (head, digest) != tuple(last) or count != head:
+        raise BadValue("The journal in this copy is not complete.")
+    if point is not None:
+        row = connection.execute("SELECT digest FROM _journal WHERE ver = ?", (point.number,)).fetchone()
+        if row is None or row[0] != point.digest:
+            raise BadValue("The copy does not hold the version it was made for.")

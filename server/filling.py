@@ -1,0 +1,221 @@
+"""Filling: what a node had pulled of a lost history brings back rows that this restored centre never had.
+
+    page, in a box ─► rows that were never here: inserted, differences of `add` left out (their writers bring them)
+                   ─► rows that are here and differ, deletions: put on record beside what stands; nothing is overwritten
+
+A row that came back this way is foreign to everybody; a newer page of the same lost history may still replace it. Spec:
+PROTOCOL.md §7.7; RULES H15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from schema.capture import Store, same
+from schema.declare import Table
+from schema.images import pack_tuple
+from schema.keys import key_text
+from server import conflicts, healing, journal, rows, scopes
+from server.conflicts import Conflict
+from server.holding import Hold, check_required, check_values
+from server.merge import bury_row
+from sync import box
+from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX
+from sync.merge import CENTRE, FILLED
+from sync.messages import OfferReply, OfferRequest, Page
+from sync.rows import rows_of
+from sync.segment import read_segment
+from sync.wire import unpack
+
+LONG_AGO = -(2**53)
+"""The stamp of what a fill brings: earlier than any clock's, so that it loses every tie."""
+
+Row = tuple[Any, ...]
+
+
+def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferReply:
+    """Take pages of a lost history inside a write transaction with capture off. Raises Malformed; nothing is kept then."""
+    filling = _Filling(store, node, journal.head(store).number + 1, now_ms)
+    digest = sha256()
+    for offered in request.pages:
+        body = box.open_box(healing.box_key(store), offered.box)
+        digest.update(body)
+        filling.take(unpack(Page, body, MESSAGE_BYTES_MAX), offered.version)
+    if filling.filled or filling.recorded:
+        journal.append(store, journal.Entry("fill", 0, digest.digest()), now_ms)
+    return OfferReply(journal.head(store), filling.filled, filling.recorded)
+
+
+@dataclass(slots=True)
+class _Filling:
+    """Pages of one node on their way in."""
+
+    store: Store
+    node: int
+    version: int  # of what is written here
+    now_ms: int
+    filled: int = 0
+    recorded: int = 0
+
+    def take(self, page: Page, version: int) -> None:
+        """Take a page that was read at a version of the lost history."""
+        scope = scopes.entitled(self.store, self.node, 0)
+        for table, row in _rows(self.store, page):
+            if self._is_newer(table, row[: len(table.key)], version):
+                self._take(table, row, version, scope)
+        for block in page.deaths:
+            known = self.store.schema.by_name.get(block.table)
+            if known is not None and len(block.key) == len(known.key):
+                for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
+                    if self._is_newer(known, key, version):
+                        self._died(known, key)
+
+    def _is_newer(self, table: Table, key: Row, version: int) -> bool:
+        """Tell whether nothing of this row was taken from as late a page yet, and note that it is now."""
+        known = self.store.connection.execute(
+            "INSERT INTO _image (t, key, version, filled) VALUES (?, ?, ?, 0) ON CONFLICT (t, key) DO UPDATE SET version = excluded.version"
+            " WHERE version < excluded.version RETURNING 1",
+            (self.store.numbers[table.name], key_text(key), version),
+        ).fetchall()
+        return bool(known)
+
+    def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> None:
+        key = row[: len(table.key)]
+        found = rows.load(self.store, table, key)
+        if found is None:
+            if rows.grave(self.store, table, key) is not None or not self._fill(table, row, version, scope):
+                self._record(table, key, (), row, None)
+        elif self._is_filled(table, found[0], key):
+            self._replace(table, found[0], found[1], row, version)
+        else:
+            self._compare(table, found[1], row)
+
+    # --- rows that were never here -----------------------------------------------------------------------------------
+
+    def _fill(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> bool:
+        """Insert a row; False if its parent is not here or it was never in the node's scope."""
+        values = dict(zip(table.names, row, strict=True))
+        if any(values[rule.column] is not None and not self._has(rule.table, values[rule.column]) for rule in table.parents):
+            return False
+        added = [name for name in _added(table) if values[name]]
+        self.store.connection.execute("SAVEPOINT fill")
+        rid = rows.insert(self.store, table, {**values, **dict.fromkeys(added, 0)})
+        if scopes.keys_of(self.store, table, rid).isdisjoint(scope):
+            self.store.connection.execute("ROLLBACK TO fill")
+            self.store.connection.execute("RELEASE fill")
+            return False
+        self.store.connection.execute("RELEASE fill")
+        self._stamp(table, rid, version)
+        scopes.touch(self.store, table, rid, self.version, CENTRE, None)
+        self._mark_filled(table, row[: len(table.key)])
+        self.filled += 1
+        for name in added:
+            self._record(table, row[: len(table.key)], (name,), (values[name],), (0,))
+        return True
+
+    def _has(self, table: str, key: Any) -> bool:
+        return scopes.rid_of(self.store, self.store.schema.by_name[table], (key,)) is not None
+
+    def _replace(self, table: Table, rid: int, standing: Row, row: Row, version: int) -> None:
+        """Bring a row that came back, and that nobody has touched since, to a later state of the lost history."""
+        before = scopes.keys_of(self.store, table, rid)
+        keep = {*table.key, *_added(table)}
+        changed = {
+            name: value for name, value, old in zip(table.names, row, standing, strict=True) if name not in keep and not same(value, old)
+        }
+        parents = [rule for rule in table.parents if rule.column in changed and changed[rule.column] is not None]
+        if any(not self._has(rule.table, changed[rule.column]) for rule in parents):
+            self._compare(table, standing, row)
+            return
+        rows.write(self.store, table, rid, changed)
+        self._stamp(table, rid, version)
+        scopes.touch(self.store, table, rid, self.version, CENTRE, before)
+        self.filled += 1
+        for name in _added(table):
+            if row[table.position[name]]:
+                self._record(table, row[: len(table.key)], (name,), (row[table.position[name]],), (standing[table.position[name]],))
+
+    def _stamp(self, table: Table, rid: int, version: int) -> None:
+        if table.name not in self.store.schema.fixed:
+            rows.stamp(self.store, table, rid, rows.BIRTH, self.version, FILLED, version, LONG_AGO)
+
+    def _mark_filled(self, table: Table, key: Row) -> None:
+        sql = "UPDATE _image SET filled = 1 WHERE t = ? AND key = ?"
+        self.store.connection.execute(sql, (self.store.numbers[table.name], key_text(key)))
+
+    def _is_filled(self, table: Table, rid: int, key: Row) -> bool:
+        """Tell whether a row came back this way, and nobody has written it since."""
+        sql = "SELECT filled FROM _image WHERE t = ? AND key = ?"
+        if not self.store.connection.execute(sql, (self.store.numbers[table.name], key_text(key))).fetchone()[0]:
+            return False
+        return all(meta.writer == FILLED for meta in rows.metas(self.store, table, rid).values())
+
+    # --- rows that are here ------------------------------------------------------------------------------------------
+
+    def _compare(self, table: Table, standing: Row, row: Row) -> None:
+        """Put on record what differs, cell by cell."""
+        for cell in table.cells:
+            positions = [table.position[name] for name in cell.columns]
+            kept, stands = tuple(row[p] for p in positions), tuple(standing[p] for p in positions)
+            if not all(same(one, other) for one, other in zip(kept, stands, strict=True)):
+                self._record(table, row[: len(table.key)], cell.columns, kept, stands)
+
+    def _died(self, table: Table, key: Row) -> None:
+        """Take a deletion: of a row that came back only this way it holds, of any other it is put on record."""
+        found = rows.load(self.store, table, key)
+        if found is None:
+            return
+        rid, values = found
+        if self._is_filled(table, rid, key) and not self._has_children(table, key):
+            bury_row(self.store, table, rid, values, self.version, CENTRE, scopes.keys_of(self.store, table, rid))
+            self.filled += 1
+        else:
+            self._record(table, key, (), None, values)
+
+    def _has_children(self, table: Table, key: Row) -> bool:
+        return any(
+            rows.select(self.store, edge.table, f'"{edge.column}" = ?', (key[0],)) for edge in self.store.schema.children[table.name]
+        )
+
+    def _record(self, table: Table, key: Row, columns: tuple[str, ...], kept: Sequence[Any] | None, stands: Sequence[Any] | None) -> None:
+        """Put a value on record, once, however many nodes bring it."""
+        seed = sha256(b"outpost/restored" + (pack_tuple(kept) or b"")).digest()
+        sides = (None, kept, stands)
+        entry = Conflict(table.name, key, columns, *sides, conflicts.RESTORED, "theirs", False, self.node, conflicts.CENTRE_NODE)
+        conflicts.record(self.store, entry, self.version, self.now_ms, seed)
+        self.recorded += 1
+
+
+def _added(table: Table) -> list[str]:
+    """Return the columns whose differences their writers bring again: taken from an image they would count twice."""
+    return [cell.columns[0] for cell in table.cells if cell.policy == "add"]
+
+
+def _rows(store: Store, page: Page) -> Iterator[tuple[Table, Row]]:
+    """Yield a page's rows, parents first, as they may stand in the tables."""
+    found: list[tuple[Table, Row]] = []
+    for block in page.rows:
+        table = store.schema.by_name.get(block.table)
+        if table is not None and block.columns == table.names:
+            found += [(table, row) for row in zip(*rows_of(block.values, block.count, len(table.names)), strict=True)]
+    for sealed in page.sealed:
+        for inserts in read_segment(sealed.body).inserts:
+            table = store.schema.by_name.get(inserts.table)
+            if table is not None and inserts.columns == table.names:
+                found += [(table, row) for row in zip(*inserts.values, strict=True)]
+    found.sort(key=lambda entry: store.schema.rank[entry[0].name])
+    return ((table, row) for table, row in found if _is_sound(table, row))
+
+
+def _is_sound(table: Table, row: Row) -> bool:
+    """Tell whether a row can stand in the table."""
+    values = dict(zip(table.names, row, strict=True))
+    try:
+        check_values(table, values)
+        check_required(table, values)
+    except Hold:
+        return False
+    return all(type(part) is str and len(part.encode()) <= KEY_BYTES_MAX for part in row[: len(table.key)])

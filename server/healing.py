@@ -1,0 +1,96 @@
+"""Healing: this centre was restored from a backup, and nodes offer it again what its lost history held.
+
+Told by the operator or not: the first node that remembers more than the centre has makes it begin a new epoch, and every
+other node notices by that. Spec: PROTOCOL.md §7.7; RULES H12–H14. What nodes pulled of others: server/filling.py.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from schema.capture import Store
+from server import histories, journal
+from sync import box
+from sync.digest import BEGINNING
+from sync.errors import Malformed, UnknownIncarnation
+from sync.messages import Again, HealReply, HealRequest, Point, Sealed
+from sync.segment import OpenSegment, lowered
+
+EPOCHS_AHEAD_MAX = 1_000
+"""Epochs a node may be ahead of a restored centre: each is a restore that somebody made."""
+
+
+def heal(store: Store, node: int, request: HealRequest, now_ms: int) -> HealReply:
+    """Return the newest point both remember; begin a new epoch if the node remembers more in this one. In a write transaction."""
+    ours = journal.epoch(store)
+    if request.epoch > ours + EPOCHS_AHEAD_MAX:
+        raise Malformed("the node's epoch cannot be of this centre")
+    points = sorted({BEGINNING, *request.points}, key=lambda point: point.number)
+    shared = max((point for point in points if journal.point_at(store, point.number) == point), key=lambda point: point.number)
+    unknown = any(point.number >= shared.number and point != shared for point in points)
+    if request.epoch > ours or (request.epoch == ours and unknown):
+        new_epoch(store, max(ours, request.epoch) + 1, now_ms)
+    return HealReply(journal.epoch(store), shared, journal.head(store), _chain(store, node, request.incarnation))
+
+
+def _chain(store: Store, node: int, incarnation: bytes) -> Point:
+    try:
+        return histories.find(store, node, incarnation)[1]
+    except UnknownIncarnation:
+        return BEGINNING
+
+
+def new_epoch(store: Store, number: int, now_ms: int) -> None:
+    """Begin a life of the centre's history. What is random in it tells it from every other life of the same number."""
+    journal.append(store, journal.Entry("epoch", 0, number.to_bytes(8, "big") + secrets.token_bytes(16)), now_ms)
+    store.connection.execute("UPDATE _server SET epoch = ? WHERE id = 1", (number,))
+    store.connection.execute("DELETE FROM _image")  # the versions in it are those of a history that was lost earlier
+
+
+def box_key(store: Store) -> bytes:
+    """Return the private key that opens what nodes keep for this centre."""
+    return bytes(store.connection.execute("SELECT box_key FROM _server WHERE id = 1").fetchone()[0])
+
+
+def body_of(store: Store, sealed: Sealed) -> bytes:
+    """Return a segment's bytes, out of its box if it is in one. Raises Malformed."""
+    return box.open_box(box_key(store), sealed.body) if sealed.again is not None and sealed.again.boxed else sealed.body
+
+
+# --- segments that come again -------------------------------------------------------------------------------------------
+
+
+def note_again(store: Store, segment: bytes, again: Again) -> None:
+    """Remember what was told with a segment: held work is judged later by it too."""
+    store.connection.execute(
+        "INSERT OR IGNORE INTO _again (segment, version, floor) VALUES (?, ?, ?)", (segment, again.version, again.floor)
+    )
+
+
+def note_before(store: Store, segment: bytes, again: Again) -> None:
+    """Remember what had become of a segment's transactions before the restore (RULES H14)."""
+    if again.version < 0:
+        return
+    inc, first, count = store.connection.execute("SELECT inc, first, transactions FROM _journal WHERE segment = ?", (segment,)).fetchone()
+    store.connection.execute("DELETE FROM _before WHERE inc = ? AND low >= ? AND low < ?", (inc, first, first + count))
+    disputed = {exception.transaction: exception.verdict for exception in again.exceptions}
+    low = first
+    lines: list[tuple[int, int, int, str]] = []
+    for index in sorted(index for index in disputed if index < count):
+        lines += [(inc, low, first + index - 1, "accepted")] if low < first + index else []
+        lines.append((inc, first + index, first + index, disputed[index]))
+        low = first + index + 1
+    lines += [(inc, low, first + count - 1, "accepted")] if low < first + count else []
+    store.connection.executemany("INSERT INTO _before (inc, low, high, verdict) VALUES (?, ?, ?, ?)", lines)
+
+
+def as_told(store: Store, segment: OpenSegment) -> OpenSegment:
+    """Return a segment as it is to be judged: with bases lowered to what both histories share (RULES H14)."""
+    row = store.connection.execute("SELECT floor FROM _again WHERE segment = ?", (segment.id,)).fetchone()
+    return lowered(segment, row[0]) if row else segment
+
+
+def version_before(store: Store, segment: bytes) -> int:
+    """Return the version at which the lost history had journaled a segment, -1 for none."""
+    row = store.connection.execute("SELECT version FROM _again WHERE segment = ?", (segment,)).fetchone()
+    return int(row[0]) if row else -1

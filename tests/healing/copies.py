@@ -1,0 +1,53 @@
+"""Copies of databases and what people do with them: put an old one back, run two at once. Nobody says anything to anybody."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import node.database
+import server.database
+from schema.dialects.sqlite import Sqlite
+from server.service import Service
+from tests.world import Link, Node, World
+
+_numbers = itertools.count()
+
+
+def copy_of(path: Path) -> Path:
+    """Return a copy of a database as it is now."""
+    target = path.with_name(f"{path.name}.copy-{next(_numbers)}")
+    Sqlite().backup(path, target, 10_000, lambda _done, _total: None)
+    return target
+
+
+def _replace(path: Path, copy: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(copy.read_bytes())
+
+
+def put_back_centre(world: World, copy: Path) -> None:
+    """Replace the centre's database by a copy."""
+    world.database.close()
+    _replace(world.database.path, copy)
+    world.database = server.database.Database(world.database.path, world.schema)
+    world.service = Service(world.database)
+
+
+def put_back_node(world: World, entry: Node, copy: Path) -> None:
+    """Replace a node's database by a copy."""
+    path, clock = entry.database.path, entry.database.clock_ms
+    entry.database.close()
+    _replace(path, copy)
+    entry.database = node.database.Database(path, world.schema, clock)
+
+
+def clone(world: World, entry: Node, name: str) -> Node:
+    """Return a second replica of a node, made by copying its disk."""
+    path = world.folder / f"{name}.db"
+    path.write_bytes(copy_of(entry.database.path).read_bytes())
+    database = node.database.Database(path, world.schema, entry.database.clock_ms)
+    made = Node(name, database, Link(world, entry.link.identity), entry.skew)
+    world.nodes[name] = made
+    return made

@@ -1,0 +1,385 @@
+"""The rules of healing one by one (PROTOCOL.md §7.7), on tables that have a column for every policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync import box
+from sync.digest import BEGINNING
+from sync.errors import Diverged, Malformed
+from sync.limits import PROTOCOL_VERSIONS
+from sync.merge import Lineage, Meta, seen
+from sync.messages import HealRequest, Offered, OfferRequest, Point
+from tests.healing.copies import copy_of, put_back_centre
+from tests.simulation.schema import simulated_schema
+from tests.world import Node, ReplyLost, World
+
+CLIENT = "INSERT INTO client (id, branch, name) VALUES (?, 'A', 'Ann')"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A server with the simulator's tables."""
+    made = World(tmp_path, simulated_schema())
+    yield made
+    made.close()
+
+
+def three(world: World) -> tuple[Node, Node, Node]:
+    """Three nodes that know one client."""
+    found = world.node("n1", "branch:A"), world.node("n2", "branch:A"), world.node("n3", "branch:A")
+    found[0].sql(CLIENT, "c1")
+    world.settle(2)
+    return found
+
+
+def gone(world: World, name: str) -> None:
+    """A node that never comes back."""
+    world.nodes.pop(name).database.close()
+
+
+def settled(world: World) -> bool:
+    world.settle()
+    return world.agree() and all(entry.unsynced() == 0 for entry in world.nodes.values())
+
+
+def at_centre(world: World, column: str, key: str = "c1") -> Any:
+    ((value,),) = world.sql(f"SELECT {column} FROM client WHERE id = ?", key)
+    return value
+
+
+def doubts(entry: Node, column: str) -> list[tuple[Any, Any, str]]:
+    """What a node knows of conflicts about a column: mine, theirs, rule."""
+    return sorted((each["mine"], each["theirs"], each["rule"]) for each in entry.conflicts() if each["column"] == column)
+
+
+def heal(world: World, entry: Node, epoch: int, *points: Point) -> Any:
+    state = entry.database.state()
+    return world.service.heal(entry.link.identity, HealRequest(PROTOCOL_VERSIONS[-1], epoch, state.incarnation, points), world.clock.read())
+
+
+# --- epochs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-7.14")
+def test_the_newest_shared_point_is_found_and_a_new_epoch_begins_only_where_something_is_lost(world: World) -> None:
+    n1, _, _ = three(world)
+    state = n1.database.state()
+    assert heal(world, n1, 1, BEGINNING, state.cursor).shared == state.cursor
+    assert heal(world, n1, 1, BEGINNING, state.cursor).epoch == 1
+    assert heal(world, n1, 1).shared == BEGINNING
+    beyond = Point(state.cursor.number + 1000, bytes(32))
+    reply = heal(world, n1, 1, BEGINNING, state.cursor, beyond)
+    assert (reply.epoch, reply.shared) == (2, state.cursor)
+    assert heal(world, n1, 1, beyond).epoch == 2  # the node is behind: the epoch it will take over is new to it already
+    assert heal(world, n1, 7, state.cursor).epoch == 8
+    with pytest.raises(Malformed):
+        heal(world, n1, 8 + 1001, state.cursor)
+
+
+@pytest.mark.covers("P-7.14")
+def test_another_history_of_the_same_length_is_lost_history(world: World) -> None:
+    n1, _, _ = three(world)
+    reply = heal(world, n1, 1, BEGINNING, Point(n1.database.state().cursor.number, bytes(range(32))))
+    assert (reply.epoch, reply.shared) == (2, BEGINNING)
+
+
+# --- bases -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-7.18")
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_what_was_typed_on_lost_values_has_not_seen_what_came_since(world: World, is_sealed: bool) -> None:
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    for turn in range(5):
+        n1.sql("UPDATE client SET memo = ? WHERE id = 'c1'", f"lost {turn}")
+        n1.sync()
+    n2.sync()
+    if is_sealed:
+        n2.write([])
+    n2.sql("UPDATE client SET memo = 'n2' WHERE id = 'c1'")
+    put_back_centre(world, copy)
+    gone(world, "n1")
+    n3.sql("UPDATE client SET memo = 'n3' WHERE id = 'c1'")
+    n3.sync()
+    n2.sync()
+    assert at_centre(world, "memo") == "n3"  # `ask`: what stands, stands
+    assert ("n2", "n3", "ask") in doubts(n2, "memo")
+    assert settled(world)
+
+
+def test_seen_after_a_restore() -> None:
+    """P-7.19, every case of it."""
+    meta = Meta(version=50, writer=3, sequence=7, stamp=0, node="n")
+    for verdict, late, early in (("accepted", True, True), ("merged", False, True), ("held", False, True), ("refused", False, False)):
+        lineage = Lineage({3: [(1, 99)]}, {3: [(1, 6, "accepted"), (7, 7, verdict), (8, 99, "accepted")]})
+        assert seen(meta, 10, 9, lineage) is late, verdict
+        assert seen(meta, 10, 5, lineage) is early, verdict
+        assert not seen(meta, 10, 9, lineage, insert=True)
+        assert seen(meta, 50, 9, lineage)
+    assert not seen(meta, 10, 9, Lineage({3: [(1, 99)]}))
+    assert not seen(meta, 10, 9, Lineage({}, {3: [(7, 7, "accepted")]}))
+
+
+@pytest.mark.covers("P-7.19", "P-7.17")
+def test_a_chain_of_own_work_is_no_conflict_with_itself(world: World) -> None:
+    n1, _, _ = three(world)
+    copy = copy_of(world.database.path)
+    for turn in range(4):
+        n1.sql("UPDATE client SET name = ?, memo = ?, low = ? WHERE id = 'c1'", f"name {turn}", f"memo {turn}", turn)
+        n1.sync()
+    put_back_centre(world, copy)
+    world.settle()
+    assert (at_centre(world, "name"), at_centre(world, "memo"), at_centre(world, "low")) == ("name 3", "memo 3", 3)
+    assert n1.conflicts() == []
+    assert settled(world)
+
+
+@pytest.mark.covers("P-7.19")
+def test_what_was_disputed_is_disputed_again(world: World) -> None:
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    n2.sql("UPDATE client SET memo = 'n2' WHERE id = 'c1'")
+    n1.sql("UPDATE client SET memo = 'n1' WHERE id = 'c1'")
+    n1.sync()
+    n2.sync()  # asked
+    put_back_centre(world, copy)
+    n2.sync()
+    n1.sync()
+    assert settled(world)
+    assert {at_centre(world, "memo")} | {each["mine"] for each in n1.conflicts()} >= {"n1"}
+    assert {at_centre(world, "memo")} | {each["mine"] for each in n2.conflicts()} >= {"n2"}
+    assert n3.sql("SELECT memo FROM client") == [(at_centre(world, "memo"),)]
+
+
+# --- sums and sets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-7.23", "P-7.25")
+@pytest.mark.parametrize("order", ["peer first", "origin first"])
+def test_differences_count_once_whoever_brings_them_back(world: World, order: str) -> None:
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql("INSERT INTO client (id, branch, name, points) VALUES ('c2', 'A', 'Ben', 10)")
+    n1.sync()
+    n2.sync()
+    n2.sql("UPDATE client SET points = points + 5 WHERE id = 'c2'")
+    n1.sql("UPDATE client SET points = COALESCE(points, 0) + 100 WHERE id IN ('c1', 'c2')")
+    n2.sync()
+    n1.sync()
+    n3.sync()
+    put_back_centre(world, copy)
+    for entry in (n3, n2, n1) if order == "peer first" else (n1, n2, n3):
+        entry.sync()
+    assert settled(world)
+    assert (at_centre(world, "points", "c2"), at_centre(world, "points", "c1")) == (115, 100)
+
+
+@pytest.mark.covers("P-7.23", "P-7.24")
+def test_a_sum_whose_writers_never_return_is_on_record(world: World) -> None:
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql("INSERT INTO client (id, branch, name, points, labels) VALUES ('c2', 'A', 'Ben', 10, '[\"vip\"]')")
+    n1.sync()
+    n2.sync()
+    put_back_centre(world, copy)
+    gone(world, "n1")
+    assert settled(world)
+    assert (at_centre(world, "points", "c2"), at_centre(world, "labels", "c2")) == (0, '["vip"]')
+    assert doubts(n2, "points") == [(10, 0, "restored")]
+
+
+# --- rows of others --------------------------------------------------------------------------------------------------
+
+
+def offer(world: World, entry: Node, *pages: Offered) -> Any:
+    state = entry.database.state()
+    request = OfferRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, pages)
+    return world.service.offer(entry.link.identity, request, world.clock.read())
+
+
+def kept(entry: Node) -> list[Offered]:
+    return [Offered(*row) for row in entry.sql("SELECT version, box FROM _kept_page ORDER BY number")]
+
+
+@pytest.mark.covers("P-7.23", "P-7.24")
+def test_offering_twice_changes_nothing(world: World) -> None:
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sql("UPDATE client SET name = 'Anna' WHERE id = 'c1'")
+    n1.sync()
+    n2.sync()
+    pages = kept(n2)
+    put_back_centre(world, copy)
+    first = offer(world, n2, *pages)
+    assert (first.filled, first.recorded) == (1, 1)
+    again = offer(world, n2, *pages)
+    assert (again.filled, again.recorded, again.head) == (0, 0, first.head)
+
+
+@pytest.mark.covers("P-7.23", "P-7.24")
+def test_a_later_page_replaces_what_an_earlier_one_brought_and_an_earlier_one_does_not(world: World) -> None:
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sql(CLIENT, "c3")
+    n1.sync()
+    n2.sync()
+    n1.sql("UPDATE client SET name = 'later' WHERE id = 'c2'")
+    n1.sql("DELETE FROM client WHERE id = 'c3'")
+    n1.sync()
+    n3.sync()
+    put_back_centre(world, copy)
+    gone(world, "n1")
+    assert offer(world, n2, *kept(n2)).filled == 2
+    assert offer(world, n3, *kept(n3)).filled == 2
+    assert world.sql("SELECT id, name FROM client ORDER BY id") == [("c1", "Ann"), ("c2", "later")]
+    assert offer(world, n2, *kept(n2)).filled == 0
+    assert world.sql("SELECT id, name FROM client ORDER BY id") == [("c1", "Ann"), ("c2", "later")]
+
+
+@pytest.mark.covers("P-7.23")
+def test_a_row_that_somebody_wrote_meanwhile_is_not_replaced(world: World) -> None:
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    n2.sync()
+    n1.sql("UPDATE client SET name = 'later' WHERE id = 'c2'")
+    n1.sync()
+    n3.sync()
+    put_back_centre(world, copy)
+    gone(world, "n1")
+    offer(world, n2, *kept(n2))
+    world.sql("UPDATE client SET name = 'of the centre' WHERE id = 'c2'")
+    reply = offer(world, n3, *kept(n3))
+    assert (reply.filled, reply.recorded) == (0, 1)
+    assert at_centre(world, "name", "c2") == "of the centre"
+
+
+@pytest.mark.covers("P-7.23")
+def test_rows_outside_the_nodes_scope_fill_nothing(world: World) -> None:
+    n1, n2, _ = three(world)
+    other = world.node("other", "branch:B")
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    n2.sync()
+    pages = kept(n2)
+    put_back_centre(world, copy)
+    reply = offer(world, other, *pages)
+    assert reply.filled == 0
+    assert world.sql("SELECT id FROM client") == [("c1",)]
+
+
+@pytest.mark.covers("P-7.21")
+def test_a_box_opens_with_its_own_key_only() -> None:
+    key, other = box.new_key(), box.new_key()
+    closed = box.close(box.public_key(key), b"content")
+    assert box.open_box(key, closed) == b"content"
+    assert len(closed) == len(b"content") + box.OVERHEAD_BYTES
+    for wrong in (closed[:-1], closed[1:], b"", bytes(32), bytes([closed[0] ^ 1]) + closed[1:], closed[:-1] + bytes([closed[-1] ^ 1])):
+        with pytest.raises(Malformed):
+            box.open_box(key, wrong)
+    with pytest.raises(Malformed):
+        box.open_box(other, closed)
+
+
+@pytest.mark.covers("P-7.21")
+def test_a_box_for_another_centre_is_refused_and_nothing_is_kept(world: World) -> None:
+    n1, _, _ = three(world)
+    with pytest.raises(Malformed):
+        offer(world, n1, Offered(5, box.close(box.public_key(box.new_key()), b"x")))
+
+
+@pytest.mark.covers("P-7.26", "P-7.25")
+def test_an_insert_that_was_accepted_before_is_not_held_for_its_key(world: World) -> None:
+    n1, n2, _ = three(world)
+    far = world.node("far", "branch:B")
+    far.sync()
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    world.sql("UPDATE client SET branch = 'B' WHERE id = 'c2'")
+    far.sync()
+    n1.sync()
+    n2.sync()
+    put_back_centre(world, copy)
+    far.sync()
+    assert at_centre(world, "branch", "c2") == "B"
+    n1.sync()
+    assert n1.held() == []
+    assert settled(world)
+
+
+# --- on the node -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-7.27")
+def test_people_see_their_rows_all_the_while(world: World) -> None:
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    n2.sync()
+    put_back_centre(world, copy)
+    seen_by_people: list[list[Any]] = []
+
+    def look(kind: str) -> None:
+        seen_by_people.append(n2.sql("SELECT id FROM client ORDER BY id"))
+        if kind == "pull" and n2.database.state().healing and len(seen_by_people) < 9:
+            raise Diverged  # as if the answer were lost
+
+    n2.link.before = look
+    for _ in range(3):
+        n2.sync()
+    assert {tuple(rows) for rows in seen_by_people} == {(("c1",), ("c2",))}
+    n2.link.before = lambda _kind: None
+    assert settled(world)
+    assert n2.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c2",)]
+
+
+def test_a_healing_that_is_cut_at_any_request_goes_on(world: World) -> None:
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    for turn in range(3):
+        n1.sql(CLIENT, f"d{turn}")
+        n1.sql("UPDATE client SET points = COALESCE(points, 0) + 1 WHERE id = 'c1'")
+        n1.sync()
+        n2.sync()
+        n2.sql("UPDATE client SET points = COALESCE(points, 0) + 10 WHERE id = 'c1'")
+        n2.sync()
+    put_back_centre(world, copy)
+
+    class Cut(Exception):
+        pass
+
+    for entry in (n2, n1, n3):
+        done = False
+        for at in range(60):
+            asked = 0
+
+            def count(_kind: str, at: int = at) -> None:
+                nonlocal asked
+                asked += 1
+                if asked == 2 + at % 3:
+                    raise Cut
+
+            entry.link.before = count
+            entry.link.lose = ["push"] if at % 2 else ["offer"]
+            with suppress(Cut, ReplyLost):
+                entry.sync()
+                done = True
+                break
+        entry.link.before, entry.link.lose = (lambda _kind: None), []
+        assert done or entry.sync() is not None
+    assert settled(world)
+    assert at_centre(world, "points") == 33
+    assert world.sql("SELECT COUNT(*) FROM client") == [(4,)]
