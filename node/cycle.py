@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
-from node import healing, outbox, retained, verdicts
+from node import healing, outbox, retained, series, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, Database, State, hear, read_state
 from node.transport import Exchange
@@ -208,6 +208,8 @@ class Cycle:
         with self.database.writing() as store:
             _own_stage(store, number)
             applied = apply(store, [(first, pack(first))] if first is not None else _staged(store), now_ms)
+            if report.new_history:
+                series.catch_up(store)
             store.connection.execute("DELETE FROM _stage")
             store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
         self.database.erase()

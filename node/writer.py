@@ -17,11 +17,11 @@ from typing import Any
 from node import outbox
 from node.database import Database
 from node.outbox import Boundary
+from node.series import next_number
 from schema.capture import Store
 from schema.dialects.base import ROW_ID, Connection
 from schema.dialects.sqlite import FORCED, quote
 from schema.keys import where_key
-from sync.errors import BadValue
 from sync.ids import uuid7
 
 
@@ -70,14 +70,7 @@ class Transaction:
 
     def receipt_number(self, branch: str, till: str) -> str:
         """Return the next number of a till, `<branch>-<till>-<seq>`: in the sale's own transaction, never given twice."""
-        if not branch or not till or "-" in till:
-            raise BadValue("A receipt number needs a branch and a till; a till's name has no '-'.")
-        row = self.connection.execute(
-            "INSERT INTO _series (branch, till, last) VALUES (?, ?, 1)"
-            " ON CONFLICT (branch, till) DO UPDATE SET last = last + 1 RETURNING last",
-            (branch, till),
-        ).fetchone()
-        return f"{branch}-{till}-{row[0]:06d}"
+        return next_number(self.connection, branch, till)
 
     def announce(self) -> None:
         """End one transaction as the centre will see it; the next begins."""

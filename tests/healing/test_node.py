@@ -10,6 +10,7 @@ import pytest
 
 from node import backup
 from node.cycle import Cycle
+from node.writer import transaction
 from sync.errors import AlreadyThere, BadValue, Stale
 from tests.healing.copies import clone, copy_of, put_back_centre, put_back_node
 from tests.world import World
@@ -164,3 +165,27 @@ def test_two_programs_sync_one_database_at_once(world: World, seed: int) -> None
     assert settled(world)
     assert len(ids(world, "sale")) == len(ids(london, "sale")) == 30
     assert ids(london, "contact") == ids(world, "contact")
+
+
+def sell(entry: Any) -> str:
+    with transaction(entry.database) as tx:
+        number = tx.receipt_number("LON", "1")
+        row = {"id": tx.new_id(), "number": number, "kind": "sale", "branch_id": "LON", "sold_ms": 1, "currency": "GBP", "total_minor": 1}
+        tx.insert("sale", row)
+    return number
+
+
+def test_receipt_numbers_go_on_where_they_were_before_the_node_was_put_back(world: World) -> None:
+    london = world.node("London", "branch:LON")
+    london.sync()
+    empty = copy_of(london.database.path)
+    assert sell(london) == "LON-1-000001"
+    one = copy_of(london.database.path)
+    assert [sell(london) for _ in range(2)] == ["LON-1-000002", "LON-1-000003"]
+    london.sync()
+    for copy in (one, empty):
+        put_back_node(world, london, copy)
+        london.sync()
+        assert sell(london) == f"LON-1-{4 if copy is one else 5:06d}"
+        london.sync()
+    assert settled(world)
