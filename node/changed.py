@@ -31,6 +31,12 @@ def begin(store: Store) -> None:
     connection.execute("DELETE FROM temp._told_run")
 
 
+def is_nothing(store: Store) -> bool:
+    """Tell whether nothing is changed."""
+    sql = "SELECT EXISTS (SELECT 1 FROM temp._told_key) OR EXISTS (SELECT 1 FROM temp._told_run)"
+    return not store.connection.execute(sql).fetchone()[0]
+
+
 def told_keys(store: Store, table: Table, rows: Iterable[Sequence[Any]], segment: bytes = NO_SEGMENT) -> None:
     """Note rows (key first) that were told."""
     name, width = table.name, len(table.key)

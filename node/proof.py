@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node import centre
+from node import centre, changed
 from node.pending import number_of_row
 from schema.capture import Store
 from schema.declare import Table
@@ -61,10 +61,11 @@ def check(store: Store, told: Proof | None, since: int, version: int, now_ms: in
     Rows that were known to differ still do, and are not looked at again.
     """
     before = standing(store)
-    was_equal = since == 0 or (before.version == since and before.differing is not None)
-    agrees = told is not None and was_equal and _agrees(store, told)
-    differing = (0 if since == 0 else before.differing) if agrees else None
-    note(store, version, differing, now_ms)
+    known = before.differing if before.version == since else None
+    if since == 0 and known is None:  # at the beginning, or when all is taken anew, nothing can differ yet
+        known = 0
+    agrees = told is not None and known is not None and _agrees(store, told)
+    note(store, version, known if agrees else None, now_ms)
     return agrees
 
 
@@ -75,6 +76,8 @@ def _agrees(store: Store, told: Proof) -> bool:
     theirs: dict[str, TableDigest] = {entry.table: entry for entry in told.tables}
     if not theirs.keys() <= store.schema.by_name.keys():
         return False
+    if not told.tables and changed.is_nothing(store):
+        return True
     for table in store.schema.tables:
         nothing = TableDigest(table.name, 0, RowsDigest(table.name).digest())
         entry = theirs.get(table.name, nothing)
