@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlcipher3 import dbapi2
 
-from node import healing, outbox, pending, retained
+from node import changed, healing, outbox, pending, proof, retained
 from node.database import RELOAD, State, hear, read_state
 from node.verdicts import find_own, settle_segments
 from schema.capture import Store, mark_all, set_applying
@@ -30,6 +30,7 @@ from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows, SealedRows
 from sync.rows import rows_of, tuple_of
 from sync.segment import read_segment
+from sync.values import RawText
 from sync.wire import pack
 
 _UNUSABLE = (dbapi2.IntegrityError, dbapi2.InterfaceError, dbapi2.ProgrammingError)
@@ -44,6 +45,7 @@ class Applied:
     removed: int = 0
     conflicts: int = 0
     refused: int = 0
+    is_proven: bool = False  # to be what the centre holds
     dirty: set[tuple[str, str]] = field(default_factory=set)  # rows to redraw
 
 
@@ -55,6 +57,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> App
     outbox.seal(store, now_ms)
     state = read_state(store.connection)
     set_applying(store, True)
+    changed.begin(store)
     done, last = Applied(), None
     for page, body in pages:
         check_page(store, state, page)
@@ -80,6 +83,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> App
     retained.pass_points(store, [last.to])
     if last.covered > state.covered:
         retained.forget(store, last.covered)
+    done.is_proven = proof.check(store, last.proof, state.begin.number, last.to.number, now_ms)
     return done
 
 
@@ -152,7 +156,7 @@ def _sealed(store: Store, sealed: SealedRows, done: Applied) -> int:
         table = _table(store, block.table, block.columns)
         if table.name not in store.schema.fixed:
             raise BadReply(f"The server's answer holds a segment with {table.name}, whose rows may change.")
-        _rows(store, table, list(zip(*block.values, strict=True)), done)
+        _rows(store, table, list(zip(*block.values, strict=True)), done, segment=segment.id)
     return sealed.count
 
 
@@ -165,10 +169,20 @@ def _block(store: Store, block: Rows, done: Applied) -> int:
     return block.count
 
 
-def _rows(store: Store, table: Table, rows: list[tuple[Any, ...]], done: Applied, *, raw: bool = False) -> None:
+def write_rows(store: Store, table: Table, rows: list[tuple[Any, ...]]) -> None:
+    """Write rows of the centre's under our own pending work, capture being off, and make people see what follows from both."""
+    done = Applied()
+    _rows(store, table, rows, done, raw=any(isinstance(value, RawText) for row in rows for value in row))
+    _redraw(store, done)
+
+
+def _rows(
+    store: Store, table: Table, rows: list[tuple[Any, ...]], done: Applied, *, raw: bool = False, segment: bytes = changed.NO_SEGMENT
+) -> None:
     """Write rows, all at once if none of them is `raw` text or here already; under those with pending work, its shadow."""
     hidden = pending.shadowed(store, table.name)
     if hidden:
+        changed.told_keys(store, table, rows, segment)
         free = []
         for row in rows:
             key = key_text(row[: len(table.key)])
@@ -178,15 +192,17 @@ def _rows(store: Store, table: Table, rows: list[tuple[Any, ...]], done: Applied
             else:
                 free.append(row)
         rows = free
-    if raw or not _write(store, table, rows):
+    if raw or not _write(store, table, rows, segment):
+        changed.told_keys(store, table, rows, segment)
         for row in rows:
             _write_one(store, table, row, done)
 
 
-def _write(store: Store, table: Table, rows: list[tuple[Any, ...]]) -> bool:
+def _write(store: Store, table: Table, rows: list[tuple[Any, ...]], segment: bytes) -> bool:
     """Write rows as one statement; False (and nothing written) if a document among them is here already."""
     if table.name not in store.schema.fixed:
         pending.put_rows(store, table, rows)
+        changed.told_keys(store, table, rows, segment)
         return True
     store.connection.execute("SAVEPOINT rows")
     try:
@@ -196,6 +212,7 @@ def _write(store: Store, table: Table, rows: list[tuple[Any, ...]]) -> bool:
         store.connection.execute("RELEASE rows")
         return False
     store.connection.execute("RELEASE rows")
+    changed.told_run(store, table, len(rows), segment)
     return True
 
 
@@ -226,6 +243,7 @@ def _removals(store: Store, block: Removals, done: Applied) -> int:
     keys: list[tuple[Any, ...]] = list(zip(*rows_of(block.key, block.count, len(table.key)), strict=True))
     hidden = pending.shadowed(store, table.name)
     removed = 0
+    changed.told_keys(store, table, keys)
     for key in keys:
         text = key_text(key)
         store.connection.execute("DELETE FROM _conflict WHERE tbl = ? AND key = ?", (table.name, text))

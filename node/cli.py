@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
-from node import cli_backup, identity, outbox, verdicts
+from node import cli_backup, identity, outbox, proof, verdicts
 from node import conflicts as conflict_list
+from node.cli_verify import tell_proof, tell_verify
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
 from node.database import Database
@@ -25,6 +26,7 @@ from node.joining import DATABASE
 from node.joining import join as join_server
 from node.transport import HttpExchange
 from node.verify import verify as verify_node
+from node.verify import verify_and_repair
 from node.writer import ImportTarget
 from schema.console import (
     CommandFailed,
@@ -140,8 +142,10 @@ def sync(
         report = exchanged(terminal, database, wait)
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
+        proven = proof.standing(database.store)
     document = {**report.document(state.cursor.number, unsynced), "conflicts": open_conflicts, "held": held, "as_of_ms": state.as_of_ms}
-    terminal.show(document, lambda: tell_sync(document))
+    document |= proven.document()
+    terminal.show(document, lambda: tell_sync(document, tell_proof(proven, now_ms())))
 
 
 def exchanged(terminal: Terminal, database: Database, wait_seconds: float) -> SyncReport:
@@ -171,7 +175,7 @@ def exchanged(terminal: Terminal, database: Database, wait_seconds: float) -> Sy
         raise CommandFailed(error.code, message, retry=True) from error
 
 
-def tell_sync(document: dict[str, Any]) -> None:
+def tell_sync(document: dict[str, Any], compared: str) -> None:
     """Tell people what an exchange moved and what needs them."""
     said = ", ".join(f"{number} {name}" for name, number in document["verdicts"].items() if number)
     say(f"Sent {count(document['pushed'], 'transaction')}{f' ({said})' if said else ''}.")
@@ -180,7 +184,9 @@ def tell_sync(document: dict[str, Any]) -> None:
     if document["unsynced"]:
         say(f"{count(document['unsynced'], 'transaction')} recorded meanwhile: they go with the next sync.")
     needs_people(document["conflicts"], document["held"])
-    if not (document["unsynced"] or document["conflicts"] or document["held"]):
+    if not document["identical"]:
+        say(compared)
+    elif not (document["unsynced"] or document["conflicts"] or document["held"]):
         say(f"All synced, {moment(document['as_of_ms'])}.")
 
 
@@ -212,6 +218,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     with opened(terminal) as database:
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
+        proven = proof.standing(database.store)
     document = {
         "node": state.name,
         "id": state.node,
@@ -221,11 +228,13 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         "conflicts": open_conflicts,
         "held": held,
         "as_of_ms": state.as_of_ms,
+        **proven.document(),
     }
 
     def tell() -> None:
         as_of = "no data received yet" if state.as_of_ms is None else f"data as of {moment(state.as_of_ms)}"
         say(f"{state.name}: {as_of}; unsynced {unsynced}, conflicts {open_conflicts}, held {held}.")
+        say(tell_proof(proven, now_ms()))
         if unsynced:
             say(f"{count(unsynced, 'transaction')} recorded here and safe. Send: outpost node sync")
         needs_people(open_conflicts, held)
@@ -234,24 +243,18 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
 
 
 @app.command()
-def verify(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
-    """Prove that this node holds exactly the centre's rows in its scope, besides its own unsent work."""
+def verify(
+    ctx: typer.Context,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend the rows that differ; nothing typed here is thrown away.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Prove that this node holds exactly the centre's rows in its scope, besides its own unsent work; name the rows that differ."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, connected(terminal, database) as exchange:
-        found: dict[str, Any] = verify_node(database, exchange)
+        found = verify_and_repair(database, exchange) if repair else verify_node(database, exchange)
 
-    def tell() -> None:
-        if found["equal"]:
-            rows = sum(each["rows"] for each in found["tables"].values())
-            besides = f", besides {count(found['held'], 'held transaction')} (outpost node held)" if found["held"] else ""
-            at_centre = f"the same as at the centre at version {found['version']}"
-            say(f"Equal: {count(rows, 'row')} in {len(found['tables'])} tables, {at_centre}{besides}.")
-            return
-        say(f"Not equal at version {found['version']}. Nothing was changed. Tell the central office; these tables differ:")
-        differing = [(name, each["rows"], each["centre_rows"]) for name, each in found["tables"].items() if not each["equal"]]
-        table({"Table": "left", "rows here": "right", "rows at the centre": "right"}, differing)
-
-    terminal.show(found, tell)
+    terminal.show(found, lambda: tell_verify(found))
     if not found["equal"]:
         raise typer.Exit(1)
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
-from node import healing, outbox, retained, series, verdicts
+from node import healing, outbox, proof, retained, series, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, Database, State, hear, read_state
+from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
-from sync.errors import Diverged, Forked, Gap, Stale, UnknownIncarnation
+from sync.errors import Diverged, Forked, Gap, Moved, Stale, UnknownIncarnation, WorldError
 from sync.limits import (
     ADOPTED_MAX,
     EXCHANGE_RETRIES_MAX,
@@ -51,6 +52,7 @@ class Report:
     new_history: bool = False
     came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database
     lost: healing.Lost | None = None
+    differing: int | None = None  # rows that differ from the centre's; None: not known
 
     def document(self, cursor: int, unsynced: int) -> dict[str, object]:
         """Return the report as `outpost node sync --json` prints it."""
@@ -58,7 +60,7 @@ class Report:
         healed: dict[str, object] = {"new_history": self.new_history, "came_back": self.came_back, "centre_restored": None}
         if self.lost is not None:
             healed["centre_restored"] = {"last_synced_ms": self.lost.as_of_ms, "offered_again": self.lost.transactions}
-        return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, **healed}
+        return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, **healed, "differing": self.differing}
 
 
 class Cycle:
@@ -76,7 +78,9 @@ class Cycle:
                 self._offer()
                 self.push(report)
                 self._reload(report)
-                self.pull(report)
+                if not self.pull(report).is_proven:
+                    self._verify(report)
+                report.differing = proof.standing(self.database.store).differing
                 return report
             except (Forked, Gap, UnknownIncarnation):
                 if attempt == EXCHANGE_RETRIES_MAX - 1:
@@ -177,7 +181,8 @@ class Cycle:
         )
 
     def _told(self) -> Told:
-        return Told(*verdicts.counts(self.database.store))
+        differing = proof.standing(self.database.store).differing
+        return Told(*verdicts.counts(self.database.store), differing or 0)
 
     def _acknowledge(self, request: PushRequest, reply: PushReply, report: Report) -> int:
         now_ms = self.database.clock_ms()
@@ -217,6 +222,21 @@ class Cycle:
         report.removed += applied.removed
         report.conflicts += applied.conflicts
         return applied
+
+    def _verify(self, report: Report) -> None:
+        """Compare everything, since the proof at the end of the pull was none. What is exchanged stays exchanged if that cannot be."""
+        for _ in range(EXCHANGE_RETRIES_MAX):
+            try:
+                differing = Narrowing(self.database, self.exchange).run()
+            except Moved:
+                if self.pull(report).is_proven:
+                    return
+                continue
+            except WorldError:
+                return
+            with self.database.writing() as store:
+                proof.note(store, read_state(store.connection).cursor.number, differing, self.database.clock_ms())
+            return
 
     def _stage_all(self, report: Report) -> tuple[Page | None, int]:
         """Fetch pages until the pull is complete; return the number of the last that is staged. A pull of one page is returned."""

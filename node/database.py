@@ -67,6 +67,8 @@ BOOKKEEPING = (
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
     # pages of a pull that is not complete yet
     "CREATE TABLE IF NOT EXISTS _stage (number INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)",
+    # since when this node is known to hold what the centre holds (node/proof.py)
+    "CREATE TABLE IF NOT EXISTS _proof (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, proven_ms INTEGER, differing INTEGER)",
     "CREATE TABLE IF NOT EXISTS _adopted (segment BLOB PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS _series (branch TEXT NOT NULL, till TEXT NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (branch, till))",
 )
@@ -129,6 +131,16 @@ class Database:
                 self.connection.rollback()
                 raise
             self.connection.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Store]:
+        """Run a block on one snapshot that no writer waits for. Only temporary tables may be written in it."""
+        with self._lock:
+            try:
+                self.dialect.begin_read(self.connection)
+                yield self.store
+            finally:
+                self.connection.commit()
 
     def state(self) -> State:
         """Return who this node is and how far it has come."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from node import pending, retained
+from node import changed, pending, retained
 from node.database import read_state
 from schema.capture import Store
 from schema.declare import Table
@@ -181,6 +181,7 @@ def _settle_segment(store: Store, segment: bytes, settled: Settled) -> None:
     )
     _fold(store, where, (segment,))
     late = store.connection.execute("SELECT 1 FROM _txn WHERE segment = ? AND verdict IN ('held', 'refused')", (segment,)).fetchone()
+    changed.settled_segment(store, segment)
     store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))
     retained.keep_segment(store, segment)
     store.connection.execute("DELETE FROM _segment WHERE id = ?", (segment,))
@@ -215,6 +216,7 @@ def _fold(store: Store, where: str, parameters: Sequence[Any]) -> None:
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS _folded (tbl TEXT, key TEXT, PRIMARY KEY (tbl, key)) WITHOUT ROWID")
     connection.execute("DELETE FROM temp._folded")
     connection.execute(f"INSERT OR IGNORE INTO temp._folded SELECT tbl, key FROM _op WHERE {where}", parameters)
+    changed.settled_rows(store)
     connection.execute(f"DELETE FROM _op WHERE {where}", parameters)
     connection.execute(
         "DELETE FROM _shadow WHERE (tbl, key) IN (SELECT tbl, key FROM temp._folded f"

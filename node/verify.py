@@ -1,37 +1,56 @@
 """Verify: proving that this node holds exactly the centre's rows in its scope, but for its own pending work.
 
-Spec: PROTOCOL.md §9.3. The node's side of the sum: rows people see, without those that are ours and not covered yet,
-plus the centre's rows under pending changes.
+    tables (node/narrow.py) ─► rows that differ, and in which columns ─► a document for people and programs
+    --repair: the rows that differ are mended (node/repair.py), and all is compared once more
+
+Spec: PROTOCOL.md §9.3.
 """
 
 from __future__ import annotations
 
-from node import outbox
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from node import centre, proof
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
-from node.database import Database, read_state
-from node.pending import number_of_row
+from node.database import Database
+from node.narrow import DIFFERS, Difference, Narrowing
+from node.repair import Repaired, repair
 from node.transport import Exchange
 from node.verdicts import counts
-from schema.capture import Store
-from schema.declare import Table
-from schema.dialects.base import ROW_ID
-from schema.digests import digest_rows, digest_where
-from schema.images import unpack_values
-from schema.keys import key_parts
-from sync.digest import digest_bytes
+from schema.capture import Store, clean_row, same
+from schema.keys import key_json
 from sync.errors import Moved
-from sync.limits import EXCHANGE_RETRIES_MAX, PROTOCOL_VERSIONS
-from sync.messages import VerifyReply, VerifyRequest
+from sync.limits import EXCHANGE_RETRIES_MAX
+
+SHOWN_ROWS = 1_000
+"""Rows that a document names; it counts all of them."""
+
+T = TypeVar("T")
 
 
-def verify(database: Database, exchange: Exchange) -> dict[str, object]:
+def verify(database: Database, exchange: Exchange) -> dict[str, Any]:
     """Compare with the centre at our cursor, pulling first as often as it has moved on. Raises Moved if it never rests."""
+    return _at_cursor(database, exchange, lambda: _compare(database, exchange))
+
+
+def verify_and_repair(database: Database, exchange: Exchange) -> dict[str, Any]:
+    """Compare, mend what differs, compare again. The document is the second one, with what was `repaired`."""
+
+    def mend() -> Repaired:
+        found = Narrowing(database, exchange)
+        return repair(found) if found.run() else Repaired()
+
+    repaired = _at_cursor(database, exchange, mend)
+    return {**verify(database, exchange), "repaired": repaired.document()}
+
+
+def _at_cursor(database: Database, exchange: Exchange, step: Callable[[], T]) -> T:
     for attempt in range(EXCHANGE_RETRIES_MAX):
-        state = database.state()
-        request = VerifyRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, state.cursor)
         try:
-            return compare(database, exchange.verify(request))
+            return step()
         except Moved:
             if attempt == EXCHANGE_RETRIES_MAX - 1:
                 raise
@@ -39,37 +58,36 @@ def verify(database: Database, exchange: Exchange) -> dict[str, object]:
     raise AssertionError("unreachable")
 
 
-def compare(database: Database, theirs: VerifyReply) -> dict[str, object]:
-    """Return what `outpost node verify --json` prints."""
-    with database.writing() as store:  # nothing moves meanwhile
-        outbox.seal(store, database.clock_ms())
-        ours = {table.name: centre_rows(store, table) for table in store.schema.tables}
-        cursor = read_state(store.connection).cursor.number
-    tables: dict[str, object] = {}
-    equal = theirs.version == cursor
-    for entry in theirs.tables:
-        count, digest = ours.get(entry.table, (0, digest_bytes(0)))
-        same = (count, digest) == (entry.rows, entry.digest)
-        equal = equal and same
-        tables[entry.table] = {"equal": same, "rows": count, "centre_rows": entry.rows, "digest": digest.hex()}
-    return {"equal": equal, "version": theirs.version, "tables": tables, "held": counts(database.store)[2]}
+def _compare(database: Database, exchange: Exchange) -> dict[str, Any]:
+    found = Narrowing(database, exchange)
+    differing = found.run()
+    found.fetch(SHOWN_ROWS)
+    with database.writing() as store:
+        proof.note(store, found.state.cursor.number, differing, database.clock_ms())
+    return {
+        "equal": differing == 0,
+        "version": found.state.cursor.number,
+        "tables": {
+            name: {"equal": each.same, "rows": each.ours, "centre_rows": each.theirs, "digest": each.digest.hex()}
+            for name, each in found.tables.items()
+        },
+        "differing": differing,
+        "rows": list(_rows(database, found)),
+        "held": counts(database.store)[2],
+    }
 
 
-def centre_rows(store: Store, table: Table) -> tuple[int, bytes]:
-    """Return (rows, digest) of what the centre holds as this node knows it."""
-    own = f"EXISTS (SELECT 1 FROM _own o WHERE o.tbl = ? AND o.lo <= r.{ROW_ID} AND o.hi >= r.{ROW_ID})"
-    connection = store.connection
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS _hidden (rid INTEGER PRIMARY KEY)")
-    connection.execute("DELETE FROM temp._hidden")
-    shadows = connection.execute("SELECT key, image FROM _shadow WHERE tbl = ?", (table.name,)).fetchall()
-    for key, _ in shadows:
-        rid = number_of_row(store, table, key_parts(key, len(table.key)))
-        if rid is not None:
-            connection.execute("INSERT OR IGNORE INTO temp._hidden (rid) VALUES (?)", (rid,))
-    pending = connection.execute("SELECT 1 FROM _own WHERE tbl = ? LIMIT 1", (table.name,)).fetchone()
-    visible = f"NOT {own}" if pending else "? IS NOT NULL"
-    hidden = f"r.{ROW_ID} NOT IN (SELECT rid FROM temp._hidden)" if shadows else "1"
-    count, total = digest_where(store, table, f"{visible} AND {hidden}", (table.name,))
-    images = [unpack_values(image) for _, image in shadows if image is not None]
-    under, shadow_total = digest_rows(table, images)
-    return count + under, digest_bytes(total + shadow_total)
+def _rows(database: Database, found: Narrowing) -> Iterator[dict[str, Any]]:
+    with centre.at_rest(database) as store:
+        for each in islice(found.differences(), SHOWN_ROWS):
+            document: dict[str, Any] = {"table": each.table.name, "key": key_json(each.key), "what": each.what}
+            yield {**document, "columns": _columns(store, each)} if each.what == DIFFERS else document
+
+
+def _columns(store: Store, each: Difference) -> list[str]:
+    """Return the columns in which a row differs."""
+    ours = centre.row_of(store, each.table, each.key, centre.parts(store, each.table))
+    if ours is None or each.image is None:
+        return []
+    pairs = zip(each.table.names, clean_row(ours), each.image, strict=True)
+    return [name for name, one, other in pairs if not same(one, other) or repr(one) != repr(other)]

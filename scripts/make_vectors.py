@@ -481,7 +481,7 @@ def segment_vectors() -> dict[str, Any]:
 
 # --- messages ------------------------------------------------------------------------------------------------------------------
 
-_TOLD = messages.Told(3, 1, 0)
+_TOLD = messages.Told(3, 1, 0, 2)
 _CURSOR, _HIGHEST = Point(7, DIGEST), Point(9, DIGEST[::-1])
 
 
@@ -535,9 +535,14 @@ def valid_messages() -> list[tuple[str, Message]]:
         verdicts=(messages.LateVerdict(SEGMENT_ID, 0, "refused", 9, "refused", "the central office refused it"),),
         points=(_CURSOR,),
         covered=7,
+        proof=messages.Proof((messages.TableDigest("contact", 2, DIGEST),), (SEGMENT_ID,)),
     )
     position = messages.Position(7, 9, 2, 8, 55)
-    more = messages.Page(1, SEGMENT_ID, 7, 9, _HIGHEST, BEGINNING, position, (), (), (), (), (), (), (), (), -1)
+    key = columns_of([("c1",), ("c2",), ("c3",)], 1)
+    ranges = (messages.KeyRange("contact", None, values_of(["c5"]), 0), messages.KeyRange("contact", values_of(["c5"]), None, 100))
+    digests = (messages.RangeDigest(1200, DIGEST, (), b""), messages.RangeDigest(1, DIGEST, columns_of([("c7",)], 1), DIGEST))
+    some = messages.Rows("contact", ("id", "name", "credit_limit_minor"), 1, columns_of(rows[:1], 3))
+    more = messages.Page(1, SEGMENT_ID, 7, 9, _HIGHEST, BEGINNING, position, (), (), (), (), (), (), (), (), -1, None)
     again = messages.Again(8, 7, True, (exceptional,))
     opened = messages.PushReply(2, _HIGHEST, (messages.SegmentVerdict(SEGMENT_ID, 9, 2, (exceptional,), body),))
     second_push = messages.PushRequest(
@@ -559,14 +564,18 @@ def valid_messages() -> list[tuple[str, Message]]:
         ("a pull that goes on", messages.PullRequest(1, 1, SEGMENT_ID, _CURSOR, _HIGHEST, position, 0, _TOLD)),
         ("the last page", page),
         ("a page with more to come", more),
-        ("a request to verify", messages.VerifyRequest(1, 1, SEGMENT_ID, _CURSOR)),
-        ("digests", messages.VerifyReply(9, (messages.TableDigest("contact", 2, DIGEST),))),
+        ("a request to verify", messages.VerifyRequest(1, 1, SEGMENT_ID, _CURSOR, (), None)),
+        ("digests of tables", messages.VerifyReply(9, (messages.TableDigest("contact", 2, DIGEST),), (), None)),
+        ("a request for ranges", messages.VerifyRequest(1, 1, SEGMENT_ID, _CURSOR, ranges, None)),
+        ("digests of ranges", messages.VerifyReply(9, (), digests, None)),
+        ("a request for rows", messages.VerifyRequest(1, 1, SEGMENT_ID, _CURSOR, (), messages.Wanted("contact", 3, key))),
+        ("rows that were asked for", messages.VerifyReply(9, (), (), messages.Found(bytes([0, 2, 1]), some))),
     ]
 
 
 def invalid_messages() -> list[tuple[str, str, str, bytes, str]]:
     """Return (rule, name, type, frame, code) of messages no receiver takes."""
-    pull = [1, 1, SEGMENT_ID, [7, DIGEST], [9, DIGEST], None, 10, [0, 0, 0]]
+    pull = [1, 1, SEGMENT_ID, [7, DIGEST], [9, DIGEST], None, 10, [0, 0, 0, 0]]
 
     def frame(place: int, value: Any) -> bytes:
         return compress(encode([*pull[:place], value, *pull[place + 1 :]]))
@@ -656,12 +665,12 @@ ROWS: list[tuple[str, list[Value]]] = [
 
 def row_vectors() -> dict[str, Any]:
     """Return the vectors of [P-9.12]."""
-    single = [(table, row, rows_digest(table, [row])[1]) for table, row in ROWS]
-    notes = rows_digest("note", [row for table, row in ROWS if table == "note"])
+    single = [(table, row, rows_digest(table, [row])[1].hex()) for table, row in ROWS]
+    count, notes = rows_digest("note", [row for table, row in ROWS if table == "note"])
     return {
-        "about": "PROTOCOL.md 9.3: digests of rows, values in declared order, and the digest of a table of two.",
-        "rows": [{"table": t, "values": list(map(value_json, row)), "digest": f"{digest:064x}"} for t, row, digest in single],
-        "tables": [{"table": "note", "rows": [2, 3], "count": notes[0], "digest": f"{notes[1]:064x}"}],
+        "about": "PROTOCOL.md 9.3: digests of sets of one row, values in declared order, and of a set of two in the order of their keys.",
+        "rows": [{"table": t, "values": list(map(value_json, row)), "digest": digest} for t, row, digest in single],
+        "tables": [{"table": "note", "rows": [2, 3], "count": count, "digest": notes.hex()}],
     }
 
 

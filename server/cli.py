@@ -180,12 +180,16 @@ def nodes_(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         columns = {"Node": "left", "Last push": "left", "Last pull": "left", "Unsynced": "right", "Conflicts": "right", "Held": "right"}
         table({**columns, "State": "left", "Scope": "left"}, [_node_line(each) for each in found])
         say("Unsynced is what each node told at its last exchange.")
+        if any(each["differing"] for each in found):
+            say("Rows that are not as here: on that node, outpost node verify names them, outpost node verify --repair mends them.")
 
     terminal.show(found, tell)
 
 
 def _node_line(each: dict[str, Any]) -> tuple[object, ...]:
     state = "revoked" if each["revoked"] else "joined" if each["joined_ms"] is not None else "invited"
+    if each["differing"]:
+        state = f"{state}, {count(each['differing'], 'row')} not as here"
     told = "—" if each["unsynced"] is None else f"{each['unsynced']:,}"
     when = (moment(each["last_push_ms"]), moment(each["last_pull_ms"]))
     return (each["name"], *when, told, each["conflicts"], each["held"], state, ", ".join(each["scope"]))

@@ -27,6 +27,8 @@ BOOKKEEPING = (
     "CREATE TABLE IF NOT EXISTS _node (node INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
     " public_key BLOB, revoked_ms INTEGER, invited_ms INTEGER, joined_ms INTEGER, last_push_ms INTEGER, last_pull_ms INTEGER,"
     " unsynced INTEGER, conflicts INTEGER, held INTEGER, cursor INTEGER NOT NULL DEFAULT 0)",
+    # what each node tells of rows that differ from ours
+    "CREATE TABLE IF NOT EXISTS _differing (node INTEGER PRIMARY KEY, rows INTEGER NOT NULL, told_ms INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _invitation (code_hash BLOB PRIMARY KEY, node INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
     " used_ms INTEGER)",
     # which scope keys a node is entitled to, in which versions

@@ -22,7 +22,7 @@ from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_parts
-from server import conflicts, histories, journal, scopes
+from server import conflicts, histories, journal, proof, scopes
 from server import whole as whole_segments
 from server.draft import Draft
 from server.notices import Notices
@@ -431,6 +431,7 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
         verdicts=tuple(draft.verdicts),
         points=journal.backups(store, request.cursor.number) if position is None else (),
         covered=journal.covered(store),
+        proof=proof.make(store, node, feed.scope, feed.cursor, feed.head.number) if position is None else None,
     )
 
 

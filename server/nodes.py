@@ -142,8 +142,8 @@ def revoke(store: Store, name: str, now_ms: int) -> None:
 def listing(store: Store) -> list[dict[str, object]]:
     """Return how each node is doing: as it last told, with open conflicts and held work as the centre sees them."""
     rows = store.connection.execute(
-        "SELECT n.id, n.name, n.last_push_ms, n.last_pull_ms, n.unsynced, n.conflicts, n.held, n.revoked_ms, n.joined_ms, n.cursor, n.node"
-        " FROM _node n ORDER BY n.name"
+        "SELECT n.id, n.name, n.last_push_ms, n.last_pull_ms, n.unsynced, n.conflicts, n.held, n.revoked_ms, n.joined_ms, n.cursor, n.node,"
+        " d.rows FROM _node n LEFT JOIN _differing d ON d.node = n.node ORDER BY n.name"
     ).fetchall()
     return [
         {
@@ -157,6 +157,7 @@ def listing(store: Store) -> list[dict[str, object]]:
             "revoked": row[7] is not None,
             "joined_ms": row[8],
             "cursor": row[9],
+            "differing": row[11],
             "scope": _scope(store, row[10]),
         }
         for row in rows

@@ -104,6 +104,11 @@ class Service:
                 "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ? WHERE node = ?",
                 (now_ms, told.unsynced, told.conflicts, told.held, page.to.number, node),
             )
+            store.connection.execute(
+                "INSERT INTO _differing (node, rows, told_ms) VALUES (?, ?, ?) ON CONFLICT (node)"
+                " DO UPDATE SET rows = excluded.rows, told_ms = excluded.told_ms",
+                (node, told.differing, now_ms),
+            )
 
     @staticmethod
     def _same_epoch(theirs: int, ours: int) -> None:

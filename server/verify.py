@@ -1,38 +1,158 @@
-"""Verify: digests of everything in a node's scope, for the node to compare with its own (PROTOCOL.md §9.3)."""
+"""Verify: what the centre holds in a node's scope, as digests of tables and of key ranges, as keys, as rows (PROTOCOL.md §9.3)."""
 
 from __future__ import annotations
 
-from schema.capture import Store
+from collections.abc import Sequence
+from typing import Any
+
+from schema.capture import Store, clean_row, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
-from schema.digests import digest_where
+from schema.dialects.sqlite import quote
+from schema.digests import Part, answer, digest_of
+from schema.keys import key_text, where_key
+from schema.registry import ScopePath
 from server import histories, journal, scopes
-from sync.digest import digest_bytes
-from sync.errors import Moved
-from sync.messages import TableDigest, VerifyReply, VerifyRequest
+from server.draft import PAGE_BYTES
+from sync.errors import Malformed, Moved, UnknownTable
+from sync.limits import ROW_BYTES_MAX, VERIFY_ROWS_MAX
+from sync.messages import (
+    ELSEWHERE,
+    FOUND,
+    LARGE,
+    UNKNOWN,
+    Found,
+    KeyRange,
+    RangeDigest,
+    Rows,
+    TableDigest,
+    VerifyReply,
+    VerifyRequest,
+    Wanted,
+)
+from sync.rows import columns_of, rows_of, tuple_of, weight_of
+from sync.values import value_order
 
 
 def verify(store: Store, node: int, request: VerifyRequest) -> VerifyReply:
-    """Return the digests at the node's cursor. Raises Moved if the centre is past it; the node pulls and asks again."""
+    """Return what was asked for at the node's cursor. Raises Moved if the centre is past it; the node pulls and asks again."""
     journal.require(store, request.cursor)
     histories.find(store, node, request.incarnation)
     head = journal.head(store)
     if head.number != request.cursor.number:
         raise Moved(f"The centre is at version {head.number} now.")
+    show(store, scopes.entitled(store, node))
+    if not request.ranges and request.wanted is None:
+        return VerifyReply(head.number, tuple(_table(store, table) for table in store.schema.tables), (), None)
+    found = _found(store, request.wanted) if request.wanted is not None else None
+    return VerifyReply(head.number, (), _ranges(store, request.ranges), found)
+
+
+def show(store: Store, scope: frozenset[str]) -> None:
+    """Put scope keys where `in_scope` finds them."""
     connection = store.connection
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS _visible (sc TEXT PRIMARY KEY)")
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS _visible (sc TEXT PRIMARY KEY) WITHOUT ROWID")
     connection.execute("DELETE FROM temp._visible")
-    connection.executemany("INSERT INTO temp._visible (sc) VALUES (?)", [(scope,) for scope in scopes.entitled(store, node)])
-    return VerifyReply(head.number, tuple(_digest(store, table) for table in store.schema.tables))
+    connection.executemany("INSERT INTO temp._visible (sc) VALUES (?)", [(key,) for key in scope])
 
 
-def _digest(store: Store, table: Table) -> TableDigest:
-    everyone = any(not path.prefix for path in store.schema.paths[table.name])
-    where = "1" if everyone else f"EXISTS (SELECT 1 FROM ({_keys_of_row(store, table)}) k WHERE k.sc IN (SELECT sc FROM temp._visible))"
-    count, total = digest_where(store, table, where)
-    return TableDigest(table.name, count, digest_bytes(total))
+def in_scope(store: Store, table: Table) -> str:
+    """Return a condition on rows r of a table: they have a scope key that is shown."""
+    paths = store.schema.paths[table.name]
+    return "1" if any(not path.prefix for path in paths) else " OR ".join(_has_key(store, path) for path in paths)
 
 
-def _keys_of_row(store: Store, table: Table) -> str:
-    """Return SQL for the scope keys of the row `r` of an outer query."""
-    return scopes.keys_sql(store.schema, table, f"(SELECT r.{ROW_ID} AS rid)")
+def _has_key(store: Store, path: ScopePath) -> str:
+    above, joins = "r", list[str]()
+    for depth, (column, parent) in enumerate(path.steps):
+        key = quote(store.schema.by_name[parent].key[0])
+        joins.append(f"{quote(parent)} p{depth} ON p{depth}.{key} = {above}.{quote(column)}")
+        above = f"p{depth}"
+    own = f"'{path.prefix}:' || {above}.{quote(path.column)} IN (SELECT sc FROM temp._visible)"
+    return f"EXISTS (SELECT 1 FROM (SELECT 1) CROSS JOIN {' CROSS JOIN '.join(joins)} WHERE {own})" if joins else own
+
+
+def _parts(store: Store, table: Table) -> list[Part]:
+    return [Part(quote(table.name), in_scope(store, table))]
+
+
+def _table(store: Store, table: Table) -> TableDigest:
+    return TableDigest(table.name, *digest_of(store, table, _parts(store, table)))
+
+
+def _known(store: Store, name: str) -> Table:
+    table = store.schema.by_name.get(name)
+    if table is None:
+        raise UnknownTable(f"The centre has no table {name}.")
+    return table
+
+
+# --- ranges -------------------------------------------------------------------------------------------------------------
+
+
+def _ranges(store: Store, asked: Sequence[KeyRange]) -> tuple[RangeDigest, ...]:
+    """Answer for ranges that follow each other, so that no row is read twice."""
+    if sum(each.rows for each in asked) > VERIFY_ROWS_MAX:
+        raise Malformed(f"a request to verify asks for more than {VERIFY_ROWS_MAX} rows")
+    last: tuple[str, Any] | None = None
+    done = set[str]()
+    for each in asked:
+        table = _known(store, each.table)
+        low, high = _order(table, each.low), _order(table, each.high)
+        follows = last is None or (last[0] != each.table and each.table not in done) or (last[0] == each.table and _meets(last[1], low))
+        if not follows:
+            raise Malformed("the ranges of a request to verify do not follow each other")
+        last = (each.table, high)
+        done.add(each.table)
+    return tuple(answer(store, _known(store, each.table), _parts(store, _known(store, each.table)), each) for each in asked)
+
+
+def _order(table: Table, key: Any) -> Any:
+    values = tuple_of(key)
+    if values is not None and len(values) != len(table.key):
+        raise Malformed("a bound of a range is no key of its table")
+    return None if values is None else tuple(map(value_order, values))
+
+
+def _meets(high: Any, low: Any) -> bool:
+    return high is not None and low is not None and bool(high <= low)
+
+
+# --- rows by key --------------------------------------------------------------------------------------------------------
+
+
+def _found(store: Store, wanted: Wanted) -> Found:
+    """Return as many of the rows as a page holds, in the order they were asked for."""
+    table = _known(store, wanted.table)
+    if wanted.count > VERIFY_ROWS_MAX:
+        raise Malformed(f"a request to verify asks for more than {VERIFY_ROWS_MAX} rows")
+    states, rows, size = bytearray(), list[Any](), 0
+    columns, scope = ", ".join(f"r.{quote(name)}" for name in table.names), in_scope(store, table)
+    for key in zip(*rows_of(wanted.key, wanted.count, len(table.key)), strict=True):
+        where, parameters = where_key(table, key)
+        found = read_rows(store, f"SELECT {columns} FROM {quote(table.name)} r WHERE {where} AND ({scope})", parameters)
+        if not found:
+            states.append(ELSEWHERE if _was_ever(store, table, key) else UNKNOWN)
+            continue
+        bytes_ = weight_of(found)
+        if bytes_ > ROW_BYTES_MAX:
+            states.append(LARGE)
+            continue
+        if rows and size + bytes_ > PAGE_BYTES:
+            break
+        states.append(FOUND)
+        rows.append(clean_row(found[0]))
+        size += bytes_
+    return Found(bytes(states), Rows(table.name, table.names, len(rows), columns_of(rows, len(table.names))))
+
+
+def _was_ever(store: Store, table: Table, key: tuple[Any, ...]) -> bool:
+    """Tell whether the centre has, had or refused a row, or holds work on it: then a node's own is no news to it."""
+    where, parameters = where_key(table, key)
+    connection, name = store.connection, key_text(key)
+    looks: list[tuple[str, list[Any]]] = [
+        (f"SELECT {ROW_ID} FROM {quote(table.name)} WHERE {where}", parameters),
+        ("SELECT 1 FROM _tombstone WHERE t = ? AND key = ?", [store.numbers[table.name], name]),
+        ("SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?", [table.name, name]),
+    ]
+    return any(connection.execute(f"{sql} LIMIT 1", values).fetchone() for sql, values in looks)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 
 from sync.messages import Point
-from sync.values import Value
+from sync.values import RawText, Value
 
 BEGINNING = Point(0, bytes(32))
-_MODULUS = 1 << 256
 _row = msgspec.msgpack.Encoder()
 
 
@@ -37,22 +37,66 @@ def version_point(before: Point, kind: str, content: bytes) -> Point:
     return Point(number, sha256(b"outpost/version/1" + before.digest + number.to_bytes(8, "big") + body).digest())
 
 
-def rows_digest(table: str, rows: Iterable[Sequence[Value]]) -> tuple[int, int]:
-    """Return how many rows and the sum of their digests modulo 2^256.
+class RowsDigest:
+    """The digest of rows of one table, taken in the order of their keys, some at a time.
 
-    A row's digest is SHA-256 over the table's name, a zero byte and the msgpack array of its values in declared order.
-    Sums do not depend on the order of rows, and rows can be taken out of one again (`subtract`).
+    SHA-256 over the table's name, a zero byte and each row's values, in declared order, as a msgpack array. One array after the
+    other, so how the rows are divided makes no difference. A text is given as SQLite's reader gives it: bytes that are not UTF-8
+    as surrogate escapes (`readable`).
     """
-    prefix = sha256(table.encode() + b"\0")
-    encode, total, count = _row.encode, 0, 0
+
+    def __init__(self, table: str) -> None:
+        self.count = 0
+        self._hash = sha256(table.encode() + b"\0")
+
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Take some more rows: no NaN, no RawText."""
+        if rows:
+            self.count += len(rows)
+            self._hash.update(memoryview(_arrays(rows))[_head(len(rows)) :])
+
+    def digest(self) -> bytes:
+        """Return the digest of the rows so far, 32 bytes."""
+        return self._hash.digest()
+
+
+def rows_digest(table: str, rows: Iterable[Sequence[Value]]) -> tuple[int, bytes]:
+    """Return how many rows, and their digest; the rows come in the order of their keys."""
+    found = RowsDigest(table)
+    found.add([readable(row) for row in rows])
+    return found.count, found.digest()
+
+
+def row_digests(table: str, rows: Iterable[Sequence[Any]]) -> list[bytes]:
+    """Return each row's own digest: that of a set of one."""
+    prefix, found = sha256(table.encode() + b"\0"), list[bytes]()
     for row in rows:
-        digest = prefix.copy()
-        digest.update(encode(row))
-        total += int.from_bytes(digest.digest(), "big")
-        count += 1
-    return count, total % _MODULUS
+        one = prefix.copy()
+        one.update(memoryview(_arrays([row]))[1:])
+        found.append(one.digest())
+    return found
 
 
-def digest_bytes(total: int) -> bytes:
-    """Return a sum of row digests as 32 bytes."""
-    return (total % _MODULUS).to_bytes(32, "big")
+def readable(row: Sequence[Value]) -> list[Any]:
+    """Return values as a reader of the database gives them: a raw text as a text with surrogate escapes."""
+    return [value.raw.decode("utf-8", "surrogateescape") if isinstance(value, RawText) else value for value in row]
+
+
+def _arrays(rows: Sequence[Sequence[Any]]) -> bytes:
+    try:
+        return _row.encode(rows)
+    except UnicodeEncodeError:
+        return _row.encode([[_spelt(value) for value in row] for row in rows])
+
+
+def _spelt(value: Any) -> Any:
+    """Return a text that is not UTF-8 as a map of one entry, which no other value is."""
+    if type(value) is not str:
+        return value
+    raw = value.encode("utf-8", "surrogateescape")
+    return value if raw.decode("utf-8", "replace") == value else {"raw": raw}
+
+
+def _head(count: int) -> int:
+    """Return the bytes msgpack takes to begin an array of so many elements."""
+    return 1 if count < 16 else 3 if count < 1 << 16 else 5

@@ -59,6 +59,12 @@ PAGE_SEGMENTS_MAX: Final = 64
 PAGE_NOTICES_MAX: Final = 5_000
 """Conflict notices, and verdicts, in one page."""
 
+VERIFY_RANGES_MAX: Final = 64
+"""Ranges of keys in one request to verify."""
+
+VERIFY_ROWS_MAX: Final = 10_000
+"""Rows that one request to verify may ask for, by range or by key."""
+
 PAGES_MAX: Final = 100_000
 """Pages of one pull."""
 

@@ -24,6 +24,7 @@ from sync.limits import (
     SEGMENT_BLOCKS_MAX,
     SEGMENT_ROWS_MAX,
     TABLES_MAX,
+    VERIFY_RANGES_MAX,
 )
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -39,6 +40,7 @@ VerdictName = Literal["accepted", "merged", "ask", "held", "refused"]
 Blocks = msgspec.Meta(max_length=SEGMENT_BLOCKS_MAX)
 Tables = msgspec.Meta(max_length=TABLES_MAX)
 Notices = msgspec.Meta(max_length=PAGE_ROWS_MAX)
+Ranges = msgspec.Meta(max_length=VERIFY_RANGES_MAX)
 Columns = Annotated[tuple[Column, ...], Tables]
 Names = Annotated[tuple[Name, ...], Tables]
 
@@ -60,6 +62,7 @@ class Told(Message, frozen=True):
     unsynced: Count
     conflicts: Count
     held: Count
+    differing: Count  # rows known to differ from the centre's
 
 
 class Values(Message, frozen=True):
@@ -299,6 +302,21 @@ class Accepted(Message, frozen=True):
     seq: Count
 
 
+class TableDigest(Message, frozen=True):
+    """Number of rows of a table and the digest of them in the order of their keys (P-9.12)."""
+
+    table: Name
+    rows: Count
+    digest: Digest
+
+
+class Proof(Message, frozen=True):
+    """What the centre holds of everything that a pull, or this node itself, changed (P-8.17)."""
+
+    tables: Annotated[tuple[TableDigest, ...], Tables]
+    whole: Annotated[tuple[Id16, ...], Notices]  # segments whose rows are not summed: all are there as they were pushed
+
+
 class Page(Message, frozen=True):
     """Server → node: one page of the feed. Staged until the last one, then applied in one commit (§8.4)."""
 
@@ -318,6 +336,7 @@ class Page(Message, frozen=True):
     verdicts: Annotated[tuple[LateVerdict, ...], Notices]
     points: Annotated[tuple[Point, ...], Notices]  # of the backups in (since, to] (RULES H13)
     covered: Version  # a backup that the centre can be restored from holds everything up to here
+    proof: Proof | None  # on the last page, where it costs no more than what changed
 
 
 # --- after a restore (§7.7) ---------------------------------------------------------------------------------------------
@@ -388,25 +407,59 @@ class JoinReply(Message, frozen=True):
     box_key: Digest  # X25519, 32 bytes (sync/box.py)
 
 
+class KeyRange(Message, frozen=True):
+    """Rows of a table in the order of their keys: low < key <= high. None: from the beginning, to the end."""
+
+    table: Name
+    low: Values | None
+    high: Values | None
+    rows: Count  # 0: one digest of all of them; else the first so many, each by itself
+
+
+class Wanted(Message, frozen=True):
+    """Rows of one table, by key."""
+
+    table: Name
+    count: Count
+    key: Columns
+
+
 class VerifyRequest(Message, frozen=True):
-    """Node → server: digests of my rows, please compare (§9.3)."""
+    """Node → server: what do you hold in my scope (§9.3)? Neither ranges nor rows asked for: digests of all tables."""
 
     protocol: Count
     epoch: Count
     incarnation: Id16
     cursor: Point
+    ranges: Annotated[tuple[KeyRange, ...], Ranges]  # they follow each other
+    wanted: Wanted | None
 
 
-class TableDigest(Message, frozen=True):
-    """Number of rows and the sum of their digests."""
+class RangeDigest(Message, frozen=True):
+    """Number of rows of a range and their digest; where they were asked for one by one, the key and digest of each."""
 
-    table: Name
     rows: Count
     digest: Digest
+    key: Columns
+    digests: bytes  # 32 bytes a row
+
+
+FOUND, ELSEWHERE, UNKNOWN, LARGE = range(4)
+"""What the centre says of a row that was wanted: it is among the rows; it is, or was, but not in the node's scope; there
+never was one; it is larger than a page holds."""
+
+
+class Found(Message, frozen=True):
+    """What became of the first of the rows that were wanted, and those of them that are there, in that order."""
+
+    states: bytes  # FOUND, ELSEWHERE, UNKNOWN or LARGE for each
+    rows: Rows
 
 
 class VerifyReply(Message, frozen=True):
-    """Server → node: the digests of the node's scope at `version`."""
+    """Server → node: digests of the node's scope at `version`, or what was asked for."""
 
     version: Version
     tables: Annotated[tuple[TableDigest, ...], Tables]
+    ranges: Annotated[tuple[RangeDigest, ...], Ranges]
+    found: Found | None

@@ -17,7 +17,7 @@ import server.database
 from node import conflicts, verdicts
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
-from node.verify import verify
+from node.verify import verify, verify_and_repair
 from node.writer import transaction
 from schema.registry import Schema, load
 from server import nodes
@@ -117,6 +117,14 @@ class Node:
 
     def verify(self) -> bool:
         return bool(verify(self.database, self.link)["equal"])
+
+    def compared(self) -> dict[str, Any]:
+        """What `outpost node verify --json` prints."""
+        return verify(self.database, self.link)
+
+    def repaired(self) -> dict[str, Any]:
+        """What `outpost node verify --repair --json` prints."""
+        return verify_and_repair(self.database, self.link)
 
     def conflicts(self) -> list[dict[str, Any]]:
         return conflicts.listing(self.database.store)

@@ -109,7 +109,7 @@ def a_push(entry: Node, *bodies: bytes, **fields: Any) -> PushRequest:
         "segments": tuple(found),
         "adopted": (),
         "clock_ms": START_MS,
-        "told": Told(0, 0, 0),
+        "told": Told(0, 0, 0, 0),
     }
     return PushRequest(**(whole | fields))
 
@@ -299,7 +299,7 @@ def test_a_transaction_cannot_build_on_the_future(world: World, k2: Node) -> Non
 
 @pytest.mark.covers("P-6.5")
 def test_a_push_of_nothing_tells_how_the_node_is(world: World, k2: Node) -> None:
-    k2.link.push(a_push(k2, told=Told(5, 4, 3)))
+    k2.link.push(a_push(k2, told=Told(5, 4, 3, 2)))
     assert world.sql("SELECT unsynced FROM _node") == [(5,)]
 
 
@@ -675,8 +675,8 @@ def test_a_restored_server_is_noticed_on_every_request(world: World, k2: Node) -
     state = k2.database.state()
     assert state.highest == state.cursor != BEGINNING
     other = Point(state.highest.number, bytes(32))
-    pull = PullRequest(1, 1, state.incarnation, state.cursor, state.highest, None, 0, Told(0, 0, 0))
-    verify = VerifyRequest(1, 1, state.incarnation, state.cursor)
+    pull = PullRequest(1, 1, state.incarnation, state.cursor, state.highest, None, 0, Told(0, 0, 0, 0))
+    verify = VerifyRequest(1, 1, state.incarnation, state.cursor, (), None)
     for changed in ({"epoch": 2}, {"highest": other}, {"cursor": other}, {"highest": Point(99, bytes(32))}):
         refused(Diverged, lambda changed=changed: k2.link.push(a_push(k2, **changed)), world)  # type: ignore[misc]
         refused(Diverged, lambda changed=changed: k2.link.pull(msgspec.structs.replace(pull, **changed)), world)  # type: ignore[misc]
@@ -765,7 +765,7 @@ def test_a_pull_that_was_cut_goes_on(world: World, pair: tuple[Node, Node]) -> N
 
 def a_pull(entry: Node, **fields: Any) -> PullRequest:
     state = entry.database.state()
-    return msgspec.structs.replace(PullRequest(1, 1, state.incarnation, state.cursor, state.highest, None, 0, Told(0, 0, 0)), **fields)
+    return msgspec.structs.replace(PullRequest(1, 1, state.incarnation, state.cursor, state.highest, None, 0, Told(0, 0, 0, 0)), **fields)
 
 
 @pytest.mark.covers("P-8.8")
@@ -928,7 +928,7 @@ def test_verify_compares_at_the_cursor_and_leaves_own_pending_work_out(world: Wo
     l3.sync()
     state = k2.database.state()
     with pytest.raises(Moved):
-        k2.link.verify(VerifyRequest(1, 1, state.incarnation, state.cursor))
+        k2.link.verify(VerifyRequest(1, 1, state.incarnation, state.cursor, (), None))
     assert k2.verify()
     assert k2.unsynced() == 2
 

@@ -144,7 +144,7 @@ GIVEN = nonce_reply([NONCE])
 
 def test_requests_are_signed_and_answered(exchange: HttpExchange, server: Server) -> None:
     assert exchange.push(a_push(epoch=5)) == PushReply(5, ZERO, ())
-    assert exchange.verify(VerifyRequest(1, 0, bytes(16), ZERO)).tables[0].table == "contact"
+    assert exchange.verify(VerifyRequest(1, 0, bytes(16), ZERO, (), None)).tables[0].table == "contact"
     assert server.service.calls == 2
 
 

@@ -55,7 +55,7 @@ REVOKED: Final = "revoked"
 PRIVATE_KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC_KEY: Final = PRIVATE_KEY.public_key().public_bytes_raw()
 ZERO: Final = Point(0, bytes(32))
-TOLD: Final = Told(0, 0, 0)
+TOLD: Final = Told(0, 0, 0, 0)
 
 FAILS, FORKS, TAKES_A_SECOND, NEVER_ENDS = 500, 409, 1, 666
 """Epochs of a push, and what the service then does."""
@@ -109,6 +109,7 @@ class FakeService:
             verdicts=(),
             points=(),
             covered=0,
+            proof=None,
         )
 
     def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:
@@ -121,7 +122,7 @@ class FakeService:
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         self.calls += 1
-        return VerifyReply(0, (TableDigest("contact", 0, bytes(32)),))
+        return VerifyReply(0, (TableDigest("contact", 0, bytes(32)),), (), None)
 
     def health(self) -> dict[str, object]:
         return {"calls": self.calls}

@@ -41,7 +41,7 @@ MIB = 1024 * 1024
 MEMORY_GROWTH_MIB_MAX = 256
 GOOD = wire.pack(a_push())
 PULL = PullRequest(1, 3, bytes(16), ZERO, ZERO, None, 100, TOLD)
-VERIFY = VerifyRequest(1, 3, bytes(16), ZERO)
+VERIFY = VerifyRequest(1, 3, bytes(16), ZERO, (), None)
 JOIN = JoinRequest((1,), "good", bytes(32), bytes(16))
 
 

@@ -240,7 +240,7 @@ def test_a_segment_that_leaves_columns_out_goes_on_as_rows(world: World, monkeyp
     body = builder.build(bytes(range(16)), SCHEMA_VERSION, 1)
     state = till.database.state()
     sealed = Sealed(body, segment_point(state.acked, body).digest, None)
-    told, version = Told(0, 0, 0), PROTOCOL_VERSIONS[-1]
+    told, version = Told(0, 0, 0, 0), PROTOCOL_VERSIONS[-1]
     request = (
         version,
         state.epoch,

@@ -20,7 +20,7 @@ from sync.messages import JoinReply, JoinRequest, Message, Point, PullRequest, P
 MIB = 1024 * 1024
 DIGEST = bytes(range(32))
 ZERO = Point(0, bytes(32))
-PULL = PullRequest(1, 3, bytes(16), Point(7, DIGEST), ZERO, None, 10_000, Told(1, 2, 3))
+PULL = PullRequest(1, 3, bytes(16), Point(7, DIGEST), ZERO, None, 10_000, Told(1, 2, 3, 0))
 JOIN = JoinRequest((1, 2), "код-1", DIGEST, bytes(16))
 MAGIC = b"\x28\xb5\x2f\xfd"
 SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
