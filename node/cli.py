@@ -350,6 +350,7 @@ def _written(each: dict[str, Any]) -> str:
 
 app.command()(cli_backup.backup)
 app.command()(cli_backup.restore)
+app.command()(cli_backup.rejoin)
 
 
 # --- import -----------------------------------------------------------------------------------------------------------
