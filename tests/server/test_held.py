@@ -61,7 +61,7 @@ def a_sale(node: Node, key: str, branch: str) -> None:
 # --- corrections ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.covers("P-5.20", "P-6.36", "P-6.37", "P-6.38", "P-8.17", "P-2.3")
+@pytest.mark.covers("P-5.20", "P-6.36", "P-6.37", "P-6.38", "P-8.30", "P-2.3")
 def test_a_held_sale_is_corrected_by_plain_sql(world: World, k2: Node) -> None:
     """It never was at the centre, so it may still be changed; it arrives once, whole, as corrected, and the original is kept."""
     a_sale(k2, "s1", "OPO")
