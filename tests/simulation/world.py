@@ -74,7 +74,7 @@ def templates(within: Path | None) -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     schema = simulated_schema()
     server.database.create(folder / "server.db", schema).close()
-    begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16)}
+    begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16), "box_key": bytes(32)}
     node.database.create(folder / "node.db", schema, lambda: 0, **begin).close()  # type: ignore[arg-type]
     return folder
 
@@ -177,7 +177,8 @@ class SimulatedWorld(World):
         shutil.copy(self.templates / "node.db", path)
         dialect = SimulatedSqlite(lambda: self.clock.read(skew[0]))
         database = node.database.Database(path, self.schema, lambda: self.clock.read(skew[0]), dialect)
-        database.connection.execute("UPDATE _node SET node = ?, name = ?, incarnation = ?", (reply.node, name, incarnation))
+        sql = "UPDATE _node SET node = ?, name = ?, incarnation = ?, box_key = ?"
+        database.connection.execute(sql, (reply.node, name, incarnation, reply.box_key))
         self.nodes[name] = Node(name, database, link(self, reply.node), skew)
         station = Station(self.nodes[name], dialect.open(path))
         self.stations.append(station)
