@@ -74,7 +74,7 @@ def templates(within: Path | None) -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     schema = simulated_schema()
     server.database.create(folder / "server.db", schema).close()
-    begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16)}
+    begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16), "box_key": bytes(32)}
     node.database.create(folder / "node.db", schema, lambda: 0, **begin).close()  # type: ignore[arg-type]
     return folder
 
@@ -155,6 +155,7 @@ class SimulatedWorld(World):
         self.snapshots = {0: Snapshot(empty, all_keys(empty))}
         self.truth: dict[tuple[bytes, int], list[tuple[int, str]]] = defaultdict(list)
         self.journal: dict[bytes, int] = {}
+        self.replaced: dict[tuple[bytes, int], tuple[int, tuple[bytes, int]]] = {}  # withdrawn work: when, and what took its place
         self.entitled: dict[str, list[tuple[int, frozenset[str]]]] = {}
         self.conflict_values: dict[tuple[str, str], set[Any]] = defaultdict(set)
         self.watchers: list[Callable[[Snapshot, Snapshot], None]] = []
@@ -176,7 +177,8 @@ class SimulatedWorld(World):
         shutil.copy(self.templates / "node.db", path)
         dialect = SimulatedSqlite(lambda: self.clock.read(skew[0]))
         database = node.database.Database(path, self.schema, lambda: self.clock.read(skew[0]), dialect)
-        database.connection.execute("UPDATE _node SET node = ?, name = ?, incarnation = ?", (reply.node, name, incarnation))
+        sql = "UPDATE _node SET node = ?, name = ?, incarnation = ?, box_key = ?"
+        database.connection.execute(sql, (reply.node, name, incarnation, reply.box_key))
         self.nodes[name] = Node(name, database, link(self, reply.node), skew)
         station = Station(self.nodes[name], dialect.open(path))
         self.stations.append(station)
@@ -213,6 +215,8 @@ class SimulatedWorld(World):
     def _take_down(self, since: int) -> None:
         for segment, version in self.centre.execute("SELECT segment, ver FROM _journal WHERE ver > ? AND segment NOT NULL", (since,)):
             self.journal[segment] = version
+        sql = "SELECT segment, txn, ver, into_segment, into_txn FROM _withdrawn WHERE into_segment NOT NULL"
+        self.replaced = {(segment, txn): (version, (into, index)) for segment, txn, version, into, index in self.centre.execute(sql)}
         sql = "SELECT segment, txn, ver, verdict FROM _verdict WHERE ver > ? ORDER BY ver"
         for segment, index, version, verdict in self.centre.execute(sql, (since,)):
             self.truth[segment, index].append((version, verdict))
@@ -220,14 +224,22 @@ class SimulatedWorld(World):
             self.say("  verdict", segment.hex()[:6], index, verdict, "at", version)
 
     def verdict(self, work: Work, version: int) -> str:
-        """Return what had become of a transaction at a version: pending, held, refused, or done."""
-        found = self.truth.get((work.segment, work.index), ())
+        """Return what had become of a transaction at a version: pending, held, refused (or withdrawn), or done. Of one that a
+        correction took the place of: what had become of that.
+        """
+        return self._verdict((work.segment, work.index), version)
+
+    def _verdict(self, name: tuple[bytes, int], version: int) -> str:
+        since, into = self.replaced.get(name, (1 << 62, name))
+        if since <= version:
+            return self._verdict(into, version)
+        found = self.truth.get(name, ())
         standing = "pending"
-        if self.journal.get(work.segment, 1 << 62) <= version and not any(at == self.journal[work.segment] for at, _ in found):
+        if self.journal.get(name[0], 1 << 62) <= version and not any(at == self.journal[name[0]] for at, _ in found):
             standing = "done"
         for at, verdict in found:
             if at <= version:
-                standing = verdict if verdict in ("held", "refused") else "done"
+                standing = {"held": "held", "refused": "refused", "withdrawn": "refused"}.get(verdict, "done")
         return standing
 
     # --- watching the nodes --------------------------------------------------------------------------------------------
