@@ -204,6 +204,7 @@ def _write(store: Store, table: Table, rows: list[tuple[Any, ...]], segment: byt
         pending.put_rows(store, table, rows)
         changed.told_keys(store, table, rows, segment)
         return True
+    before = store.dialect.highest(store.connection).get(table.name, 0)
     store.connection.execute("SAVEPOINT rows")
     try:
         insert_rows(store.connection, table.name, table.names, rows)
@@ -212,7 +213,7 @@ def _write(store: Store, table: Table, rows: list[tuple[Any, ...]], segment: byt
         store.connection.execute("RELEASE rows")
         return False
     store.connection.execute("RELEASE rows")
-    changed.told_run(store, table, len(rows), segment)
+    changed.told_run(store, table, before, len(rows), segment)
     return True
 
 
