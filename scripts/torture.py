@@ -1,0 +1,158 @@
+"""Torture real processes: kill them at any step, part them, mistreat their network, take their power away.
+
+    .venv/bin/python scripts/torture.py power --seeds 1..40 --images 2500      power losses, replayed from recorded writes
+    .venv/bin/python scripts/torture.py power --control                        the same, less careful: must lose something
+
+Exit status 1 if a promise was broken; each failure comes with the command that shows it again. Same seed, same faults in
+the same order; what the operating system does between them is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.faults.power import record, runs
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Seeds = Annotated[str, typer.Option("--seeds", help="A..B, both included, or one seed.")]
+Minutes = Annotated[float, typer.Option("--minutes", help="Begin no further run after so many minutes.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="How many runs at a time.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Keep = Annotated[Path, typer.Option("--keep", help="Where the recordings of failed runs are kept.")]
+KEEP = Path("torture-failures")
+
+
+@app.callback()
+def root() -> None:
+    """Torture real processes and say what broke."""
+
+
+@dataclass
+class Outcome:
+    """What runs came to. `failures` are pairs of what broke and the command that shows it again."""
+
+    runs: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, seed: int, counts: dict[str, int], failures: list[tuple[str, str]]) -> None:
+        """Count one run."""
+        self.runs += 1
+        self.seeds.append(seed)
+        self.failures += failures
+        for name, number in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + number
+
+    def document(self) -> dict[str, Any]:
+        """Return it as --json prints it."""
+        failures = [{"what": what, "again": again} for what, again in self.failures]
+        seeds = f"{min(self.seeds)}..{max(self.seeds)}" if self.seeds else ""
+        return {"runs": self.runs, "seeds": seeds, "counts": self.counts, "failures": failures, "seconds": round(self.seconds, 1)}
+
+
+One = Callable[[int], tuple[dict[str, int], list[tuple[str, str]]]]
+
+
+def many(seeds: str, one: One, minutes: float, jobs: int) -> Outcome:
+    """Run every seed, some at a time, and begin none once the minutes are over."""
+    outcome, begin = Outcome(), time.monotonic()
+    first, _, last = seeds.partition("..")
+    waiting = iter(range(int(first), int(last or first) + 1))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(one, seed): seed for seed in _next(waiting, jobs)}
+        while running:
+            done = next(as_completed(running))
+            seed = running.pop(done)
+            outcome.add(seed, *done.result())
+            line = ", ".join(f"{number:,} {name}" for name, number in outcome.counts.items())
+            typer.echo(f"{outcome.runs} runs, {len(outcome.failures)} broken, {line}", err=True)
+            if time.monotonic() - begin < minutes * 60:
+                running |= {pool.submit(one, seed): seed for seed in _next(waiting, 1)}
+    outcome.seconds = time.monotonic() - begin
+    return outcome
+
+
+def _next(waiting: Iterator[int], count: int) -> list[int]:
+    return [seed for _, seed in zip(range(count), waiting, strict=False)]
+
+
+def tell(outcome: Outcome, as_json: bool, *, must_break: bool = False) -> None:
+    """Print what came out; raises Exit(1) if a promise was broken, or, of a control, if none was."""
+    if as_json:
+        typer.echo(json.dumps(outcome.document(), ensure_ascii=False))
+    else:
+        for name, number in sorted(outcome.counts.items()):
+            typer.echo(f"{number:11,}  {name}")
+        for what, again in outcome.failures[:20]:
+            typer.echo(f"{what}\n    again: .venv/bin/python scripts/torture.py {again}")
+        typer.echo(f"{outcome.runs} runs, {len(outcome.failures)} broken, {outcome.seconds:.0f} s")
+    if bool(outcome.failures) is not must_break:
+        raise typer.Exit(1)
+
+
+def skipped(reason: str | None, as_json: bool) -> None:
+    """End with a clear message where something cannot run here."""
+    if reason is None:
+        return
+    typer.echo(json.dumps({"skipped": reason}) if as_json else f"Skipped: {reason}.")
+    raise typer.Exit(0)
+
+
+@app.command()
+def power(
+    seeds: Seeds = "1..4",
+    images: Annotated[int, typer.Option("--images", min=1, help="Images of each recording.")] = 2500,
+    control: Annotated[bool, typer.Option("--control", help="With synchronous=NORMAL, which must lose acknowledged rows.")] = False,
+    trace: Annotated[Path | None, typer.Option("--trace", help="Open images of this recording again.", show_default=False)] = None,
+    minutes: Minutes = 60.0,
+    jobs: Jobs = 1,
+    keep: Keep = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Power losses: record every write and sync of a node and its centre, then open what their disks may show."""
+    if trace is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            found = runs.replay(trace, int(seeds.partition("..")[0]), images, Path(folder))
+        again = Outcome()
+        again.add(int(seeds.partition("..")[0]), *_of_power(found, f"power --trace {trace} --seeds {seeds} --images {images}"))
+        tell(again, as_json, must_break=control)
+        return
+    skipped(record.why_not(), as_json)
+    one = partial(_one_power, images=images, synchronous="NORMAL" if control else "FULL", keep=None if control else keep.resolve())
+    tell(many(seeds, one, minutes, jobs), as_json, must_break=control)
+
+
+def _one_power(seed: int, images: int, synchronous: str, keep: Path | None) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    return _of_power(*runs.run(seed, images, synchronous=synchronous, keep=keep))
+
+
+def _of_power(found: runs.Found, again: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    counts = {
+        "images": found.images,
+        "distinct disk contents": found.unique,
+        "integrity checks": found.integrity,
+        "opened by the program": found.opened,
+        "images with something acknowledged missing": len(found.lost),
+    }
+    return counts, [(what, again) for what in found.lost[:3]]
+
+
+if __name__ == "__main__":
+    app()
