@@ -1,5 +1,6 @@
 """Torture real processes: kill them at any step, part them, mistreat their network, take their power away.
 
+    .venv/bin/python scripts/torture.py kills --seeds 1..40 --kills 50         SIGKILL at random and at chosen system calls
     .venv/bin/python scripts/torture.py power --seeds 1..40 --images 2500      power losses, replayed from recorded writes
     .venv/bin/python scripts/torture.py power --control                        the same, less careful: must lose something
 
@@ -10,6 +11,7 @@ the same order; what the operating system does between them is its own.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.faults import checks, kills, strace
 from tests.faults.power import record, runs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -35,6 +38,8 @@ Jobs = Annotated[int, typer.Option("--jobs", min=1, help="How many runs at a tim
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Keep = Annotated[Path, typer.Option("--keep", help="Where the recordings of failed runs are kept.")]
 KEEP = Path("torture-failures")
+STEP = "at "
+"""How the names of counts begin that say at which step a process was killed."""
 
 
 @app.callback()
@@ -81,7 +86,7 @@ def many(seeds: str, one: One, minutes: float, jobs: int) -> Outcome:
             done = next(as_completed(running))
             seed = running.pop(done)
             outcome.add(seed, *done.result())
-            line = ", ".join(f"{number:,} {name}" for name, number in outcome.counts.items())
+            line = ", ".join(f"{number:,} {name}" for name, number in outcome.counts.items() if not name.startswith(STEP))
             typer.echo(f"{outcome.runs} runs, {len(outcome.failures)} broken, {line}", err=True)
             if time.monotonic() - begin < minutes * 60:
                 running |= {pool.submit(one, seed): seed for seed in _next(waiting, 1)}
@@ -99,7 +104,11 @@ def tell(outcome: Outcome, as_json: bool, *, must_break: bool = False) -> None:
         typer.echo(json.dumps(outcome.document(), ensure_ascii=False))
     else:
         for name, number in sorted(outcome.counts.items()):
-            typer.echo(f"{number:11,}  {name}")
+            if not name.startswith(STEP):
+                typer.echo(f"{number:11,}  {name}")
+        steps = [name for name in outcome.counts if name.startswith(STEP)]
+        if steps:
+            typer.echo(f"{len(steps):11,}  different steps")
         for what, again in outcome.failures[:20]:
             typer.echo(f"{what}\n    again: .venv/bin/python scripts/torture.py {again}")
         typer.echo(f"{outcome.runs} runs, {len(outcome.failures)} broken, {outcome.seconds:.0f} s")
@@ -152,6 +161,42 @@ def _of_power(found: runs.Found, again: str) -> tuple[dict[str, int], list[tuple
         "images with something acknowledged missing": len(found.lost),
     }
     return counts, [(what, again) for what in found.lost[:3]]
+
+
+@app.command("kills")
+def kills_(
+    seeds: Seeds = "1..4",
+    each: Annotated[int, typer.Option("--kills", min=1, help="Kills of each run.")] = 50,
+    minutes: Minutes = 60.0,
+    jobs: Jobs = 1,
+    keep: Keep = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Kills: SIGKILL to every process of node and centre, at random and at chosen system calls; ordinary commands go on."""
+    if strace.why_not() is not None:
+        typer.echo(f"Kills at system calls are left out: {strace.why_not()}.", err=True)
+    tell(many(seeds, partial(_one_kills, each=each, keep=keep.resolve()), minutes, jobs), as_json)
+
+
+def _one_kills(seed: int, each: int, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    folder = scratch() / f"kills-{seed}"
+    try:
+        life = kills.run(folder, seed, each)
+        acknowledged = len(life.acknowledged())
+    except (checks.Broken, AssertionError) as broken:
+        shutil.copytree(folder, keep / folder.name, dirs_exist_ok=True)
+        what = f"kills, seed {seed}: {str(broken)[:2000]}\n    files: {keep / folder.name}"
+        return {"broken": 1}, [(what, f"kills --seeds {seed} --kills {each}")]
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+    killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
+    steps = {f"{STEP}{label}": number for label, number in life.known.labels.items() if "at a moment" not in label}
+    return {"kills": life.kills(), "kills at a call": sum(steps.values()), "acknowledged writes": acknowledged, **killed, **steps}, []
+
+
+def scratch() -> Path:
+    """Return a new folder, in memory where that can be: what is killed here is processes, not the machine."""
+    return Path(tempfile.mkdtemp(prefix="outpost-torture-", dir=runs.MEMORY if runs.MEMORY.is_dir() else None))
 
 
 if __name__ == "__main__":

@@ -42,9 +42,7 @@ UPSTREAM_SECONDS: Final = 60.0
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
 HEAD_BYTES_MAX: Final = 64 * 1024
 
-BAD_GATEWAY: Final = (
-    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 32\r\nConnection: close\r\n\r\n<html><h1>502 Bad Gateway</h1>\r\n"
-)
+BAD_GATEWAY: Final = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 32\r\nConnection: close\r\n\r\n<html><h1>502 Bad Gateway</h1>\r\n"
 
 
 class Gone(Exception):
