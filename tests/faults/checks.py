@@ -5,6 +5,7 @@ Databases are read by a foreign program (tests/foreign.py), never by the process
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ def acknowledged(*outputs: str) -> set[str]:
 
 
 def quieten(starter: Starter, nodes: Sequence[NodeHome]) -> int:
-    """Sync in rounds until a whole round moves nothing; return how many it took. Raises Broken if there is no end."""
+    """Sync all at once, in rounds, until a whole round moves nothing; return how many it took. Raises Broken if there is no end."""
     for number in range(1, ROUNDS_MAX + 1):
         moved = 0
-        for node in nodes:
-            status, said = starter.run("node", "--home", node.home, "sync")
-            demand(status == 0, f"{node.name} cannot sync although all is well: {said}")
+        running = [(node, starter.start("node", "--home", node.home, "sync", "--json")) for node in nodes]
+        for node, sync in running:
+            status = starter.wait(sync)
+            demand(status == 0, f"{node.name} cannot sync although all is well: {sync.said()}")
+            said = json.loads(sync.said())
             moved += said["pushed"] + said["pulled"] + said["removed"] + said["unsynced"]
         if not moved:
             return number
@@ -70,9 +73,9 @@ def at_rest(starter: Starter, centre: Centre, nodes: Sequence[NodeHome], wanted:
         here = rows(node.path)
         for table, expected in found.items():
             demand(here[table] == expected, f"{node.name} and the centre differ in {table}: {_difference(here[table], expected)}")
-        said = starter.ok("node", "--home", node.home, "status")
-        demand(said["unsynced"] == 0, f"{node.name} has unsent work at rest: {said}")
-        demand(bool(starter.ok("node", "--home", node.home, "verify")["equal"]), f"{node.name} does not verify")
+    verifying = [(node, starter.start("node", "--home", node.home, "verify", "--json")) for node in nodes]
+    for node, running in verifying:
+        demand(starter.wait(running) == 0 and json.loads(running.said())["equal"], f"{node.name} does not verify: {running.said()}")
     segments, distinct = foreign.rows(centre.path, "SELECT COUNT(*), COUNT(DISTINCT segment) FROM _journal WHERE segment IS NOT NULL")[0]
     demand(segments == distinct, "a segment is in the journal twice")
     for path in (centre.path, *(node.path for node in nodes)):

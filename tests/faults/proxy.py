@@ -42,7 +42,16 @@ UPSTREAM_SECONDS: Final = 60.0
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
 HEAD_BYTES_MAX: Final = 64 * 1024
 
-BAD_GATEWAY: Final = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 32\r\nConnection: close\r\n\r\n<html><h1>502 Bad Gateway</h1>\r\n"
+BAD_GATEWAY: Final = b"\r\n".join(
+    (
+        b"HTTP/1.1 502 Bad Gateway",
+        b"Content-Type: text/html",
+        b"Content-Length: 30",
+        b"Connection: close",
+        b"",
+        b"<html><h1>502 Bad Gateway</h1>",
+    )
+)
 
 
 class Gone(Exception):
@@ -68,6 +77,10 @@ class Link:
         """Begin a partition: connections break, new ones are cut at once."""
         self.proxy.call(self._cut())
 
+    def disconnect(self) -> None:
+        """Break what is open now; the next connection works again."""
+        self.proxy.call(self._disconnect())
+
     def mend(self) -> None:
         """End a partition."""
         self.is_cut = False
@@ -75,6 +88,10 @@ class Link:
     async def _cut(self) -> None:
         self.is_cut = True
         self.counts["partition"] += 1
+        self.break_connections()
+
+    async def _disconnect(self) -> None:
+        self.counts["disconnect"] += 1
         self.break_connections()
 
     def break_connections(self) -> None:

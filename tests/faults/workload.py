@@ -19,6 +19,7 @@ from typing import Any
 
 from node.database import Database
 from node.writer import transaction
+from schema.cli import main
 from schema.registry import load
 
 BRANCH = "LON"
@@ -53,7 +54,8 @@ def sale(key: str) -> list[Statement]:
         ),
         ("INSERT INTO payment (id, sale_id, method, amount_minor) VALUES (?, ?, 'cash', ?)", (f"{key}/p", key, total_of(key))),
         (
-            "INSERT INTO stock_move (id, product_id, branch_id, qty_milli, reason, sale_id, moved_ms) VALUES (?, 'tea', ?, ?, 'sale', ?, 1)",
+            "INSERT INTO stock_move (id, product_id, branch_id, qty_milli, reason, sale_id, moved_ms)"
+            " VALUES (?, 'tea', ?, ?, 'sale', ?, 1)",
             (f"{key}/m", BRANCH, -amount_of(key), key),
         ),
     ]
@@ -107,6 +109,14 @@ def foreign_write(home: Path, name: str, first: int, count: int, seed: int, rate
             connection.execute("COMMIT")
 
         _paced(commit, steps(name, first, count, seed), rate)
+
+
+def exchange(home: Path, pause_seconds: float, seed: int) -> None:
+    """Sync again and again, until killed, with pauses drawn around `pause_seconds`: what a node's agent does."""
+    chance = random.Random(f"{seed} {home.name}")
+    while True:
+        main(["node", "--home", str(home), "sync", "--json"])
+        time.sleep(chance.uniform(0.5, 1.5) * pause_seconds)
 
 
 def _paced(commit: Callable[[list[Statement]], None], work: Iterator[tuple[str, list[Statement]]], rate: float) -> None:

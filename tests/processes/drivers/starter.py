@@ -29,7 +29,7 @@ from tests.faults.power import record
 
 PARTS = (node.cli, server.cli, schema.console)
 IMPORTED = (server.app, server.serve)
-CALLS = {"write": workload.write, "foreign_write": workload.foreign_write, "record": record.record}
+CALLS = {"write": workload.write, "foreign_write": workload.foreign_write, "exchange": workload.exchange, "record": record.record}
 
 
 def shift_clock(offset_ms: int) -> None:
