@@ -124,7 +124,7 @@ def _read(home: Path) -> _Attempt | None:
 
 
 def _write(home: Path, attempt: _Attempt) -> None:
-    """Keep the attempt, durably, before anything is sent."""
+    """Keep the attempt, and the key beside it, durably before anything is sent: the names of both, too."""
     new = home / f"{JOINING}.new"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -132,3 +132,4 @@ def _write(home: Path, attempt: _Attempt) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(home / JOINING)
+    identity.sync_folder(home)

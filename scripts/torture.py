@@ -1,6 +1,7 @@
 """Torture real processes: kill them at any step, part them, mistreat their network, take their power away.
 
     .venv/bin/python scripts/torture.py kills --seeds 1..40 --kills 50         SIGKILL at random and at chosen system calls
+    .venv/bin/python scripts/torture.py swarm --seeds 1..100 --rounds 5        5 to 10 nodes at once behind the fault proxy
     .venv/bin/python scripts/torture.py power --seeds 1..40 --images 2500      power losses, replayed from recorded writes
     .venv/bin/python scripts/torture.py power --control                        the same, less careful: must lose something
 
@@ -27,8 +28,9 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.faults import checks, kills, strace
+from tests.faults import checks, kills, strace, swarm
 from tests.faults.power import record, runs
+from tests.faults.power.images import Found
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -152,7 +154,7 @@ def _one_power(seed: int, images: int, synchronous: str, keep: Path | None) -> t
     return _of_power(*runs.run(seed, images, synchronous=synchronous, keep=keep))
 
 
-def _of_power(found: runs.Found, again: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _of_power(found: Found, again: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     counts = {
         "images": found.images,
         "distinct disk contents": found.unique,
@@ -184,14 +186,43 @@ def _one_kills(seed: int, each: int, keep: Path) -> tuple[dict[str, int], list[t
         life = kills.run(folder, seed, each)
         acknowledged = len(life.acknowledged())
     except (checks.Broken, AssertionError) as broken:
-        shutil.copytree(folder, keep / folder.name, dirs_exist_ok=True)
-        what = f"kills, seed {seed}: {str(broken)[:2000]}\n    files: {keep / folder.name}"
-        return {"broken": 1}, [(what, f"kills --seeds {seed} --kills {each}")]
+        return _kept(folder, keep, f"kills --seeds {seed} --kills {each}", str(broken))
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
     killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
     steps = {f"{STEP}{label}": number for label, number in life.known.labels.items() if "at a moment" not in label}
     return {"kills": life.kills(), "kills at a call": sum(steps.values()), "acknowledged writes": acknowledged, **killed, **steps}, []
+
+
+@app.command("swarm")
+def swarm_(
+    seeds: Seeds = "1..2",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of faults, healing and checks of each swarm.")] = 5,
+    minutes: Minutes = 60.0,
+    jobs: Jobs = 1,
+    keep: Keep = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Swarms: 5 to 10 nodes at 10 to 50 transactions a second while networks part and processes die and pause."""
+    tell(many(seeds, partial(_one_swarm, rounds=rounds, keep=keep.resolve()), minutes, jobs), as_json)
+
+
+def _one_swarm(seed: int, rounds: int, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    folder = scratch() / f"swarm-{seed}"
+    try:
+        lived = swarm.run(folder, seed, rounds)
+        acknowledged = len(lived.acknowledged())
+    except (checks.Broken, AssertionError) as broken:
+        return _kept(folder, keep, f"swarm --seeds {seed} --rounds {rounds}", str(broken))
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+    return {**lived.counts, "acknowledged writes": acknowledged, "nodes": len(lived.members)}, []
+
+
+def _kept(folder: Path, keep: Path, again: str, broken: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Keep the files of a run that broke a promise."""
+    shutil.copytree(folder, keep / folder.name, dirs_exist_ok=True)
+    return {"broken": 1}, [(f"{folder.name}: {broken[:2000]}\n    files: {keep / folder.name}", again)]
 
 
 def scratch() -> Path:

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import random
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -60,7 +60,7 @@ class Gone(Exception):
 
 @dataclass
 class Link:
-    """One node's way to the server."""
+    """One node's way to the server. `late` are requests that were kept back; `plan`, faults of the next requests."""
 
     proxy: Proxy
     name: str
@@ -71,6 +71,7 @@ class Link:
     is_cut: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     late: list[bytes] = field(default_factory=list)
+    plan: deque[str | None] = field(default_factory=deque)
     open_: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def cut(self) -> None:
@@ -100,7 +101,9 @@ class Link:
             writer.transport.abort()
 
     def draw(self) -> str | None:
-        """Return the fault of the next request, None for none."""
+        """Return the fault of the next request, None for none; what `plan` says comes before chance."""
+        if self.plan:
+            return self.plan.popleft()
         return self.chance.choice(self.kinds) if self.kinds and self.chance.random() < self.rate else None
 
 

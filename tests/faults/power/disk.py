@@ -68,6 +68,16 @@ class Disk:
         """Tell whether a power loss now could lose anything."""
         return bool(self.unsure_names) or any(file.unsure for file in self.names.values())
 
+    def now(self) -> dict[str, bytes]:
+        """Return the files as programs see them, whatever is sure of them."""
+        found = {}
+        for name, file in self.names.items():
+            content = bytearray(file.sure)
+            for piece in file.unsure:
+                _put(content, *piece)
+            found[name] = bytes(content)
+        return found
+
     def image(self, chance: random.Random) -> tuple[dict[str, bytes], tuple[object, ...]]:
         """Return the files after a power loss now, and what tells this image from others of the same recording."""
         survived = chance.choice((0, len(self.unsure_names), chance.randint(0, len(self.unsure_names))))

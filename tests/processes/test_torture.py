@@ -1,0 +1,105 @@
+"""Torture in small: kills at chosen system calls, a swarm, power losses. At length: scripts/torture.py."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults import kills, strace, swarm
+from tests.faults.power import images, record, trace
+from tests.faults.power.disk import MODES, Disk
+
+needs_recording = pytest.mark.skipif(record.why_not() is not None, reason=str(record.why_not()))
+
+
+@pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
+def test_killed_at_chosen_system_calls(tmp_path: Path) -> None:
+    life = kills.run(tmp_path / "life", seed=1, kills=8)
+    at_calls = [label for label in life.known.labels if "at a moment" not in label]
+    assert len(at_calls) >= 2, life.known.labels
+    assert len(life.acknowledged()) > 200
+
+
+def test_a_swarm_comes_to_rest(tmp_path: Path) -> None:
+    lived = swarm.run(tmp_path / "swarm", seed=2, rounds=1)
+    assert lived.counts["rounds"] == 1
+    assert len(lived.members) == 5
+    assert len(lived.acknowledged()) > 20
+
+
+# --- power --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("power")
+    return record.recorded(folder, seed=1, transactions=60)
+
+
+def _disk(recording: Path, machine: str) -> Disk:
+    return Disk(f"{recording.parent}/world/{images.MACHINES[machine][0]}")
+
+
+@needs_recording
+@pytest.mark.parametrize("machine", ["node", "centre"])
+def test_no_power_loss_takes_what_was_acknowledged(recording: Path, machine: str, tmp_path: Path) -> None:
+    found = images.examine(recording, machine, 200, 1, tmp_path / "scratch")
+    assert found.lost == []
+    assert found.images > 150
+    assert found.unique > 100
+
+
+@needs_recording
+def test_with_less_care_a_power_loss_does(tmp_path: Path) -> None:
+    """The control: at synchronous=NORMAL acknowledged rows are missing, so the checker sees what it looks for."""
+    careless = record.recorded(tmp_path, seed=1, transactions=20, synchronous="NORMAL")
+    found = images.examine(careless, "node", 60, 1, tmp_path / "scratch")
+    assert found.lost
+
+
+@needs_recording
+@pytest.mark.parametrize("machine", ["node", "centre"])
+def test_the_recording_is_of_everything_that_was_written(recording: Path, machine: str) -> None:
+    """Replayed to its end, with nothing lost, it gives the very files that lie there."""
+    disk = _disk(recording, machine)
+    for step in trace.read(recording):
+        if step.path == disk.folder or step.path.startswith(f"{disk.folder}/"):
+            disk.do(step)
+    there = {path.name: path.read_bytes() for path in Path(disk.folder).iterdir() if path.suffix not in (".strace",)}
+    assert {name: content for name, content in there.items() if not name.endswith("-shm")} == disk.now()
+
+
+@needs_recording
+def test_what_a_join_shows_is_on_disk_before_it_is_sent(recording: Path) -> None:
+    """Else a power loss after the centre has used the code leaves a newcomer that can never join."""
+    disk, chance = _disk(recording, "node"), random.Random(1)
+    for step in trace.read(recording):
+        if step.kind == "c" and step.path.endswith("/node.db"):
+            break
+        if step.path == disk.folder or step.path.startswith(f"{disk.folder}/"):
+            disk.do(step)
+    for _ in range(20):
+        files, _mark = disk.image(chance)
+        assert files.get("node.key")
+        assert files.get("joining.json")
+
+
+def test_what_a_disk_may_show() -> None:
+    """Synced writes always; of the others any part, torn ones too; a new name only once its folder was synced."""
+    disk, chance = Disk("/f"), random.Random(1)
+    for kind, path, offset, data in (
+        ("c", "/f/a", 0, b""),
+        ("w", "/f/a", 0, b"A" * 1024),
+        ("s", "/f/a", 0, b""),
+        ("s", "/f", 0, b""),
+        ("w", "/f/a", 0, b"B" * 1024),
+        ("c", "/f/b", 0, b""),
+    ):
+        disk.do(trace.Step(kind, path, offset, data))
+    seen = {(files["a"], "b" in files) for files, _ in (disk.image(chance) for _ in range(400))}
+    contents = {bytes(content[::512]) for content, _ in seen}
+    assert contents == {b"AA", b"AB", b"BA", b"BB"}
+    assert {has for _, has in seen} == {True, False}
+    assert len(MODES) == 7
