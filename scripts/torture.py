@@ -28,7 +28,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.faults import checks, kills, strace, swarm
+from tests.faults import kills, strace, swarm
 from tests.faults.power import record, runs
 from tests.faults.power.images import Found
 
@@ -42,6 +42,9 @@ Keep = Annotated[Path, typer.Option("--keep", help="Where the recordings of fail
 KEEP = Path("torture-failures")
 STEP = "at "
 """How the names of counts begin that say at which step a process was killed."""
+
+LONGEST = "longest "
+"""How the names of counts begin of which the greatest counts, not the sum."""
 
 
 @app.callback()
@@ -65,7 +68,8 @@ class Outcome:
         self.seeds.append(seed)
         self.failures += failures
         for name, number in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + number
+            before = self.counts.get(name, 0)
+            self.counts[name] = max(before, number) if name.startswith(LONGEST) else before + number
 
     def document(self) -> dict[str, Any]:
         """Return it as --json prints it."""
@@ -185,8 +189,8 @@ def _one_kills(seed: int, each: int, keep: Path) -> tuple[dict[str, int], list[t
     try:
         life = kills.run(folder, seed, each)
         acknowledged = len(life.acknowledged())
-    except (checks.Broken, AssertionError) as broken:
-        return _kept(folder, keep, f"kills --seeds {seed} --kills {each}", str(broken))
+    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
+        return _kept(folder, keep, f"kills --seeds {seed} --kills {each}", broken)
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
     killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
@@ -212,17 +216,22 @@ def _one_swarm(seed: int, rounds: int, keep: Path) -> tuple[dict[str, int], list
     try:
         lived = swarm.run(folder, seed, rounds)
         acknowledged = len(lived.acknowledged())
-    except (checks.Broken, AssertionError) as broken:
-        return _kept(folder, keep, f"swarm --seeds {seed} --rounds {rounds}", str(broken))
+    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
+        return _kept(folder, keep, f"swarm --seeds {seed} --rounds {rounds}", broken)
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
-    return {**lived.counts, "acknowledged writes": acknowledged, "nodes": len(lived.members)}, []
+    return {
+        **lived.counts,
+        "acknowledged writes": acknowledged,
+        "nodes": len(lived.members),
+        "longest way to rest, ms": round(lived.rest_seconds_max * 1000),
+    }, []
 
 
-def _kept(folder: Path, keep: Path, again: str, broken: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _kept(folder: Path, keep: Path, again: str, broken: Exception) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Keep the files of a run that broke a promise."""
     shutil.copytree(folder, keep / folder.name, dirs_exist_ok=True)
-    return {"broken": 1}, [(f"{folder.name}: {broken[:2000]}\n    files: {keep / folder.name}", again)]
+    return {"broken": 1}, [(f"{folder.name}: {type(broken).__name__}: {str(broken)[:2000]}\n    files: {keep / folder.name}", again)]
 
 
 def scratch() -> Path:
