@@ -28,8 +28,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.faults import kills, strace, swarm
-from tests.faults.power import record, runs
+from tests.faults import kills, shim, strace, swarm
+from tests.faults.power import runs
 from tests.faults.power.images import Found
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -149,7 +149,7 @@ def power(
         again.add(int(seeds.partition("..")[0]), *_of_power(found, f"power --trace {trace} --seeds {seeds} --images {images}"))
         tell(again, as_json, must_break=control)
         return
-    skipped(record.why_not(), as_json)
+    skipped(shim.why_not(), as_json)
     one = partial(_one_power, images=images, synchronous="NORMAL" if control else "FULL", keep=None if control else keep.resolve())
     tell(many(seeds, one, minutes, jobs), as_json, must_break=control)
 
@@ -179,8 +179,9 @@ def kills_(
     as_json: Json = False,
 ) -> None:
     """Kills: SIGKILL to every process of node and centre, at random and at chosen system calls; ordinary commands go on."""
-    if strace.why_not() is not None:
-        typer.echo(f"Kills at system calls are left out: {strace.why_not()}.", err=True)
+    for what, reason in (("counted by the shim", shim.why_not()), ("counted by strace", strace.why_not())):
+        if reason is not None:
+            typer.echo(f"Kills at calls {what} are left out: {reason}.", err=True)
     tell(many(seeds, partial(_one_kills, each=each, keep=keep.resolve()), minutes, jobs), as_json)
 
 

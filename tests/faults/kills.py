@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tests.faults import strace
-from tests.faults.blows import Blow, Known, is_dead
+from tests.faults import shim
+from tests.faults.blows import Blow, Known
 from tests.faults.checks import acknowledged, at_rest, demand, is_on_node, quieten
-from tests.faults.processes import Centre, NodeHome, Running, Starter
+from tests.faults.processes import Centre, NodeHome, Running, Starter, state
 
 SCOPE = "branch:LON"
 BURST = 30
@@ -51,7 +52,7 @@ class Life:
         paths = [path for name, many in self.outputs.items() if not names or name in names for path in many]
         return acknowledged(*(path.read_text(encoding="utf-8") for path in paths if path.exists()))
 
-    def writing(self, node: NodeHome, call: str, **how: bool) -> Running:
+    def writing(self, node: NodeHome, call: str, **how: Any) -> Running:
         """Start a burst of transactions on a node."""
         first = self.written.get(node.name, 0)
         self.written[node.name] = first + BURST
@@ -74,16 +75,17 @@ class Life:
         is_on_node(node, self.acknowledged(node.name))
 
 
-def run(folder: Path, seed: int, kills: int, *, with_strace: bool = True) -> Life:
+def run(folder: Path, seed: int, kills: int) -> Life:
     """Live one life with so many kills. Raises Broken when a promise is broken; the folder then holds all files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    starter = Starter(folder)
+    preload = {"LD_PRELOAD": str(shim.compiled(folder)), "OUTPOST_UNDER": f"{folder}/"} if shim.why_not() is None else {}
+    starter = Starter(folder, preload)
     centre = None
     try:
         centre = Centre(starter, folder)
         nodes = [centre.node("till", SCOPE), centre.node("laptop", SCOPE)]
-        known = Known(folder, random.Random(seed), with_strace and strace.why_not() is None)
+        known = Known(folder, random.Random(seed))
         life = Life(seed, starter, centre, nodes, known)
         _live(life, kills)
         return life
@@ -94,12 +96,10 @@ def run(folder: Path, seed: int, kills: int, *, with_strace: bool = True) -> Lif
 
 
 def _live(life: Life, kills: int) -> None:
-    for victim, act in ACTS.items():  # once unharmed: how long it takes, and through which calls it goes
-        act(life, Blow(life.known, life.starter, victim))
     tries = 0
-    while life.kills() < kills:
+    while life.kills() < kills:  # the first of each kind lives: how long it takes, and how many calls it makes
         tries += 1
-        demand(tries < 20 * kills, f"only {life.kills()} of {kills} kills came about")
+        demand(tries < 20 * kills + 20, f"only {life.kills()} of {kills} kills came about")
         victim = life.chance.choices(list(ACTS), WEIGHTS)[0]
         ACTS[victim](life, Blow(life.known, life.starter, victim))
     quieten(life.starter, life.nodes)
@@ -126,7 +126,7 @@ def _receive(life: Life, blow: Blow) -> None:
 
 def _exchange(life: Life, blow: Blow, node: NodeHome) -> None:
     beside = life.writing(node, "foreign_write") if life.chance.random() < 0.3 else None
-    running = life.starter.start("node", "--home", node.home, "sync", "--json", stopped=True)
+    running = life.starter.start("node", "--home", node.home, "sync", "--json", **blow.how)
     blow.go(running)
     blow.end(running)
     if beside is not None:
@@ -137,7 +137,7 @@ def _exchange(life: Life, blow: Blow, node: NodeHome) -> None:
 def _write(life: Life, blow: Blow, call: str = "write") -> None:
     """A program that writes transactions and acknowledges each."""
     node = life.chance.choice(life.nodes)
-    running = life.writing(node, call, stopped=True)
+    running = life.writing(node, call, **blow.how)
     blow.go(running)
     blow.end(running)
     life.recover(node)
@@ -152,7 +152,7 @@ def _status(life: Life, blow: Blow) -> None:
     """A command that seals what was written, without a network."""
     node = life.chance.choice(life.nodes)
     life.write(node)
-    running = life.starter.start("node", "--home", node.home, "status", "--json", stopped=True)
+    running = life.starter.start("node", "--home", node.home, "status", "--json", **blow.how)
     blow.go(running)
     blow.end(running)
     life.recover(node)
@@ -163,7 +163,7 @@ def _join(life: Life, blow: Blow) -> None:
     name = f"new{len(life.outputs)}x{life.kills()}x{life.chance.randrange(10**9)}"
     node = NodeHome(life.centre.folder / name)
     order = ("node", "--home", node.home, "join", f"http://127.0.0.1:{life.centre.port}", life.centre.invite(name, SCOPE), "--plain")
-    running = life.starter.start(*order, "--json", stopped=True)
+    running = life.starter.start(*order, "--json", **blow.how)
     blow.go(running)
     if blow.end(running) != 0:
         status, said = life.starter.run(*order)
@@ -178,7 +178,7 @@ def _invite(life: Life, blow: Blow) -> None:
     """A command of the centre, beside the server that runs."""
     name = f"invited{life.kills()}x{life.chance.randrange(10**9)}"
     order = ("server", "--home", life.centre.home, "invite", "--name", name, "--scope", SCOPE)
-    running = life.starter.start(*order, "--json", stopped=True)
+    running = life.starter.start(*order, "--json", **blow.how)
     blow.go(running)
     blow.end(running)
     life.must(*order)
@@ -186,9 +186,9 @@ def _invite(life: Life, blow: Blow) -> None:
 
 def _start(life: Life, blow: Blow) -> None:
     """A server that starts."""
-    running = _start_stopped(life)
+    running = _start_stopped(life, blow)
     blow.go(running)
-    if blow.watches or blow.at is not None:
+    if blow.waits:
         _await_ready_or_death(life)
     blow.end(running, stays=True)
     _start_again(life)
@@ -198,12 +198,12 @@ def _serve(life: Life, blow: Blow) -> None:
     """A server at work, with two nodes that exchange at once."""
     one, other = life.chance.sample(life.nodes, 2)
     life.write(one)
-    running = _start_stopped(life)
+    running = _start_stopped(life, blow)
     blow.go(running)
     _await_ready_or_death(life)
     blow.begin()
     syncs = [life.starter.start("node", "--home", node.home, "sync", "--json") for node in (one, other)]
-    if blow.watches or blow.at is not None:
+    if blow.waits:
         statuses = [life.starter.wait(sync) for sync in syncs]
         blow.end(running, stays=True)
     else:
@@ -216,9 +216,9 @@ def _serve(life: Life, blow: Blow) -> None:
         life.recover(node)
 
 
-def _start_stopped(life: Life) -> Running:
+def _start_stopped(life: Life, blow: Blow) -> Running:
     life.centre.kill()
-    life.centre.start(stopped=True)
+    life.centre.start(**blow.how)
     assert life.centre.running is not None
     return life.centre.running
 
@@ -227,7 +227,7 @@ def _await_ready_or_death(life: Life) -> None:
     running = life.centre.running
     assert running is not None
     deadline = time.monotonic() + 60
-    while not running.said().endswith("\n") and not is_dead(running):
+    while not running.said().endswith("\n") and state(running) != "Z":
         demand(time.monotonic() < deadline, "the server does not start")
         time.sleep(0.002)  # it starts, or dies
 

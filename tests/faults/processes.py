@@ -33,6 +33,12 @@ class Running:
         return self.out.read_text(encoding="utf-8") if self.out.exists() else ""
 
 
+def state(running: Running) -> str:
+    """Return the letter that the system gives for a process's state; one that ended is Z until it is waited for."""
+    text = Path(f"/proc/{running.pid}/stat").read_text(encoding="utf-8")
+    return text.rpartition(")")[2].split()[0]
+
+
 class Starter:
     """Starts commands as processes of their own, at once. `environment` is added to theirs."""
 

@@ -1,7 +1,7 @@
 """SIGKILL at the N-th system call: strace's fault injection, where strace is there and may trace.
 
-    steps = Traced(pid, file) … .steps()       a run that is only watched: every call of it, a step at which it may die
-    Traced(pid, file, at=steps[k])             another run of the same, killed there
+It knows nothing of the program and catches every call, those of threads and of foreign libraries too; but each call of
+the process then waits for strace, so most kills at a call are made by the shim instead (shim.py).
 
 The signal comes on entering the call, so the call is not made: the process dies between the call before and this one.
 strace counts the calls of each thread and name by themselves; the first thread to reach the number takes the process along.
@@ -9,23 +9,38 @@ strace counts the calls of each thread and name by themselves; the first thread 
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_OURS = ("node.", "server.", "nonces.", "joining.")
-_LAST = ("exit", "exit_group", "rt_sigreturn", "restart_syscall")
-_LINE = re.compile(r"^(?P<pid>\d+)\s+(?P<call>\w+)\((?P<rest>.*)")
+from tests.faults.processes import Running, state
+
+CALLS = (
+    ("pwrite64", 60),
+    ("fsync", 8),
+    ("fdatasync", 4),
+    ("ftruncate", 4),
+    ("openat", 40),
+    ("unlink", 4),
+    ("write", 12),
+    ("sendto", 4),
+    ("recvfrom", 8),
+    ("fcntl", 120),
+    ("close", 40),
+    ("pread64", 60),
+    ("mmap", 40),
+    ("flock", 1),
+)
+"""Calls to die at, and up to which number; a process that makes fewer lives on, which is not counted as a kill."""
+
+_LINE = re.compile(r"^\d+\s+(?P<call>\w+)\((?P<rest>.*)")
 _FILE = re.compile(r"<[^>]*?(?P<file>[\w.-]+)>|\"[^\"]*?(?P<named>[\w.-]+)\"")
+_OURS = ("node.", "server.", "nonces.", "joining.")
 
 
 @cache
@@ -44,67 +59,32 @@ def why_not() -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Step:
-    """The N-th call of a name, and what it is about: a file's name, or nothing."""
-
-    call: str
-    number: int
-    about: str
-
-    @property
-    def label(self) -> str:
-        """Return what tells kinds of steps apart: `pwrite64 node.db-wal`."""
-        return f"{self.call} {self.about}".strip()
-
-
 class Traced:
-    """A running process under strace, perhaps to be killed at a step."""
+    """A running process under strace, to be killed at a call that chance draws."""
 
-    def __init__(self, pid: int, out: Path, at: Step | None = None) -> None:
+    def __init__(self, running: Running, out: Path, chance: random.Random) -> None:
         self.out = out
-        command = ["strace", "-qq", "-f", "-y", "-s", "0", "-p", str(pid), "-o", str(out)]
-        if at is not None:
-            command += ["-e", f"trace={at.call}", "-e", f"inject={at.call}:signal=KILL:when={at.number}"]
+        call, highest = chance.choice(CALLS)
+        when = chance.randint(1, highest)
+        options = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}"]
+        command = ["strace", "-qq", "-f", "-y", "-s", "0", "-p", str(running.pid), "-o", str(out), *options]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while not _is_traced(pid):
+        while "TracerPid:\t0\n" in Path(f"/proc/{running.pid}/status").read_text(encoding="utf-8") and state(running) != "Z":
             assert self.process.poll() is None, "strace could not attach"
             time.sleep(0.001)  # another process attaches; there is nothing else to wait for
-        os.kill(pid, signal.SIGCONT)
 
     def detach(self) -> None:
         """Let the process go on alone, or forget one that has ended."""
         self.process.terminate()
         self.process.wait()
 
-    def steps(self) -> list[Step]:
-        """Return every call that was made, in order."""
-        counts, found = Counter[tuple[str, str]](), list[Step]()
-        for line in self.out.read_text(encoding="utf-8", errors="replace").splitlines():
-            said = _LINE.match(line)
-            if said and said["call"] not in _LAST:
-                counts[said["pid"], said["call"]] += 1
-                found.append(Step(said["call"], counts[said["pid"], said["call"]], _about(said["rest"])))
-        return found
-
-
-def drawn(steps: Sequence[Step], chance: random.Random) -> Step:
-    """Return a step to die at: every second time any, else one of a kind that was drawn first, so that rare kinds come too."""
-    if chance.random() < 0.5:
-        return chance.choice(steps)
-    label = chance.choice(sorted({step.label for step in steps}))
-    return chance.choice([step for step in steps if step.label == label])
-
-
-def _about(rest: str) -> str:
-    found = _FILE.search(rest)
-    name = (found["file"] or found["named"]) if found else ""
-    return name if name.startswith(_OURS) else "socket" if "TCP" in rest or "socket" in rest else ""
-
-
-def _is_traced(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return True
-    return "TracerPid:\t0\n" not in status
+    @property
+    def label(self) -> str:
+        """Return the call it died at and the file that was about: `pwrite64 node.db-wal`."""
+        lines = self.out.read_text(encoding="utf-8", errors="replace").splitlines() if self.out.exists() else []
+        said = [found for line in lines if (found := _LINE.match(line))]
+        if not said:
+            return ""
+        about = _FILE.search(said[-1]["rest"])
+        name = (about["file"] or about["named"]) if about else ""
+        return f"{said[-1]['call']} {name if name.startswith(_OURS) else ''}".strip()

@@ -7,19 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import kills, strace, swarm
+from tests.faults import blows, kills, shim, strace, swarm
 from tests.faults.power import images, record, trace
 from tests.faults.power.disk import MODES, Disk
 
-needs_recording = pytest.mark.skipif(record.why_not() is not None, reason=str(record.why_not()))
+needs_shim = pytest.mark.skipif(shim.why_not() is not None, reason=str(shim.why_not()))
+
+
+@needs_shim
+def test_killed_at_chosen_calls(tmp_path: Path) -> None:
+    life = kills.run(tmp_path / "life", seed=1, kills=15)
+    at_calls = [label for label in life.known.labels if "at a moment" not in label]
+    assert len(at_calls) >= 4, life.known.labels
+    assert len(life.acknowledged()) > 200
 
 
 @pytest.mark.skipif(strace.why_not() is not None, reason=str(strace.why_not()))
-def test_killed_at_chosen_system_calls(tmp_path: Path) -> None:
-    life = kills.run(tmp_path / "life", seed=1, kills=8)
-    at_calls = [label for label in life.known.labels if "at a moment" not in label]
-    assert len(at_calls) >= 2, life.known.labels
-    assert len(life.acknowledged()) > 200
+def test_killed_by_strace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is strace, every kill is at a system call as the kernel counts them."""
+    monkeypatch.setattr(blows, "BY_SHIM", 0.0)
+    monkeypatch.setattr(blows, "BY_STRACE", 1.0)
+    life = kills.run(tmp_path / "life", seed=1, kills=4)
+    assert life.kills() == 4
 
 
 def test_a_swarm_comes_to_rest(tmp_path: Path) -> None:
@@ -42,7 +51,7 @@ def _disk(recording: Path, machine: str) -> Disk:
     return Disk(f"{recording.parent}/world/{images.MACHINES[machine][0]}")
 
 
-@needs_recording
+@needs_shim
 @pytest.mark.parametrize("machine", ["node", "centre"])
 def test_no_power_loss_takes_what_was_acknowledged(recording: Path, machine: str, tmp_path: Path) -> None:
     found = images.examine(recording, machine, 200, 1, tmp_path / "scratch")
@@ -51,7 +60,7 @@ def test_no_power_loss_takes_what_was_acknowledged(recording: Path, machine: str
     assert found.unique > 100
 
 
-@needs_recording
+@needs_shim
 def test_with_less_care_a_power_loss_does(tmp_path: Path) -> None:
     """The control: at synchronous=NORMAL acknowledged rows are missing, so the checker sees what it looks for."""
     careless = record.recorded(tmp_path, seed=1, transactions=20, synchronous="NORMAL")
@@ -59,7 +68,7 @@ def test_with_less_care_a_power_loss_does(tmp_path: Path) -> None:
     assert found.lost
 
 
-@needs_recording
+@needs_shim
 @pytest.mark.parametrize("machine", ["node", "centre"])
 def test_the_recording_is_of_everything_that_was_written(recording: Path, machine: str) -> None:
     """Replayed to its end, with nothing lost, it gives the very files that lie there."""
@@ -71,7 +80,7 @@ def test_the_recording_is_of_everything_that_was_written(recording: Path, machin
     assert {name: content for name, content in there.items() if not name.endswith("-shm")} == disk.now()
 
 
-@needs_recording
+@needs_shim
 def test_what_a_join_shows_is_on_disk_before_it_is_sent(recording: Path) -> None:
     """Else a power loss after the centre has used the code leaves a newcomer that can never join."""
     disk, chance = _disk(recording, "node"), random.Random(1)

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import subprocess
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 
 from node.database import Database
@@ -20,29 +17,11 @@ from schema.cli import main
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from schema.registry import load
+from tests.faults import shim
 from tests.faults.processes import Centre, NodeHome, Starter
 from tests.faults.workload import _now_ms, steps
 
-SHIM = Path(__file__).with_name("shim.c")
 ACKS = "acks"
-
-
-@cache
-def why_not() -> str | None:
-    """Return why power losses cannot be recorded here, or None if they can."""
-    if os.uname().sysname != "Linux":
-        return "writes are recorded by a library that Linux loads first (LD_PRELOAD)"
-    if shutil.which("cc") is None:
-        return "there is no C compiler (on Debian and Ubuntu: apt-get install gcc libc6-dev)"
-    return None
-
-
-def compiled(folder: Path) -> Path:
-    """Compile the shim and return it."""
-    made = folder / "shim.so"
-    command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(made), str(SHIM), "-ldl", "-lpthread"]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return made
 
 
 def recorded(folder: Path, seed: int, transactions: int, synchronous: str = "FULL") -> Path:
@@ -50,7 +29,7 @@ def recorded(folder: Path, seed: int, transactions: int, synchronous: str = "FUL
     under = folder / "world"
     under.mkdir(parents=True)
     trace = folder / "trace"
-    environment = {"LD_PRELOAD": str(compiled(folder)), "OUTPOST_TRACE": str(trace), "OUTPOST_TRACE_UNDER": f"{under}/"}
+    environment = {"LD_PRELOAD": str(shim.compiled(folder)), "OUTPOST_TRACE": str(trace), "OUTPOST_UNDER": f"{under}/"}
     starter = Starter(folder, environment)
     try:
         centre = Centre(starter, under)

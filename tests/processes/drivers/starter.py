@@ -4,7 +4,8 @@
 {"wait": pid}                                                answers {"status": …}, negative: killed
 
 `clock_offset_ms` makes the program's clock wrong; `call` names a function of tests/faults to run instead of the program;
-`stopped` lets the process stop itself (SIGSTOP) before it does anything, so that a tracer can be attached.
+`stopped` lets the process stop itself (SIGSTOP) before it does anything, so that a tracer can be attached; `watch` names
+a page that its calls are counted in (tests/faults/shim.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import server.cli
 import server.serve
 from schema.cli import main
 from schema.registry import load
-from tests.faults import workload
+from tests.faults import shim, workload
 from tests.faults.power import record
 
 PARTS = (node.cli, server.cli, schema.console)
@@ -52,7 +53,13 @@ def carry_out(arguments: list[Any], call: str | None) -> int:
 
 
 def start(
-    arguments: list[Any], out: str, err: str, clock_offset_ms: int = 0, call: str | None = None, stopped: bool = False
+    arguments: list[Any],
+    out: str,
+    err: str,
+    clock_offset_ms: int = 0,
+    call: str | None = None,
+    stopped: bool = False,
+    watch: str | None = None,
 ) -> dict[str, Any]:
     """Fork a command."""
     pid = os.fork()
@@ -64,6 +71,8 @@ def start(
             os.dup2(os.open(path, mode | os.O_CREAT | (os.O_TRUNC if descriptor else 0), 0o600), descriptor)
         if clock_offset_ms:
             shift_clock(clock_offset_ms)
+        if watch is not None:
+            shim.watch(watch)
         if stopped:
             os.kill(os.getpid(), signal.SIGSTOP)
         status = carry_out(arguments, call)
