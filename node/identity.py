@@ -49,17 +49,6 @@ def load(home: Path) -> Ed25519PrivateKey:
     return key
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: after a power loss a new file, however well synced, may have none."""
-    if os.name == "nt":
-        return  # a folder cannot be opened there, and the file system keeps a journal of names
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def public_bytes(key: Ed25519PrivateKey) -> bytes:
     """Return the public half, 32 bytes."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,16 @@ import pytest
 from tests.faults import blows, kills, shim, strace, swarm
 from tests.faults.power import images, record, trace
 from tests.faults.power.disk import MODES, Disk
+from tests.faults.processes import Starter
 
 needs_shim = pytest.mark.skipif(shim.why_not() is not None, reason=str(shim.why_not()))
 
 
 @needs_shim
 def test_killed_at_chosen_calls(tmp_path: Path) -> None:
-    life = kills.run(tmp_path / "life", seed=1, kills=15)
+    life = kills.run(tmp_path / "life", seed=1, kills=10)
     at_calls = [label for label in life.known.labels if "at a moment" not in label]
-    assert len(at_calls) >= 4, life.known.labels
+    assert len(at_calls) >= 2, life.known.labels
     assert len(life.acknowledged()) > 200
 
 
@@ -27,8 +29,29 @@ def test_killed_by_strace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Where there is strace, every kill is at a system call as the kernel counts them."""
     monkeypatch.setattr(blows, "BY_SHIM", 0.0)
     monkeypatch.setattr(blows, "BY_STRACE", 1.0)
-    life = kills.run(tmp_path / "life", seed=1, kills=4)
-    assert life.kills() == 4
+    life = kills.run(tmp_path / "life", seed=1, kills=2)
+    assert life.kills() == 2
+
+
+@needs_shim
+def test_an_init_elsewhere_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    """At a dozen of its calls, the last ones among them: the home never fails to know a database that is taken."""
+    starter = Starter(tmp_path, {"LD_PRELOAD": str(shim.compiled(tmp_path)), "OUTPOST_UNDER": f"{tmp_path}/"})
+
+    def order(name: str) -> list[str]:
+        return ["server", "--home", str(tmp_path / name), "init", "--database", f"sqlite:///{tmp_path / name}-data/centre.db"]
+
+    page = shim.Page(tmp_path / "page")
+    starter.ok(*order("whole"), watch=str(page.path))
+    step = page.calls // 10
+    for at in [*range(step, page.calls, step), page.calls - 1, page.calls]:
+        cut = shim.Page(tmp_path / f"{at}.page")
+        cut.die_after(at)
+        assert starter.wait(starter.start(*order(f"cut{at}"), "--json", watch=str(cut.path))) == -signal.SIGKILL
+        status, said = starter.run(*order(f"cut{at}"))
+        assert status == 0 or said["error"]["code"] == "home.taken"
+        assert starter.ok("server", "--home", tmp_path / f"cut{at}", "nodes") == []
+    starter.close()
 
 
 def test_a_swarm_comes_to_rest(tmp_path: Path) -> None:
@@ -54,10 +77,10 @@ def _disk(recording: Path, machine: str) -> Disk:
 @needs_shim
 @pytest.mark.parametrize("machine", ["node", "centre"])
 def test_no_power_loss_takes_what_was_acknowledged(recording: Path, machine: str, tmp_path: Path) -> None:
-    found = images.examine(recording, machine, 200, 1, tmp_path / "scratch")
+    found = images.examine(recording, machine, 150, 1, tmp_path / "scratch")
     assert found.lost == []
-    assert found.images > 150
-    assert found.unique > 100
+    assert found.images > 110
+    assert found.unique > 80
 
 
 @needs_shim
