@@ -58,7 +58,7 @@ def put_back(dialect: Dialect, file: Path, database: Path, check: Check, now_ms:
         shutil.copyfile(file, new)
         _examine(dialect, new, check)
         to_disk(new)
-        aside = _set_aside(database, now_ms)
+        aside = _set_aside(dialect, database, now_ms)
         os.replace(new, database)
         to_disk(database.parent)
     finally:
@@ -83,12 +83,30 @@ def _examine(dialect: Dialect, path: Path, check: Check) -> None:
         connection.close()
 
 
-def _set_aside(database: Path, now_ms: int) -> Path | None:
+def _set_aside(dialect: Dialect, database: Path, now_ms: int) -> Path | None:
+    """Give the database that is there a second name. It keeps its own until the copy takes it: a restore may be killed anywhere."""
     if not database.exists():
         return None
     aside = database.with_name(f"{database.name}.before-restore-{now_ms}")
-    for suffix in ("-wal", "-shm", ""):
+    if _is_one_file(dialect, database):
+        os.link(database, aside)
+        return aside
+    for suffix in ("-wal", "-shm", ""):  # it cannot be read any more; kept as it is
         part = database.with_name(database.name + suffix)
         if part.exists():
             os.replace(part, aside.with_name(aside.name + suffix))
     return aside
+
+
+def _is_one_file(dialect: Dialect, database: Path) -> bool:
+    """Bring what was committed from the log into the file: apart from its log it would lack the latest work. False: it cannot be read."""
+    try:
+        connection = dialect.open(database)
+    except dialect.errors:
+        return False
+    try:
+        return dialect.empty_log(connection)
+    except dialect.errors:
+        return False
+    finally:
+        connection.close()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from tests import foreign
 from tests.faults import blows, kills, shim, strace, swarm
+from tests.faults.checks import acknowledged
 from tests.faults.power import images, record, trace
 from tests.faults.power.disk import MODES, Disk
-from tests.faults.processes import Starter
+from tests.faults.processes import Centre, Starter
 
 needs_shim = pytest.mark.skipif(shim.why_not() is not None, reason=str(shim.why_not()))
 
@@ -51,6 +55,38 @@ def test_an_init_elsewhere_that_was_killed_is_finished_by_the_next(tmp_path: Pat
         status, said = starter.run(*order(f"cut{at}"))
         assert status == 0 or said["error"]["code"] == "home.taken"
         assert starter.ok("server", "--home", tmp_path / f"cut{at}", "nodes") == []
+    starter.close()
+
+
+@needs_shim
+def test_a_restore_that_was_killed_takes_no_acknowledged_work(tmp_path: Path) -> None:
+    """At each of its last calls: what was acknowledged is in the database or, whole, in the one that was set aside."""
+    starter = Starter(tmp_path, {"LD_PRELOAD": str(shim.compiled(tmp_path)), "OUTPOST_UNDER": f"{tmp_path}/"})
+    centre = Centre(starter, tmp_path)
+    node, backup = centre.node("till", "branch:LON"), tmp_path / "backup.db"
+    centre.kill()
+    starter.ok("node", "--home", node.home, "backup", backup)
+    writer = starter.start(node.home, node.name, 0, 1000, 1, call="write")
+    while writer.said().count("\n") < 5:
+        time.sleep(0.01)  # it writes until it is killed, which leaves its last work in the write-ahead log
+    starter.kill(writer)
+    assert (node.home / "node.db-wal").stat().st_size > 0
+    wanted = {line[5:] for line in acknowledged(writer.said()) if line.startswith("sale ")}
+    watched = shim.Page(tmp_path / "page")
+    shutil.copytree(node.home, tmp_path / "whole")
+    starter.ok("node", "--home", tmp_path / "whole", "restore", backup, watch=str(watched.path))
+    labels = set()
+    for at in range(watched.calls - 19, watched.calls + 1):
+        home, page = tmp_path / f"cut{at}", shim.Page(tmp_path / f"{at}.page")
+        shutil.copytree(node.home, home)
+        page.die_after(at)
+        order = ("node", "--home", home, "restore", backup, "--json")
+        assert starter.wait(starter.start(*order, watch=str(page.path))) == -signal.SIGKILL
+        labels.add(page.label.split()[0])
+        there = [home / "node.db", *home.glob("node.db.before-restore-*[0-9]")]
+        kept = [wanted <= {row[0] for row in foreign.rows(path, "SELECT id FROM sale")} for path in there if path.exists()]
+        assert any(kept), (page.label, [path.name for path in home.iterdir()])
+    assert "rename" in labels, labels
     starter.close()
 
 
