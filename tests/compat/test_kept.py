@@ -92,7 +92,7 @@ def test_kept_stores_are_upgraded_with_the_work_that_is_on_them(world: KeptWorld
     assert world.agree()
 
 
-@pytest.mark.covers("P-4.4", "P-1.2")
+@pytest.mark.covers("P-4.4", "P-6.2")
 def test_kept_requests_are_answered_as_they_were(world: KeptWorld, kept: tuple[Path, dict[str, Any]]) -> None:
     """A node that was not upgraded sends these very bytes; what came before is answered again and changes nothing."""
     world.service.absorb(world.clock.read())
