@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.simulation.disk import make_folder
 from tests.simulation.history import Outcome, run
-from tests.simulation.world import make_folder
 
 CHUNK = 20
 

@@ -18,7 +18,7 @@ from tests.simulation.actors import BRANCHES, OWNERS, TABLE_SETS, Typist
 from tests.simulation.checks import Judge
 from tests.simulation.network import Wire, exchange, killed, pull_again, push_again
 from tests.simulation.oracle import FIXED, Key, Rows, read
-from tests.simulation.world import SimulatedWorld, Station, Violation, seeded, templates
+from tests.simulation.world import SimulatedWorld, Station, Violation, seeded, pool
 
 Gone = dict[tuple[str, Key], set[Any]]
 
@@ -280,7 +280,7 @@ class History(SimulatedWorld):
 
 def run(seed: int, *, trace: bool = False, table_set: str = "all", within: Path | None = None) -> Outcome:
     """Run one history. What the engine itself trips over is a violation too."""
-    templates(within)
+    pool(within)
     with seeded(Random(seed ^ 0x5EED)), patch.object(whole, "WHOLE_ROWS_MIN", 1 if seed % 2 else whole.WHOLE_ROWS_MIN):
         world = History(seed, trace, TABLE_SETS[table_set], within)
         try:

@@ -10,7 +10,6 @@ import atexit
 import os
 import secrets
 import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +20,9 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from sqlcipher3 import dbapi2
-
+import node.cycle
 import node.database
 import server.database
-from schema.dialects.base import Connection
-from schema.dialects.sqlite import Sqlite
 from schema.keys import key_text
 from server import nodes
 from server.service import Service
@@ -35,39 +31,18 @@ from sync.messages import JoinRequest
 from sync.segment import read_segment, transactions
 from tests.simulation.actors import Fresh
 from tests.simulation.causes import Causes
+from tests.simulation.disk import File, Pool, Process, SimulatedSqlite, make_folder
 from tests.simulation.oracle import Key, Rows, all_keys, cut, differences, read, replay
 from tests.simulation.schema import simulated_schema
 from tests.world import Clock, Link, Node, World
-
-MEMORY = Path("/dev/shm")
-
 
 class Violation(AssertionError):
     """Something that must hold did not."""
 
 
-class SimulatedSqlite(Sqlite):
-    """SQLite without waiting for a disk, whose triggers read the simulator's clock."""
-
-    def __init__(self, clock_ms: Callable[[], int]) -> None:
-        self.clock_ms = clock_ms
-
-    def open(self, url: Path, *, readonly: bool = False) -> Connection:
-        connection: Any = dbapi2.connect(str(url), isolation_level=None, check_same_thread=False, cached_statements=512)
-        for pragma in ("journal_mode=WAL", "synchronous=OFF", "temp_store=MEMORY", "cache_size=-2000", "secure_delete=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("julianday", 1, lambda _now: 2440587.5 + self.clock_ms() / 86_400_000)
-        return connection  # type: ignore[no-any-return]
-
-
-def make_folder() -> Path:
-    """Return a new folder for simulated files, in memory if the machine has such a place."""
-    return Path(tempfile.mkdtemp(prefix="outpost-sim-", dir=MEMORY if MEMORY.is_dir() else None))
-
-
 @cache
-def templates(within: Path | None) -> Path:
-    """Return a folder with an empty server.db and node.db, made once per process; `within` a folder, or to be cleaned up."""
+def pool(within: Path | None) -> Pool:
+    """Return this process's files, made from an empty server.db and node.db; `within` a folder, or to be cleaned up."""
     folder = within / f"process-{os.getpid()}" if within else make_folder()
     folder.mkdir(exist_ok=True)
     if within is None:
@@ -76,13 +51,58 @@ def templates(within: Path | None) -> Path:
     server.database.create(folder / "server.db", schema).close()
     begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16)}
     node.database.create(folder / "node.db", schema, lambda: 0, **begin).close()  # type: ignore[arg-type]
-    return folder
+    return Pool(folder)
+
+
+class _Later:
+    """A call that somebody else makes: at once, or when its result is asked for. Both are orders that threads may take."""
+
+    def __init__(self, call: Callable[[], Any], at_once: bool) -> None:
+        self._call, self._done, self._result = call, False, None
+        self._error: BaseException | None = None
+        if at_once:
+            self._run()
+
+    def _run(self) -> None:
+        self._done = True
+        try:
+            self._result = self._call()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Any:
+        if not self._done:
+            self._run()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class _OneThread:
+    """What a ThreadPoolExecutor does, in one thread and in an order that the seed draws."""
+
+    random = Random(0)
+
+    def __init__(self, *_arguments: object) -> None: ...
+
+    def __enter__(self) -> _OneThread:
+        return self
+
+    def __exit__(self, *_error: object) -> None: ...
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> _Later:
+        return _Later(lambda: call(*arguments), self.random.random() < 0.5)
 
 
 @contextmanager
 def seeded(random: Random) -> Iterator[None]:
-    """Let `secrets` draw from the seed; skip creating tables that the templates have."""
+    """Let `secrets` and the order of threads draw from the seed; skip creating and numbering tables that the templates have."""
+    numbers = {table.name: number for number, table in enumerate(simulated_schema().tables, 1)}
     with (
+        patch.object(_OneThread, "random", Random(random.random())),
+        patch.object(node.cycle, "ThreadPoolExecutor", _OneThread),
+        patch.object(node.database, "number_tables", lambda *_: numbers),
+        patch.object(server.database, "number_tables", lambda *_: numbers),
         patch.object(secrets, "token_bytes", random.randbytes),
         patch.object(secrets, "choice", random.choice),
         patch.object(node.database, "install", lambda *_: None),
@@ -115,6 +135,7 @@ class Station:
 
     node: Node
     program: Any
+    file: File
     works: list[Work] = field(default_factory=list)
     sealed: int = 0  # newest segment taken down in `works`
     gone: dict[tuple[str, Key], set[Any]] = field(default_factory=dict)
@@ -137,13 +158,11 @@ class SimulatedWorld(World):
 
     def __init__(self, seed: int, trace: bool = False, within: Path | None = None) -> None:
         self.random, self.clock, self.schema = Random(seed), Clock(), simulated_schema()
-        self.templates = templates(within)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"s{seed}-", dir=self.templates))
-        shutil.copy(self.templates / "server.db", self.folder / "server.db")
-        dialect = SimulatedSqlite(self.clock.read)
-        self.database = server.database.Database(self.folder / "server.db", self.schema, dialect)
-        self.service = Service(self.database)
-        self.centre: Any = dialect.open(self.folder / "server.db")
+        self.pool = pool(within)
+        self.taken: list[tuple[str, File]] = []
+        self.file = self.take("server")
+        self.boot()
+        self.centre: Any = self.file.connect(Process("central program", self.clock.read))
         self.nodes: dict[str, Node] = {}
         self.stations: list[Station] = []
         self.fresh = Fresh(self.random)
@@ -164,6 +183,20 @@ class SimulatedWorld(World):
         if self.traced:
             self.trace.append(" ".join(map(str, words)))
 
+    # --- files and processes -------------------------------------------------------------------------------------------
+
+    def take(self, kind: str) -> File:
+        """Return an empty database file, given back at the end."""
+        file = self.pool.take(kind)
+        self.taken.append((kind, file))
+        return file
+
+    def boot(self) -> None:
+        """Start the server's process."""
+        self.process = Process("server", self.clock.read)
+        self.database = server.database.Database(self.file.path, self.schema, SimulatedSqlite(self.file, self.process))
+        self.service = Service(self.database)
+
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def join(self, name: str, link: type[Link], *scope: str) -> Station:
@@ -172,13 +205,13 @@ class SimulatedWorld(World):
             code = nodes.invite(store, name, scope, self.clock.read())
         incarnation = self.random.randbytes(16)
         reply = self.service.join(JoinRequest((1,), code, self.random.randbytes(32), incarnation), self.clock.read())
-        path, skew = self.folder / f"{name}.db", [0]
-        shutil.copy(self.templates / "node.db", path)
-        dialect = SimulatedSqlite(lambda: self.clock.read(skew[0]))
-        database = node.database.Database(path, self.schema, lambda: self.clock.read(skew[0]), dialect)
+        file, skew = self.take("node"), [0]
+        process = Process(name, lambda: self.clock.read(skew[0]))
+        database = node.database.Database(file.path, self.schema, process.clock_ms, SimulatedSqlite(file, process))
         database.connection.execute("UPDATE _node SET node = ?, name = ?, incarnation = ?", (reply.node, name, incarnation))
         self.nodes[name] = Node(name, database, link(self, reply.node), skew)
-        station = Station(self.nodes[name], dialect.open(path))
+        program = file.connect(Process(f"program at {name}", process.clock_ms))
+        station = Station(self.nodes[name], program, file)
         self.stations.append(station)
         self.observe()
         self.entitled[name] = [(self.head, frozenset(scope))]
@@ -273,11 +306,8 @@ class SimulatedWorld(World):
         return [work for work in station.works if self.verdict(work, station.cursor) in ("pending", "held")]
 
     def close(self) -> None:
-        for station in self.stations:
-            station.program.close()
-        self.centre.close()
-        super().close()
-        shutil.rmtree(self.folder)
+        for kind, file in self.taken:
+            self.pool.give_back(kind, file)
 
 
 def _short(op: Op) -> str:
