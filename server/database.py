@@ -121,6 +121,7 @@ class Database:
         try:
             self.dialect.begin_read(connection)
             yield Store(connection, self.dialect, self.schema, self.numbers)
+            connection.commit()  # keeps temporary tables: undoing one makes SQLite read the whole schema and compile everything again
         finally:
             connection.rollback()
             if self._readers.qsize() < READERS_MAX:

@@ -144,7 +144,7 @@ class Feed:
         }[step.mode]
         sql = (
             f"SELECT ver, lo, hi, op, part, whole FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
-            " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT :limit"
+            " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT 0 + :limit"  # a bare variable is planned anew every time
         )
         values = {
             "t": t,

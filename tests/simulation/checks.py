@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tests.simulation.history import History
 
 
+VERIFIED = 4
+"""One history in so many asks the engine's own verify as well, which says no more than the comparison of rows, and costs more."""
+
+
 class Judge:
     """Watches one history."""
 
@@ -198,7 +202,7 @@ class Judge:
         found = differences(station.view(), cut(snapshot.rows, snapshot.keys, world.scope_of(station.name)))
         if found:
             raise Violation(f"{station.name} is not the centre's: " + "; ".join(found[:4]))
-        if not station.node.verify():
+        if world.seed % VERIFIED == 0 and not station.node.verify():
             raise Violation(f"{station.name} does not verify")
         for table in ("_segment", "_op", "_own", "_shadow", "_txn", "_stage", "_log"):
             if database.connection.execute(f"SELECT 1 FROM {table}").fetchone():

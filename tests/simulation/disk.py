@@ -177,7 +177,9 @@ class File:
     def _emptying(self) -> list[tuple[str, list[Any]]]:
         if not self._empty:
             connection = dbapi2.connect(str(self.template), isolation_level=None)
-            names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
+            names = [
+                row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+            ]
             self._empty.append(("UPDATE _state SET applying = 1", []))  # capture does not look
             for name in [*names, "sqlite_sequence"]:
                 self._empty.append((f"DELETE FROM {name}", []))

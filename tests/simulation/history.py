@@ -204,10 +204,14 @@ class History(SimulatedWorld):
         else:
             pull_again(self, *self.old_pages.pop(self.random.randrange(len(self.old_pages))))
 
+    def waiting(self) -> list[Any]:
+        """Return the work that waits for a decision of the centre."""
+        with self.database.reading() as store:
+            return list(ingest.waiting(store))
+
     def decide(self, approve: bool | None = None) -> int:
         """Let the centre decide on some held work; return how much it decided on."""
-        with self.database.reading() as store:
-            waiting = ingest.waiting(store)
+        waiting = self.waiting()
         if not waiting:
             return 0
         held = self.random.choice(waiting)
@@ -267,13 +271,9 @@ class History(SimulatedWorld):
         for number in range(ROUNDS_MAX):
             moved = sum(exchange(self, station, "sync") for station in self.stations)
             decided = 0
-            if number < 2:
-                while self.random.random() < 0.7 and self.decide():
-                    decided += 1
-            else:
-                while self.decide(approve=False):
-                    decided += 1
-            if number >= 2 and not moved and not decided:
+            while (number > 1 or self.random.random() < 0.7) and self.decide(False if number > 1 else None):
+                decided += 1
+            if not moved and not decided and not self.waiting():
                 return
         raise Violation("never quiet")
 

@@ -36,6 +36,7 @@ from tests.simulation.oracle import Key, Rows, all_keys, cut, differences, read,
 from tests.simulation.schema import simulated_schema
 from tests.world import Clock, Link, Node, World
 
+
 class Violation(AssertionError):
     """Something that must hold did not."""
 
@@ -157,6 +158,7 @@ class SimulatedWorld(World):
     """A server and its nodes, one history of them."""
 
     def __init__(self, seed: int, trace: bool = False, within: Path | None = None) -> None:
+        self.seed = seed
         self.random, self.clock, self.schema = Random(seed), Clock(), simulated_schema()
         self.pool = pool(within)
         self.taken: list[tuple[str, File]] = []
