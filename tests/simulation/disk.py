@@ -180,9 +180,11 @@ class File:
             names = [
                 row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
             ]
-            self._empty.append(("UPDATE _state SET applying = 1", []))  # capture does not look
-            for name in [*names, "sqlite_sequence"]:
-                self._empty.append((f"DELETE FROM {name}", []))
+            names = [name for name in names if name != "_state"] + ["_state", "sqlite_sequence"]  # until then capture does not look
+            self._empty = [("UPDATE _state SET applying = 1", []), *((f"DELETE FROM {name}", []) for name in names)]
+            for name in names:
+                if name == "sqlite_sequence":
+                    self._empty.append(("DELETE FROM sqlite_sequence", []))
                 for row in connection.execute(f"SELECT * FROM {name}").fetchall():
                     self._empty.append((f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", list(row)))
             connection.close()

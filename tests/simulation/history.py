@@ -18,7 +18,7 @@ from tests.simulation.actors import BRANCHES, OWNERS, TABLE_SETS, Typist
 from tests.simulation.checks import Judge
 from tests.simulation.network import Wire, exchange, killed, pull_again, push_again
 from tests.simulation.oracle import FIXED, Key, Rows, read
-from tests.simulation.world import SimulatedWorld, Station, Violation, seeded, pool
+from tests.simulation.world import SimulatedWorld, Station, Violation, pool, seeded
 
 Gone = dict[tuple[str, Key], set[Any]]
 

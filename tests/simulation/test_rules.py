@@ -15,7 +15,7 @@ from node.cycle import Cycle, Report
 from node.writer import transaction
 from schema.images import unpack_tuple
 from server import ingest
-from tests.simulation.world import SimulatedWorld, seeded, pool
+from tests.simulation.world import SimulatedWorld, pool, seeded
 from tests.world import Link, Node, ReplyLost, World
 
 MANY = 12
