@@ -10,7 +10,7 @@ from schema.keys import key_text
 from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, cut, differences
-from tests.simulation.world import Snapshot, Station, Violation, Work
+from tests.simulation.world import Life, Snapshot, Station, Violation, Work
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
@@ -36,6 +36,19 @@ class Judge:
         world.watchers.append(self.moved)
 
     # --- what people do -------------------------------------------------------------------------------------------------
+
+    def typed(self, before: Rows, after: Rows) -> set[Write]:
+        """Return the values that a person changed in one go."""
+        found: set[Write] = set()
+        for table in RECORDS:
+            for key, row in after[table].items():
+                old = before[table].get(key)
+                if old is not row and old != row:
+                    known = set(self.causes.row(table, key, old)) if old else set()
+                    found |= {write for write in self.causes.row(table, key, row) if write not in known and not is_common(write.value)}
+        for table in FIXED:
+            found |= {Write(table, key, "", "") for key in after[table].keys() - before[table].keys()}
+        return found
 
     def centre_wrote(self, before: Rows, after: Rows) -> None:
         """Take down what the centre typed."""
@@ -185,11 +198,11 @@ class Judge:
         world = self.world
         for station in world.stations:
             self._station(station)
-        accepted = [
-            op for station in world.stations for work in station.works if world.verdict(work, world.head) == "done" for op in work.ops
-        ]
+        works = [work for work, _ in world.works.values()]
+        accepted = [op for work in works if world.verdict(work, world.head) == "done" for op in work.ops]
         for station in world.stations:
             self._rights(station)
+        self._nothing_is_nowhere(works)
         self._every_write_is_somewhere(accepted)
         self._sums(accepted)
         self._documents(accepted)
@@ -198,7 +211,7 @@ class Judge:
         world, database = self.world, station.node.database
         if station.cursor != world.head:
             raise Violation(f"{station.name} rests at {station.cursor}, the centre at {world.head}")
-        snapshot = world.snapshots[world.head]
+        snapshot = world.life.snapshots[world.head]
         found = differences(station.view(), cut(snapshot.rows, snapshot.keys, world.scope_of(station.name)))
         if found:
             raise Violation(f"{station.name} is not the centre's: " + "; ".join(found[:4]))
@@ -213,7 +226,7 @@ class Judge:
     def _rights(self, station: Station) -> None:
         """Check that nothing passed that a node may not write, unless the centre approved it."""
         world = self.world
-        entitled = frozenset(key for _, keys in world.entitled[station.name] for key in keys)
+        entitled = frozenset(key for _, keys in world.life.entitled[station.origin] for key in keys)
         for work in station.works:
             if world.verdict(work, world.head) != "done" or (work.segment, work.index) in world.approved:
                 continue
@@ -227,13 +240,13 @@ class Judge:
         """Tell whether an insert replaces a row, or meets one, that the node may change: then it may give it away."""
         if any(isinstance(other, Delete) and (other.table, other.key) == (op.table, op.key) for other in work.ops):
             return True
-        done = max(version for version in self.world.snapshots if self.world.verdict(work, version) != "done")
-        return not entitled.isdisjoint(self.world.snapshots[done].keys[op.table].get(op.key, ()))
+        done = max(version for version in self.world.life.snapshots if self.world.verdict(work, version) != "done")
+        return not entitled.isdisjoint(self.world.life.snapshots[done].keys[op.table].get(op.key, ()))
 
     def _notices(self, station: Station) -> None:
         """Check that a node knows the conflicts of rows in its scope that its edits took part in, and no others."""
         world = self.world
-        number = world.centre.execute("SELECT node FROM _node WHERE name = ?", (station.name,)).fetchone()[0]
+        number = world.centre.execute("SELECT node FROM _node WHERE name = ?", (station.origin,)).fetchone()[0]
         sql = "SELECT id, tbl, key FROM _conflict WHERE mine_node = ? OR theirs_node = ?"
         view = station.view()
         wanted = {
@@ -248,14 +261,44 @@ class Judge:
             what = "knows a conflict it should not" if have - wanted else "does not know a conflict it took part in"
             raise Violation(f"{station.name} {what}: {[identity.hex()[:8] for identity in have ^ wanted]}")
 
+    def _nothing_is_nowhere(self, works: list[Work]) -> None:
+        """Check that everything typed was sealed, and everything sealed got its verdict; what was refused is kept at its node."""
+        world = self.world
+        for work in works:
+            verdict, name = world.verdict(work, world.head), (work.segment, work.index)
+            if verdict not in ("done", "refused") and name not in world.beyond_recovery:
+                raise Violation(f"a transaction is nowhere ({verdict}): {work.segment.hex()[:6]} {work.index} {work.ops[:2]}")
+        sealed = {write for work in works for op in work.ops for write in self._writes(op)}
+        sealed |= {Write(op.table, op.key, "", "") for work in works for op in work.ops if isinstance(op, Insert) and op.table in FIXED}
+        for station in world.stations:
+            known = self.causes.past(station.typed)
+            for write in station.typed - sealed - known - world.beyond_recovery:
+                if not self.causes.deleted_knowingly(write) and (write.table, write.key) not in self.causes.lives | world.tampered:
+                    raise Violation(f"typed at {station.name} and never sealed: {write}")
+            aside = {(row[0], row[1]) for row in station.program.execute("SELECT segment, txn FROM _quarantine")}
+            refused = {(work.segment, work.index) for work in station.works if world.verdict(work, world.head) == "refused" and work.ops}
+            if refused - aside:
+                raise Violation(f"{station.name} does not keep what was refused: {[name.hex()[:6] for name, _ in refused - aside]}")
+
+    def write_off_centre(self, kept: Life) -> None:
+        """The centre is put back: note what it wrote itself since, which may have been on no other disk."""
+        known = {
+            write
+            for snapshot in kept.snapshots.values()
+            for table in RECORDS
+            for key, row in snapshot.rows[table].items()
+            for write in self.causes.row(table, key, row)
+        }
+        self.world.beyond_recovery.update(set(self.central) - known)
+
     def _every_write_is_somewhere(self, accepted: list[Op]) -> None:
         """Check that every accepted value is current, on record, or was overwritten or deleted by someone who knew it."""
         written = [*self.central, *(write for op in accepted for write in self._writes(op))]
-        rows = self.world.snapshots[self.world.head].rows
+        rows = self.world.life.snapshots[self.world.head].rows
         current = {write for table in RECORDS for key, row in rows[table].items() for write in self.causes.row(table, key, row)}
         past = self.causes.past(written) | self.causes.past(current)
         for write in written:
-            if is_common(write.value):
+            if is_common(write.value) or write in self.world.beyond_recovery:
                 continue
             if write not in current and write not in past and not self._on_record(write) and not self.causes.deleted_knowingly(write):
                 raise Violation(f"lost: {write}")
@@ -290,7 +333,7 @@ class Judge:
         for op in accepted:
             for cell, difference in _differences(op):
                 sums[op.table, op.key, cell] = sums.get((op.table, op.key, cell), 0) + difference
-        rows = self.world.snapshots[self.world.head].rows
+        rows = self.world.life.snapshots[self.world.head].rows
         for table, cell in sorted(ADDS):
             for key, row in rows[table].items():
                 if (table, key) in self.causes.lives:
@@ -301,7 +344,7 @@ class Judge:
 
     def _documents(self, accepted: list[Op]) -> None:
         """Check that no accepted document or event is missing or changed, unless somebody at the centre did it."""
-        rows = self.world.snapshots[self.world.head].rows
+        rows = self.world.life.snapshots[self.world.head].rows
         for op in accepted:
             if isinstance(op, Insert) and op.table in FIXED and not self._tampered(op):
                 row = rows[op.table].get(op.key)

@@ -37,17 +37,7 @@ class Process:
         self.name, self.clock_ms = name, clock_ms
         self.dead = False
         self.statements = 0
-        self._at = 0  # count of statements at which `_then` is called; 0: never
-        self._then: Callable[[Session, str], None] = lambda _session, _sql: None
-
-    def at_statement(self, number: int, then: Callable[[Session, str], None]) -> None:
-        """Call `then` before the number-th statement from now; it may raise."""
-        self._at, self._then = self.statements + number, then
-
-    def disarm(self) -> bool:
-        """Forget what was to happen; tell whether it was still to come."""
-        armed, self._at = self._at > self.statements, 0
-        return armed
+        self.hook: Callable[[Session, str], None] | None = None  # called before every statement; it may raise
 
     def die(self) -> None:
         """Die here and now."""
@@ -59,8 +49,8 @@ class Process:
         if self.dead:
             raise Crash(self.name)
         self.statements += 1
-        if self.statements == self._at:
-            self._then(session, sql)
+        if self.hook is not None:
+            self.hook(session, sql)
 
 
 class Session(dbapi2.Connection):  # type: ignore[misc]
@@ -84,6 +74,10 @@ class Session(dbapi2.Connection):  # type: ignore[misc]
     def rollback(self) -> None:
         if not self.process.dead:
             super().rollback()
+
+    def undo(self) -> None:
+        """Roll back as SQLite itself does it: no statement of the process."""
+        super().rollback()
 
     def close(self) -> None:
         self.file.closed(self)

@@ -23,6 +23,8 @@ from unittest.mock import patch
 import node.cycle
 import node.database
 import server.database
+from node.database import read_state
+from schema.capture import Look, Store
 from schema.keys import key_text
 from server import nodes
 from server.service import Service
@@ -130,6 +132,38 @@ class Snapshot:
     keys: dict[str, dict[Key, set[str]]]
 
 
+class Life:
+    """One life of the centre: what it held at each version, and what had become of each transaction.
+
+    A centre that is restored begins another, which shares its first versions with the one before.
+    """
+
+    def __init__(self) -> None:
+        self.snapshots: dict[int, Snapshot] = {}
+        self.digests: dict[int, bytes] = {}
+        self.truth: dict[tuple[bytes, int], list[tuple[int, str]]] = defaultdict(list)
+        self.journal: dict[bytes, int] = {}
+        self.entitled: dict[str, list[tuple[int, frozenset[str]]]] = {}
+
+    def copy(self) -> Life:
+        other = Life()
+        other.entitled = {name: list(found) for name, found in self.entitled.items()}
+        other.snapshots, other.digests, other.journal = dict(self.snapshots), dict(self.digests), dict(self.journal)
+        other.truth.update({name: list(found) for name, found in self.truth.items()})
+        return other
+
+    def verdict(self, work: Work, version: int) -> str:
+        """Return what had become of a transaction at a version: pending, held, refused, or done."""
+        found = self.truth.get((work.segment, work.index), ())
+        standing = "pending"
+        if self.journal.get(work.segment, 1 << 62) <= version and not any(at == self.journal[work.segment] for at, _ in found):
+            standing = "done"
+        for at, verdict in found:
+            if at <= version:
+                standing = verdict if verdict in ("held", "refused") else "done"
+        return standing
+
+
 @dataclass
 class Station:
     """A node, another program's connection to its file, and what it has done so far."""
@@ -137,9 +171,14 @@ class Station:
     node: Node
     program: Any
     file: File
+    process: Process
+    origin: str  # the name under which the centre knows it; a clone has another of its own
     works: list[Work] = field(default_factory=list)
     sealed: int = 0  # newest segment taken down in `works`
     gone: dict[tuple[str, Key], set[Any]] = field(default_factory=dict)
+    typed: set[Any] = field(default_factory=set)  # values typed here
+    cursor_seen: int = 0
+    may_fall: str = ""  # why the cursor may fall
     busy: int = 0  # exchanges under way
 
     @property
@@ -148,10 +187,16 @@ class Station:
 
     @property
     def cursor(self) -> int:
-        return self.node.database.state().cursor.number
+        return read_state(self.program).cursor.number
+
+    @property
+    def has_changes(self) -> bool:
+        """Tell whether something is not sealed yet."""
+        database = self.node.database
+        return bool(Look(Store(self.program, database.dialect, database.schema, database.store.numbers)))
 
     def view(self) -> Rows:
-        return read(self.node.database.connection, self.node.database.schema)
+        return read(self.program, self.node.database.schema)
 
 
 class SimulatedWorld(World):
@@ -162,6 +207,7 @@ class SimulatedWorld(World):
         self.random, self.clock, self.schema = Random(seed), Clock(), simulated_schema()
         self.pool = pool(within)
         self.taken: list[tuple[str, File]] = []
+        self.paths: list[Path] = []
         self.file = self.take("server")
         self.boot()
         self.centre: Any = self.file.connect(Process("central program", self.clock.read))
@@ -173,10 +219,12 @@ class SimulatedWorld(World):
         self.traced, self.trace = trace, list[str]()
         self.head, self.dirty = 0, False
         empty: Rows = {table.name: {} for table in self.schema.tables}
-        self.snapshots = {0: Snapshot(empty, all_keys(empty))}
-        self.truth: dict[tuple[bytes, int], list[tuple[int, str]]] = defaultdict(list)
-        self.journal: dict[bytes, int] = {}
-        self.entitled: dict[str, list[tuple[int, frozenset[str]]]] = {}
+        self.life = Life()
+        self.life.snapshots[0], self.life.digests[0] = Snapshot(empty, all_keys(empty)), bytes(32)
+        self.lives = [self.life]
+        self.works: dict[tuple[bytes, int], tuple[Work, str]] = {}  # everything sealed anywhere, and by whom
+        self.copied = self.restored = False  # whether a node's, or the centre's, database was ever copied back
+        self.beyond_recovery: set[Any] = set()  # transactions, or values, that were on no other disk than one that was overwritten
         self.conflict_values: dict[tuple[str, str], set[Any]] = defaultdict(set)
         self.watchers: list[Callable[[Snapshot, Snapshot], None]] = []
 
@@ -192,6 +240,11 @@ class SimulatedWorld(World):
         file = self.pool.take(kind)
         self.taken.append((kind, file))
         return file
+
+    def new_path(self, kind: str) -> Path:
+        """Return where a copy may lie until the end."""
+        self.paths.append(self.pool.folder / f"{kind}-{len(self.paths)}.copy")
+        return self.paths[-1]
 
     def boot(self) -> None:
         """Start the server's process."""
@@ -211,21 +264,40 @@ class SimulatedWorld(World):
         process = Process(name, lambda: self.clock.read(skew[0]))
         database = node.database.Database(file.path, self.schema, process.clock_ms, SimulatedSqlite(file, process))
         database.connection.execute("UPDATE _node SET node = ?, name = ?, incarnation = ?", (reply.node, name, incarnation))
-        self.nodes[name] = Node(name, database, link(self, reply.node), skew)
-        program = file.connect(Process(f"program at {name}", process.clock_ms))
-        station = Station(self.nodes[name], program, file)
-        self.stations.append(station)
+        station = self.add_station(Node(name, database, link(self, reply.node), skew), file, process, name)
         self.observe()
-        self.entitled[name] = [(self.head, frozenset(scope))]
+        self.life.entitled[name] = [(self.head, frozenset(scope))]
         return station
 
-    def station(self, identity: str) -> Station:
-        return next(station for station in self.stations if station.node.link.identity == identity)
+    def add_station(self, made: Node, file: File, process: Process, origin: str) -> Station:
+        self.nodes[made.name] = made
+        program = file.connect(Process(f"program at {made.name}", process.clock_ms))
+        self.stations.append(Station(made, program, file, process, origin))
+        return self.stations[-1]
 
-    def scope_of(self, name: str, version: int | None = None) -> frozenset[str]:
+    def open_node(self, station: Station) -> None:
+        """Start a node's process anew on its file, after the old one died or the file was replaced."""
+        station.file.bury(station.process)
+        if station.program not in station.file.open:
+            station.program = station.file.connect(station.program.process)
+        station.process = Process(station.name, station.process.clock_ms)
+        dialect = SimulatedSqlite(station.file, station.process)
+        station.node.database = node.database.Database(station.file.path, self.schema, station.process.clock_ms, dialect)
+
+    def open_server(self) -> None:
+        """Start the server's process anew."""
+        self.file.bury(self.process)
+        if self.centre not in self.file.open:
+            self.centre = self.file.connect(self.centre.process)
+        self.boot()
+
+    def station_of(self, link: Link) -> Station:
+        return next(station for station in self.stations if station.node.link is link)
+
+    def scope_of(self, name: str, version: int | None = None, life: Life | None = None) -> frozenset[str]:
         """Return what a node was entitled to at a version, or is now."""
         found: frozenset[str] = frozenset()
-        for since, keys in self.entitled[name]:
+        for since, keys in (life or self.life).entitled[name]:
             if version is None or since <= version:
                 found = keys
         return found
@@ -234,43 +306,37 @@ class SimulatedWorld(World):
 
     def observe(self) -> None:
         """Take down what the centre holds now, if it has a new version, and look at what has become of its rows."""
-        head = self.centre.execute("SELECT head FROM _server").fetchone()[0]
+        head, digest = self.centre.execute("SELECT head, digest FROM _server").fetchone()
         if head == self.head:
             return
         rows = read(self.centre, self.schema)
-        last, now = self.snapshots[self.head], Snapshot(rows, all_keys(rows))
-        self.snapshots[head] = now
+        last, now = self.life.snapshots[self.head], Snapshot(rows, all_keys(rows))
+        self.life.snapshots[head], self.life.digests[head] = now, digest
         since, self.head, self.dirty = self.head, head, False
         self._take_down(since)
         for watcher in self.watchers:
             watcher(last, now)
 
     def _take_down(self, since: int) -> None:
+        life = self.life
         for segment, version in self.centre.execute("SELECT segment, ver FROM _journal WHERE ver > ? AND segment NOT NULL", (since,)):
-            self.journal[segment] = version
+            life.journal[segment] = version
         sql = "SELECT segment, txn, ver, verdict FROM _verdict WHERE ver > ? ORDER BY ver"
         for segment, index, version, verdict in self.centre.execute(sql, (since,)):
-            self.truth[segment, index].append((version, verdict))
+            life.truth[segment, index].append((version, verdict))
             self.counts[f"verdict {verdict}"] += 1
             self.say("  verdict", segment.hex()[:6], index, verdict, "at", version)
 
     def verdict(self, work: Work, version: int) -> str:
-        """Return what had become of a transaction at a version: pending, held, refused, or done."""
-        found = self.truth.get((work.segment, work.index), ())
-        standing = "pending"
-        if self.journal.get(work.segment, 1 << 62) <= version and not any(at == self.journal[work.segment] for at, _ in found):
-            standing = "done"
-        for at, verdict in found:
-            if at <= version:
-                standing = verdict if verdict in ("held", "refused") else "done"
-        return standing
+        """Return what had become of a transaction at a version of this life of the centre."""
+        return self.life.verdict(work, version)
 
     # --- watching the nodes --------------------------------------------------------------------------------------------
 
     def harvest(self, station: Station) -> None:
         """Take down what a node has sealed."""
         sql = "SELECT seq, body FROM _segment WHERE seq > ? ORDER BY seq"
-        for seq, body in station.node.database.connection.execute(sql, (station.sealed,)).fetchall():
+        for seq, body in station.program.execute(sql, (station.sealed,)).fetchall():
             if seq != station.sealed + 1:
                 raise AssertionError("the simulator missed a segment")
             station.sealed = seq
@@ -279,37 +345,55 @@ class SimulatedWorld(World):
             for work in transactions(segment, keys):
                 self.causes.lives.update((op.table, op.key) for op in work.ops if isinstance(op, Delete))
                 station.works.append(Work(segment.id, work.index, work.number, tuple(work.ops)))
+                self.works[segment.id, work.index] = (station.works[-1], station.origin)
                 self.say("  sealed", station.name, segment.id.hex()[:6], work.index, f"n={work.number}", *map(_short, work.ops))
+
+    def life_of(self, station: Station) -> Life | None:
+        """Return the newest life of the centre that a node's cursor lies in; None: none that was ever seen."""
+        cursor = read_state(station.program).cursor
+        return next((life for life in reversed(self.lives) if life.digests.get(cursor.number) == cursor.digest), None)
 
     def expected(self, station: Station) -> Rows:
         """Return what a node's people must see: the centre's rows at its cursor, cut to its scope, and its pending work."""
-        cursor = station.cursor
-        snapshot = self.snapshots[cursor]
-        known = cut(snapshot.rows, snapshot.keys, self.scope_of(station.name, cursor))
-        pending = [op for work in station.works if self.verdict(work, cursor) in ("pending", "held") for op in work.ops]
+        cursor, life = station.cursor, self.life_of(station)
+        if life is None:
+            raise Violation(f"{station.name}: the centre never had the version at its cursor, {cursor}")
+        snapshot = life.snapshots[cursor]
+        known = cut(snapshot.rows, snapshot.keys, self.scope_of(station.origin, cursor, life))
+        pending = [op for work in station.works if life.verdict(work, cursor) in ("pending", "held") for op in work.ops]
         return replay(known, self.schema, pending)
 
     def check(self, station: Station, when: str) -> None:
         """Check that a node's tables are the centre's rows at its cursor, cut to its scope, and its own pending work."""
         self.harvest(station)
-        if station.node.database.has_changes():
+        self._cursor_stays(station, when)
+        if station.has_changes:
             return  # not sealed yet: looked at after the next exchange
         self.counts["checks"] += 1
         found = differences(station.view(), self.expected(station))
         if found:
             raise Violation(f"{station.name} {when}, cursor {station.cursor}: " + "; ".join(found[:4]))
-        for row in [
-            row for row in station.gone if not any(row == (op.table, op.key) for work in self.unfinished(station) for op in work.ops)
-        ]:
-            del station.gone[row]
+        if station.gone:
+            unfinished = {(op.table, op.key) for work in self.unfinished(station) for op in work.ops}
+            station.gone = {row: known for row, known in station.gone.items() if row in unfinished}
+
+    def _cursor_stays(self, station: Station, when: str) -> None:
+        cursor = station.cursor
+        if cursor < station.cursor_seen and not station.may_fall:
+            raise Violation(f"{station.name} {when}: the cursor fell from {station.cursor_seen} to {cursor}")
+        if cursor != station.cursor_seen:
+            station.cursor_seen, station.may_fall = cursor, ""
 
     def unfinished(self, station: Station) -> list[Work]:
         """Return the work a node's cursor does not cover, or that is held."""
-        return [work for work in station.works if self.verdict(work, station.cursor) in ("pending", "held")]
+        life = self.life_of(station) or self.life
+        return [work for work in station.works if life.verdict(work, station.cursor) in ("pending", "held")]
 
     def close(self) -> None:
         for kind, file in self.taken:
             self.pool.give_back(kind, file)
+        for path in self.paths:
+            path.unlink(missing_ok=True)
 
 
 def _short(op: Op) -> str:
