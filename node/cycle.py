@@ -240,10 +240,13 @@ class Cycle:
 
     def _stage_all(self, report: Report) -> tuple[Page | None, int]:
         """Fetch pages until the pull is complete; return the number of the last that is staged. A pull of one page is returned."""
+        begun = self.database.state()
         position, number = self._resume()
         rows = 0
         for _ in range(PAGES_MAX):
             state = self.database.state()
+            if (state.incarnation, state.epoch, state.begin) != (begun.incarnation, begun.epoch, begun.begin):
+                raise Stale("another process of this node has moved on meanwhile")
             page = self.exchange.pull(self._pull_request(state, position))
             rows += page_rows(page)
             with self.database.writing() as store:

@@ -127,10 +127,10 @@ class Database:
             self.dialect.begin_write(self.connection)
             try:
                 yield self.store
+                self.connection.commit()  # may fail too, on a full disk: the transaction must not stay open
             except BaseException:
                 self.connection.rollback()
                 raise
-            self.connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Store]:

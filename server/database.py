@@ -106,10 +106,10 @@ class Database:
             self.dialect.begin_write(self._writer)
             try:
                 yield self._store
+                self._writer.commit()  # may fail too, on a full disk: the transaction must not stay open
             except BaseException:
                 self._writer.rollback()
                 raise
-            self._writer.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Store]:

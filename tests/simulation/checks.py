@@ -45,7 +45,7 @@ class Judge:
                 old = before[table].get(key)
                 if old is not row and old != row:
                     known = set(self.causes.row(table, key, old)) if old else set()
-                    found |= {write for write in self.causes.row(table, key, row) if write not in known and not is_common(write.value)}
+                    found |= {write for write in self.causes.row(table, key, row) if write not in known}
         for table in FIXED:
             found |= {Write(table, key, "", "") for key in after[table].keys() - before[table].keys()}
         return found
@@ -212,7 +212,7 @@ class Judge:
         if station.cursor != world.head:
             raise Violation(f"{station.name} rests at {station.cursor}, the centre at {world.head}")
         snapshot = world.life.snapshots[world.head]
-        found = differences(station.view(), cut(snapshot.rows, snapshot.keys, world.scope_of(station.name)))
+        found = differences(station.view(), cut(snapshot.rows, snapshot.keys, world.scope_of(station.origin)))
         if found:
             raise Violation(f"{station.name} is not the centre's: " + "; ".join(found[:4]))
         if world.seed % VERIFIED == 0 and not station.node.verify():
@@ -273,6 +273,8 @@ class Judge:
         for station in world.stations:
             known = self.causes.past(station.typed)
             for write in station.typed - sealed - known - world.beyond_recovery:
+                if is_common(write.value) and write.value != "":
+                    continue
                 if not self.causes.deleted_knowingly(write) and (write.table, write.key) not in self.causes.lives | world.tampered:
                     raise Violation(f"typed at {station.name} and never sealed: {write}")
             aside = {(row[0], row[1]) for row in station.program.execute("SELECT segment, txn FROM _quarantine")}

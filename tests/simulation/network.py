@@ -17,7 +17,7 @@ import server.ingest
 from node import pending
 from node.cycle import Cycle, Report
 from node.database import Database
-from sync.errors import OutpostError, Stale
+from sync.errors import Forked, Gap, OutpostError, Stale, UnknownIncarnation
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest
 from sync.segment import read_segment
@@ -159,6 +159,11 @@ def exchange(
         pass
     except Stale:
         world.counts["stale stage"] += 1
+    except (Forked, Gap, UnknownIncarnation) as error:
+        world.counts["fork noticed in half an exchange"] += 1  # a whole one begins a new history
+        if what == "sync" or not (world.copied or world.restored):
+            raise
+        world.say("  ", error.code)
     except Crash:
         world.say("  ", station.name, "died and starts again")
     except dbapi2.OperationalError as error:
