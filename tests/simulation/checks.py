@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from schema.images import unpack_tuple
@@ -32,6 +33,7 @@ class Judge:
         self.left: dict[tuple[str, Key], set[str]] = {}  # scope keys that rows had once
         self.parents: set[tuple[str, Key]] = set()  # that ever were at the centre
         self.conflict_ids: set[bytes] = set()
+        self.sold: list[tuple[str, str | None, str, int]] = []  # every receipt typed: id, branch, day, total
         self.taken: set[Write] = set()  # values that a decision wrote
         world.watchers.append(self.moved)
 
@@ -206,6 +208,7 @@ class Judge:
         self._every_write_is_somewhere(accepted)
         self._sums(accepted)
         self._documents(accepted)
+        self._takings(works)
 
     def _station(self, station: Station) -> None:
         world, database = self.world, station.node.database
@@ -343,6 +346,28 @@ class Judge:
                 self.world.counts["sums"] += 1
                 if (row[cell] or 0) != sums.get((table, key, cell), 0):
                     raise Violation(f"{table} {key} {cell} is {row[cell]}, the differences make {sums.get((table, key, cell), 0)}")
+
+    def _takings(self, works: list[Work]) -> None:
+        """Check what was sold per branch and day, to the minor unit: as it was typed, against what the centre adds up, lines as well."""
+        world = self.world
+        refused = {
+            op.key[0] for work in works if world.verdict(work, world.head) != "done" for op in work.ops if op.table == "receipt"
+        }  # nor what is nowhere: it was on no other disk than one that was overwritten, or there would have been a complaint
+        left_out = refused | {key[0] for table, key in world.tampered if table == "receipt"}
+        left_out |= {write.key[0] for write in world.beyond_recovery if isinstance(write, Write) and write.table == "receipt"}
+        typed: Counter[tuple[str | None, str]] = Counter()
+        for key, branch, day, total in self.sold:
+            if key not in left_out:
+                typed[branch, day] += total
+        sql = "SELECT r.id, r.branch, r.day, r.total, (SELECT SUM(amount) FROM receipt_line l WHERE l.receipt_id = r.id) FROM receipt r"
+        totals, lines = Counter[tuple[str | None, str]](), Counter[tuple[str | None, str]]()
+        for key, branch, day, total, amounts in world.centre.execute(sql):
+            if key not in left_out:
+                totals[branch, day] += total
+                lines[branch, day] += amounts
+        world.counts["takings of a branch and day"] += len(typed)
+        if not typed == totals == lines:
+            raise Violation(f"takings per branch and day: typed {dict(typed)}, at the centre {dict(totals)}, lines {dict(lines)}")
 
     def _documents(self, accepted: list[Op]) -> None:
         """Check that no accepted document or event is missing or changed, unless somebody at the centre did it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -133,7 +134,7 @@ class History(SimulatedWorld):
         """Let a program or our own code write one transaction on a node."""
         before = station.view()
         scope = self.scope_of(station.origin)
-        statements = Typist(self.fresh, before, scope, self.tables).type(self.random.choice([1, 1, 2, 3]))
+        statements = Typist(self.fresh, before, scope, self.tables, day(station.process.clock_ms())).type(self.random.choice([1, 1, 2, 3]))
         if not statements:
             return
         ours = self.random.random() < 0.4 if ours is None else ours
@@ -160,6 +161,8 @@ class History(SimulatedWorld):
             if key[0] in self.documents:
                 self.tampered.add(("receipt", key))
             self.documents.add(key[0])
+            row = after["receipt"][key]
+            self.judge.sold.append((row["id"], row["branch"], row["day"], row["total"]))
         return typed
 
     @staticmethod
@@ -173,7 +176,7 @@ class History(SimulatedWorld):
         """Let a central program write by plain SQL."""
         before = read(self.centre, self.schema)
         everywhere = frozenset([*(f"branch:{name}" for name in BRANCHES), *(f"owner:{name}" for name in OWNERS)])
-        typist = Typist(self.fresh, before, everywhere, self.tables)
+        typist = Typist(self.fresh, before, everywhere, self.tables, day(self.server_time()))
         statements = typist.type(self.random.choice([1, 1, 2]))
         if initial:
             typist.insert("ware", {"id": "W0", "name": self.fresh.text()})
@@ -304,6 +307,11 @@ class History(SimulatedWorld):
             if not moved and not decided and not self.waiting():
                 return
         raise Violation("never quiet")
+
+
+def day(at_ms: int) -> str:
+    """Return the day that a clock shows."""
+    return str(dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).date())
 
 
 def run(
