@@ -33,7 +33,7 @@ class Judge:
         self.left: dict[tuple[str, Key], set[str]] = {}  # scope keys that rows had once
         self.parents: set[tuple[str, Key]] = set()  # that ever were at the centre
         self.conflict_ids: set[bytes] = set()
-        self.sold: list[tuple[str, str | None, str, int]] = []  # every receipt typed: id, branch, day, total
+        self.sold: list[tuple[str, str | None, str | None, int]] = []  # every receipt typed: id, branch, day, total
         self.taken: set[Write] = set()  # values that a decision wrote
         world.watchers.append(self.moved)
 
@@ -355,12 +355,12 @@ class Judge:
         }  # nor what is nowhere: it was on no other disk than one that was overwritten, or there would have been a complaint
         left_out = refused | {key[0] for table, key in world.tampered if table == "receipt"}
         left_out |= {write.key[0] for write in world.beyond_recovery if isinstance(write, Write) and write.table == "receipt"}
-        typed: Counter[tuple[str | None, str]] = Counter()
+        typed: Counter[tuple[str | None, str | None]] = Counter()
         for key, branch, day, total in self.sold:
             if key not in left_out:
                 typed[branch, day] += total
         sql = "SELECT r.id, r.branch, r.day, r.total, (SELECT SUM(amount) FROM receipt_line l WHERE l.receipt_id = r.id) FROM receipt r"
-        totals, lines = Counter[tuple[str | None, str]](), Counter[tuple[str | None, str]]()
+        totals, lines = Counter[tuple[str | None, str | None]](), Counter[tuple[str | None, str | None]]()
         for key, branch, day, total, amounts in world.centre.execute(sql):
             if key not in left_out:
                 totals[branch, day] += total
