@@ -10,8 +10,9 @@ from schema.images import unpack_tuple
 from schema.keys import key_text
 from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
+from tests.simulation.lives import Life, Snapshot, Work
 from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, cut, differences
-from tests.simulation.world import Life, Snapshot, Station, Violation, Work
+from tests.simulation.world import Station, Violation
 
 if TYPE_CHECKING:
     from tests.simulation.history import History

@@ -19,8 +19,9 @@ from sqlcipher3 import dbapi2
 
 import node.database
 from tests.simulation.disk import Crash, Process, Session, SimulatedSqlite
+from tests.simulation.lives import Life, Work
 from tests.simulation.network import Wire, exchange
-from tests.simulation.world import Life, Station, Violation, Work
+from tests.simulation.world import Station, Violation
 from tests.world import Node
 
 if TYPE_CHECKING:

@@ -34,8 +34,10 @@ from sync.segment import read_segment, transactions
 from tests.simulation.actors import Fresh
 from tests.simulation.causes import Causes
 from tests.simulation.disk import File, Pool, Process, SimulatedSqlite, make_folder
+from tests.simulation.lives import Life, Snapshot, Work
 from tests.simulation.oracle import Key, Rows, all_keys, cut, differences, read, replay
 from tests.simulation.schema import simulated_schema
+from tests.simulation.threads import OneThread
 from tests.world import Clock, Link, Node, World
 
 
@@ -57,53 +59,13 @@ def pool(within: Path | None) -> Pool:
     return Pool(folder)
 
 
-class _Later:
-    """A call that somebody else makes: at once, or when its result is asked for. Both are orders that threads may take."""
-
-    def __init__(self, call: Callable[[], Any], at_once: bool) -> None:
-        self._call, self._done, self._result = call, False, None
-        self._error: BaseException | None = None
-        if at_once:
-            self._run()
-
-    def _run(self) -> None:
-        self._done = True
-        try:
-            self._result = self._call()
-        except BaseException as error:
-            self._error = error
-
-    def result(self) -> Any:
-        if not self._done:
-            self._run()
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
-class _OneThread:
-    """What a ThreadPoolExecutor does, in one thread and in an order that the seed draws."""
-
-    random = Random(0)
-
-    def __init__(self, *_arguments: object) -> None: ...
-
-    def __enter__(self) -> _OneThread:
-        return self
-
-    def __exit__(self, *_error: object) -> None: ...
-
-    def submit(self, call: Callable[..., Any], *arguments: Any) -> _Later:
-        return _Later(lambda: call(*arguments), self.random.random() < 0.5)
-
-
 @contextmanager
 def seeded(random: Random) -> Iterator[None]:
     """Let `secrets` and the order of threads draw from the seed; skip creating and numbering tables that the templates have."""
     numbers = {table.name: number for number, table in enumerate(simulated_schema().tables, 1)}
     with (
-        patch.object(_OneThread, "random", Random(random.random())),
-        patch.object(node.cycle, "ThreadPoolExecutor", _OneThread),
+        patch.object(OneThread, "random", Random(random.random())),
+        patch.object(node.cycle, "ThreadPoolExecutor", OneThread),
         patch.object(node.database, "number_tables", lambda *_: numbers),
         patch.object(server.database, "number_tables", lambda *_: numbers),
         patch.object(secrets, "token_bytes", random.randbytes),
@@ -112,56 +74,6 @@ def seeded(random: Random) -> Iterator[None]:
         patch.object(server.database, "install", lambda *_: None),
     ):
         yield
-
-
-@dataclass(frozen=True)
-class Work:
-    """One transaction of a node, as it was sealed."""
-
-    segment: bytes
-    index: int
-    number: int
-    ops: tuple[Op, ...]
-
-
-@dataclass
-class Snapshot:
-    """The centre's rows at one version, and every row's scope keys."""
-
-    rows: Rows
-    keys: dict[str, dict[Key, set[str]]]
-
-
-class Life:
-    """One life of the centre: what it held at each version, and what had become of each transaction.
-
-    A centre that is restored begins another, which shares its first versions with the one before.
-    """
-
-    def __init__(self) -> None:
-        self.snapshots: dict[int, Snapshot] = {}
-        self.digests: dict[int, bytes] = {}
-        self.truth: dict[tuple[bytes, int], list[tuple[int, str]]] = defaultdict(list)
-        self.journal: dict[bytes, int] = {}
-        self.entitled: dict[str, list[tuple[int, frozenset[str]]]] = {}
-
-    def copy(self) -> Life:
-        other = Life()
-        other.entitled = {name: list(found) for name, found in self.entitled.items()}
-        other.snapshots, other.digests, other.journal = dict(self.snapshots), dict(self.digests), dict(self.journal)
-        other.truth.update({name: list(found) for name, found in self.truth.items()})
-        return other
-
-    def verdict(self, work: Work, version: int) -> str:
-        """Return what had become of a transaction at a version: pending, held, refused, or done."""
-        found = self.truth.get((work.segment, work.index), ())
-        standing = "pending"
-        if self.journal.get(work.segment, 1 << 62) <= version and not any(at == self.journal[work.segment] for at, _ in found):
-            standing = "done"
-        for at, verdict in found:
-            if at <= version:
-                standing = verdict if verdict in ("held", "refused") else "done"
-        return standing
 
 
 @dataclass
