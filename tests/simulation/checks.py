@@ -10,12 +10,13 @@ from schema.images import unpack_tuple
 from schema.keys import key_text
 from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
-from tests.simulation.lives import Life, Snapshot, Work
+from tests.simulation.lives import Snapshot, Work
 from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, cut, differences
-from tests.simulation.world import Station, Violation
+from tests.simulation.world import Station, Violation, is_healing
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
+    from tests.simulation.mishaps import KeptCentre
 
 
 VERIFIED = 4
@@ -28,6 +29,7 @@ class Judge:
     def __init__(self, world: History) -> None:
         self.world, self.causes = world, world.causes
         self.central: list[Write] = []  # what the centre wrote itself
+        self.central_typed: set[Write] = set()  # the same, and its documents
         self.added: dict[tuple[str, Key, str], int] = {}  # what it added
         self.kept: dict[tuple[str, Key], set[Any]] = {}  # values of conflicts, by row
         self.buried: dict[tuple[str, Key], dict[str, Any]] = {}  # rows as they were when they died
@@ -55,6 +57,7 @@ class Judge:
 
     def centre_wrote(self, before: Rows, after: Rows) -> None:
         """Take down what the centre typed."""
+        self.central_typed |= self.typed(before, after)
         for table in RECORDS:
             for key, row in after[table].items():
                 old = before[table].get(key)
@@ -153,6 +156,8 @@ class Judge:
         reborn = (table, key) in self.causes.lives  # an insert over a deletion knows only what the deletion knew (RULES H10)
         if theirs in self.taken:
             return  # written a second time, by who decided: `mine` need not know of that
+        if self.world.restored:
+            return  # a restore leaves orders that nobody can tell: a doubt too many is no loss (RULES, introduction)
         if not reborn and not is_common(mine.value) and not is_common(theirs.value) and theirs in self.causes.past([mine], strict=True):
             raise Violation(f"no conflict: {mine} was written in the knowledge of {theirs.value}")
 
@@ -217,6 +222,8 @@ class Judge:
             raise Violation(f"{station.name} rests at {station.cursor}, the centre at {world.head}")
         snapshot = world.life.snapshots[world.head]
         found = differences(station.view(), cut(snapshot.rows, snapshot.keys, world.scope_of(station.origin)))
+        if is_healing(station):
+            raise Violation(f"{station.name} still heals at rest")
         if found:
             raise Violation(f"{station.name} is not the centre's: " + "; ".join(found[:4]))
         if world.seed % VERIFIED == 0 and not station.node.verify():
@@ -286,16 +293,25 @@ class Judge:
             if refused - aside:
                 raise Violation(f"{station.name} does not keep what was refused: {[name.hex()[:6] for name, _ in refused - aside]}")
 
-    def write_off_centre(self, kept: Life) -> None:
-        """The centre is put back: note what it wrote itself since, which may have been on no other disk."""
-        known = {
-            write
-            for snapshot in kept.snapshots.values()
-            for table in RECORDS
-            for key, row in snapshot.rows[table].items()
-            for write in self.causes.row(table, key, row)
+    def centre_put_back(self, kept: KeptCentre) -> None:
+        """Forget what the lost history had on record, and note what was in it and on no other disk."""
+        world = self.world
+        views = [station.view() for station in world.stations]
+        seen = {
+            write for view in views for table in RECORDS for key, row in view[table].items() for write in self.causes.row(table, key, row)
         }
-        self.world.beyond_recovery.update(set(self.central) - known)
+        seen |= {Write(table, key, "", "") for view in views for table in FIXED for key in view[table]}
+        lost = self.central_typed - kept.central_typed
+        world.beyond_recovery.update(lost - seen)
+        on_disks = {(work.segment, work.index) for station in world.stations for work in station.works}
+        for name, (work, _) in world.works.items():
+            if name not in on_disks and work.segment in world.life.journal and work.segment not in kept.life.journal:
+                world.beyond_recovery.add(name)
+                for op in work.ops:
+                    world.beyond_recovery.update(self._writes(op))
+                    world.beyond_recovery.add(Write(op.table, op.key, "", ""))
+        self.added, self.central_typed = dict(kept.added), set(kept.central_typed)
+        self.kept, self.conflict_ids, self.parents = {}, set(), set()
 
     def _every_write_is_somewhere(self, accepted: list[Op]) -> None:
         """Check that every accepted value is current, on record, or was overwritten or deleted by someone who knew it."""
@@ -330,6 +346,8 @@ class Judge:
                 continue
             if (write.table, write.key) in self.causes.lives or stands in self.taken:
                 continue
+            if self.world.restored and (write in self.world.beyond_recovery or self._on_record(write)):
+                continue  # beside what stands (RULES, what holds after a restore)
             if stands in self.causes.past([write], strict=True) and write not in self.causes.past([stands]):
                 raise Violation(f"an older value stands: {stands}, though {write.value} was written in its knowledge")
 

@@ -49,8 +49,8 @@ def mishaps(faults: frozenset[str]) -> list[tuple[Step, float]]:
         (put_back, 0.03, "copy"),
         (clone, 0.02, "copy"),
         (two_processes, 0.03, "copy"),
-        (keep_centre, 0.03, "restore"),
-        (put_back_centre, 0.03, "restore"),
+        (keep_centre, 0.05, "restore"),
+        (put_back_centre, 0.05, "restore"),
     ]
     return [(step, chance) for step, chance, fault in found if fault in faults]
 
@@ -282,10 +282,13 @@ class KeptCentre:
     path: Path
     head: int
     life: Life
+    central_typed: set[Any]
+    added: dict[Any, int]
 
 
 def keep_centre(world: History, _station: Station) -> None:
     """Make a backup of the centre's file; what central programs wrote is in its journal."""
+    judge = world.judge
     world.service.absorb(world.server_time())
     world.observe()
     path = world.new_path("centre")
@@ -293,7 +296,7 @@ def keep_centre(world: History, _station: Station) -> None:
     world.centre.backup(target)
     target.close()
     world.say("-- copy of the centre at", world.head)
-    world.kept_centres.append(KeptCentre(path, world.head, world.life.copy()))
+    world.kept_centres.append(KeptCentre(path, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added)))
 
 
 def put_back_centre(world: History, _station: Station) -> None:
@@ -304,7 +307,7 @@ def put_back_centre(world: History, _station: Station) -> None:
     world.say("-- the centre is put back to", kept.head, "from", world.head)
     world.counts["centre put back"] += 1
     world.restored = True
-    world.judge.write_off_centre(kept.life)
+    world.judge.centre_put_back(kept)
     world.database.close()
     world.file.replace(kept.path)
     world.life, world.head = kept.life.copy(), kept.head

@@ -17,7 +17,7 @@ import server.ingest
 from node import pending
 from node.cycle import Cycle, Report
 from node.database import Database
-from sync.errors import Forked, Gap, OutpostError, Stale, UnknownIncarnation
+from sync.errors import Diverged, Forked, Gap, OutpostError, Stale, UnknownIncarnation
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest
 from sync.segment import read_segment
@@ -159,8 +159,8 @@ def exchange(
         pass
     except Stale:
         world.counts["stale stage"] += 1
-    except (Forked, Gap, UnknownIncarnation) as error:
-        world.counts["fork noticed in half an exchange"] += 1  # a whole one begins a new history
+    except (Diverged, Forked, Gap, UnknownIncarnation) as error:
+        world.counts[f"{error.code} in half an exchange"] += 1  # a whole one begins a new history, or heals
         if what == "sync" or not (world.copied or world.restored):
             raise
         world.say("  ", error.code)
@@ -218,7 +218,7 @@ def killed(world: SimulatedWorld, station: Station) -> None:
     before = (station.cursor, world.head)
     with killed_in(module, name, world):
         exchange(world, station, "sync")
-    if module is node.apply and name in ("mark_all", "hear") and station.cursor != before[0]:
+    if module is node.apply and name in ("mark_all", "hear") and station.cursor > before[0]:
         raise Violation(f"{station.name} was killed in {name} and moved its cursor")
 
 
@@ -228,7 +228,9 @@ def push_again(world: Any, name: str, body: bytes) -> None:
     world.service.absorb(world.server_time())
     world.observe()
     request = unpack(PushRequest, body, MESSAGE_BYTES_MAX)
-    known = all(read_segment(sealed.body).id in world.life.journal for sealed in request.segments)
+    known = all(
+        getattr(sealed, "again", None) is None and read_segment(sealed.body).id in world.life.journal for sealed in request.segments
+    )
     world.say("stale push of", name, "known" if known else "not known yet")
     head = world.head
     try:
@@ -270,4 +272,8 @@ def pull_again(world: Any, name: str, reply: bytes) -> None:
         world.counts["stale page refused"] += 1
     except RequestLost:
         world.counts["stale page staged"] += 1
+    except (Diverged, Forked) as error:
+        world.counts[f"stale page: {error.code}"] += 1
+        if not (world.copied or world.restored):
+            raise
     world.check(station, "after a stale page")
