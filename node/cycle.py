@@ -160,7 +160,10 @@ class Cycle:
             return outbox.seal(store, self.database.clock_ms())
 
     def _push_request(self) -> PushRequest | None:
-        store = self.database.store
+        with self.database.reading() as store:  # another process of this node may be at it too
+            return self._request_of(store)
+
+    def _request_of(self, store: Store) -> PushRequest | None:
         state = read_state(store.connection)
         segments = list(_batch(store))
         if not segments and state.registered:

@@ -10,8 +10,9 @@ import pytest
 from sqlcipher3 import dbapi2
 
 from node.cycle import Cycle, Report
+from node.database import Database
 from tests.simulation import mishaps
-from tests.simulation.disk import Process, Session
+from tests.simulation.disk import Process, Session, SimulatedSqlite
 from tests.simulation.history import History
 from tests.simulation.network import Wire, exchange
 from tests.simulation.oracle import read
@@ -160,3 +161,26 @@ def test_a_read_keeps_its_temporary_tables(world: History) -> None:
         raise ZeroDivisionError
     with world.database.reading() as store:
         assert store.connection.in_transaction  # type: ignore[attr-defined]
+
+
+def test_a_second_process_that_pushes_while_the_first_gathers_its_push(world: History) -> None:
+    """Found by the simulator (base,disk,clock,copy 16): a segment was gone between the list of them and its reading."""
+    k2, _ = _some_work(world)
+    second = Process("second", k2.process.clock_ms)
+    listed = 0
+
+    def gathered(_session: Session, sql: str) -> None:
+        nonlocal listed
+        if "FROM _segment WHERE seq = ?" in sql and k2.process is process:
+            listed += 1
+            if listed == 1:
+                database = Database(k2.file.path, world.schema, second.clock_ms, SimulatedSqlite(k2.file, second))
+                exchange(world, k2, "sync", database=database)
+                database.close()
+
+    process = k2.process
+    process.hook = gathered
+    Cycle(k2.node.database, k2.node.link).sync()
+    assert listed
+    world.check(k2, "after two processes")
+    assert k2.node.unsynced() == 0
