@@ -151,8 +151,8 @@ class File:
             part.write_bytes(content)
 
     def remove(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        for part in self.path.parent.glob(f"{self.path.name}*"):  # log, and what a restore set aside
+            part.unlink()
 
     def empty(self) -> None:
         """Make the file what its template is, row by row: statements stay compiled."""
@@ -219,7 +219,9 @@ class SimulatedSqlite(Sqlite):
         self.file, self.process = file, process
 
     def open(self, url: Path, *, readonly: bool = False) -> Connection:
-        return self.file.connect(self.process)  # type: ignore[return-value]
+        if url == self.file.path:
+            return self.file.connect(self.process)  # type: ignore[return-value]
+        return super().open(url, readonly=readonly)  # a copy of it
 
 
 def make_folder() -> Path:

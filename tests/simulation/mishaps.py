@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlcipher3 import dbapi2
 
 import node.database
+from server import backup
 from tests.simulation.disk import Crash, Process, Session, SimulatedSqlite
 from tests.simulation.lives import Life, Work
 from tests.simulation.network import Wire, exchange
@@ -288,14 +289,19 @@ class KeptCentre:
 
 def keep_centre(world: History, _station: Station) -> None:
     """Make a backup of the centre's file; what central programs wrote is in its journal."""
-    judge = world.judge
+    judge, path = world.judge, world.new_path("centre")
     world.service.absorb(world.server_time())
+    announced = world.random.random() < 0.4
+    if announced:  # the engine's own backup, which tells nodes what they need not keep any longer
+        backup.backup(world.database, path, world.server_time())
+        world.kept_centres.clear()  # nobody goes back behind it
+        world.counts["centre backed up"] += 1
+    else:
+        target = dbapi2.connect(str(path))
+        world.centre.backup(target)
+        target.close()
     world.observe()
-    path = world.new_path("centre")
-    target = dbapi2.connect(str(path))
-    world.centre.backup(target)
-    target.close()
-    world.say("-- copy of the centre at", world.head)
+    world.say("-- backup" if announced else "-- copy", "of the centre at", world.head)
     world.kept_centres.append(KeptCentre(path, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added)))
 
 
@@ -309,9 +315,16 @@ def put_back_centre(world: History, _station: Station) -> None:
     world.restored = True
     world.judge.centre_put_back(kept)
     world.database.close()
-    world.file.replace(kept.path)
+    told = world.random.random() < 0.3
+    if told:  # the engine's own restore, and the operator says so
+        world.counts["centre restored, and said so"] += 1
+        world.file.shut()
+        backup.restore(kept.path, world.file.path, world.schema, world.server_time(), new_epoch=True)
+    else:
+        world.file.replace(kept.path)
     world.life, world.head = kept.life.copy(), kept.head
     world.lives.append(world.life)
     for station in world.stations:
         station.may_fall = "the centre was put back"
     world.open_server()
+    world.observe()

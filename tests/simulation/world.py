@@ -54,7 +54,7 @@ def pool(within: Path | None) -> Pool:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     schema = simulated_schema()
     server.database.create(folder / "server.db", schema).close()
-    begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16)}
+    begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16), "box_key": bytes(32)}
     node.database.create(folder / "node.db", schema, lambda: 0, **begin).close()  # type: ignore[arg-type]
     return Pool(folder)
 
@@ -113,7 +113,7 @@ class Station:
 
 def is_healing(station: Station) -> bool:
     """Tell whether a node says that it is still healing from a restore of the centre: until then it shows rows of two histories."""
-    return bool(getattr(read_state(station.program), "healing", 0))
+    return bool(read_state(station.program).healing)
 
 
 class SimulatedWorld(World):
@@ -180,7 +180,9 @@ class SimulatedWorld(World):
         file, skew = self.take("node"), [0]
         process = Process(name, lambda: self.clock.read(skew[0]))
         database = node.database.Database(file.path, self.schema, process.clock_ms, SimulatedSqlite(file, process))
-        database.connection.execute("UPDATE _node SET node = ?, name = ?, incarnation = ?", (reply.node, name, incarnation))
+        database.connection.execute(
+            "UPDATE _node SET node = ?, name = ?, incarnation = ?, box_key = ?", (reply.node, name, incarnation, reply.box_key)
+        )
         station = self.add_station(Node(name, database, link(self, reply.node), skew), file, process, name)
         self.observe()
         self.life.entitled[name] = [(self.head, frozenset(scope))]
