@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from node import healing, outbox, proof, retained, series, verdicts
 from node.apply import Applied, apply, check_page, page_rows
-from node.database import OFFERING, Database, State, hear, read_state
+from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
@@ -78,8 +78,11 @@ class Cycle:
                 self._offer()
                 self.push(report)
                 self._reload(report)
+                reloading = self.database.state().healing == RELOAD
                 if not self.pull(report).is_proven:
                     self._verify(report)
+                if reloading:
+                    self.push(report)  # what had to wait until now
                 report.differing = proof.standing(self.database.store).differing
                 return report
             except (Forked, Gap, UnknownIncarnation):
@@ -165,7 +168,8 @@ class Cycle:
 
     def _request_of(self, store: Store) -> PushRequest | None:
         state = read_state(store.connection)
-        segments = list(_batch(store))
+        # what is pushed while everything is taken anew would count as our echo and be missing afterwards
+        segments = list(_batch(store)) if state.healing != RELOAD else []
         if not segments and state.registered:
             return None
         adopted = store.connection.execute("SELECT segment FROM _adopted LIMIT ?", (ADOPTED_MAX,)).fetchall()
