@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 import pytest
 from sqlcipher3 import dbapi2
@@ -16,7 +17,8 @@ from tests.simulation.disk import Process, Session, SimulatedSqlite
 from tests.simulation.history import History
 from tests.simulation.network import Wire, exchange
 from tests.simulation.oracle import read
-from tests.simulation.world import Station, pool, seeded
+from tests.simulation.world import Station, is_healing, pool, seeded
+from tests.world import ReplyLost
 
 
 @pytest.fixture
@@ -184,3 +186,34 @@ def test_a_second_process_that_pushes_while_the_first_gathers_its_push(world: Hi
     assert listed
     world.check(k2, "after two processes")
     assert k2.node.unsynced() == 0
+
+
+def test_what_is_written_while_everything_is_taken_anew_is_not_missing_afterwards(world: History) -> None:
+    """Found by the simulator (base,disk,clock,copy,restore 10031): it was pushed under the incarnation that takes everything
+    anew, so the centre kept it back as an echo, and the node had just cleared its rows away.
+    """
+    k2, l3 = _some_work(world)
+    exchange(world, k2, "sync")
+    mishaps.keep_centre(world, k2)
+    _write(world, l3, "UPDATE client SET claim = 'wx' WHERE id = 'c1'")
+    for station in (l3, k2):
+        exchange(world, station, "sync")
+    mishaps.put_back_centre(world, k2)
+    _write(world, k2, "UPDATE client SET high = 1234567 WHERE id = 'c1'")
+    wire: Any = k2.node.link
+    pull, wire.pull = wire.pull, _lost  # everything but the page arrives
+    exchange(world, k2, "sync")
+    assert is_healing(k2)
+    _write(world, k2, "INSERT INTO client_label (client_id, label) VALUES ('c1', 'new')")
+    exchange(world, k2, "push")
+    exchange(world, k2, "sync")
+    wire.pull = pull
+    for station in (k2, l3, k2):
+        exchange(world, station, "sync")
+    assert ("c1", "new") in k2.view()["client_label"]
+    assert k2.node.unsynced() == 0
+    world.judge.final()
+
+
+def _lost(_request: object) -> None:
+    raise ReplyLost("pull")
