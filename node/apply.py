@@ -149,7 +149,7 @@ def _table(store: Store, name: str, columns: Sequence[str] | None = None) -> Tab
 def _sealed(store: Store, sealed: SealedRows, done: Applied) -> int:
     """Write the rows of a segment that another node pushed."""
     segment = read_segment(sealed.body)
-    rows_alone = not (segment.deletes or segment.updates or segment.decisions or segment.part)
+    rows_alone = not (segment.deletes or segment.updates or segment.decisions or segment.withdrawals or segment.part)
     if not rows_alone or sum(block.count for block in segment.inserts) != sealed.count:
         raise BadReply("The server's answer holds a segment that is not rows alone, or not as many as it says.")
     for block in segment.inserts:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from node import cli_backup, identity, outbox, proof, verdicts
+from node import cli_backup, held_cli, identity, outbox, proof, verdicts
 from node import conflicts as conflict_list
 from node.cli_verify import tell_proof, tell_verify
 from node.cycle import Cycle
@@ -24,6 +24,7 @@ from node.cycle import Report as SyncReport
 from node.database import Database
 from node.joining import DATABASE
 from node.joining import join as join_server
+from node.opening import opened
 from node.transport import HttpExchange
 from node.verify import verify as verify_node
 from node.verify import verify_and_repair
@@ -56,10 +57,10 @@ from sync.errors import Offline, WorldError
 LOCK = "node.lock"
 WAIT_SECONDS = 30.0
 BUSY = "Another exchange of this node is under way. It sends everything recorded so far; try again when it is done."
-_WRITTEN_CHARS = 120
 STEPS = {"push": "sending transactions", "pull": "receiving rows"}
 
 app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
+app.add_typer(held_cli.app, name="held")
 
 
 class Side(enum.StrEnum):
@@ -73,13 +74,6 @@ class Side(enum.StrEnum):
 def root(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     """A replica that works without a network and syncs when there is one."""
     begin(ctx, "node", home, as_json)
-
-
-@contextmanager
-def opened(terminal: Terminal) -> Iterator[Database]:
-    """Open the node's database while the block runs. Raises NotJoined."""
-    with closing(Database(terminal.home / DATABASE, load(), now_ms)) as database:
-        yield database
 
 
 @contextmanager
@@ -321,35 +315,9 @@ def resolve(
     terminal.show(done, tell)
 
 
-@app.command()
-def held(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
-    """List work of this node that the centre holds or refused, with the reason. None of it is lost."""
-    terminal = at(ctx, home, as_json)
-    with opened(terminal) as database:
-        found: list[dict[str, Any]] = verdicts.held_listing(database.store)
-
-    def tell() -> None:
-        if not found:
-            say("Nothing is held.")
-            return
-        lines = [
-            (f"{each['table']} {shown(each['key'])}", _written(each), each["verdict"], each["reason"], moment(each["at_ms"]))
-            for each in found
-        ]
-        table(dict.fromkeys(("Row", "Change", "State", "Why", "Since"), "left"), lines)
-        say("It is kept on this node; the rest of your work is not held up by it. The central office can approve it.")
-
-    terminal.show(found, tell)
-
-
-def _written(each: dict[str, Any]) -> str:
-    """Return what held work writes, the beginning of it; all of it is in the JSON form."""
-    values = ", ".join(f"{name} {shown(value)}" for name, value in each["values"].items() if value is not None and name != "id")
-    return f"{each['change']} {values[:_WRITTEN_CHARS]}{'…' if len(values) > _WRITTEN_CHARS else ''}".strip()
-
-
 app.command()(cli_backup.backup)
 app.command()(cli_backup.restore)
+app.command()(cli_backup.rejoin)
 
 
 # --- import -----------------------------------------------------------------------------------------------------------

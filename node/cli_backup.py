@@ -1,4 +1,4 @@
-"""The commands `outpost node backup` and `outpost node restore`."""
+"""The commands `outpost node backup`, `outpost node restore` and, for when the centre was restored, `outpost node rejoin`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from node import backup as backups
+from node import joining
 from node.database import Database
 from node.joining import DATABASE
 from schema.console import Home, Json, at, count, moment, now_ms, progress, say
@@ -59,3 +60,21 @@ def restore(
 
     document = {"node": done.name, "as_of_ms": done.as_of_ms, "aside": None if done.aside is None else str(done.aside)}
     terminal.show(document, tell)
+
+
+def rejoin(
+    ctx: typer.Context,
+    code: Annotated[str, typer.Argument(metavar="CODE", help="The one-time code that `outpost server invite` printed.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Join the centre again with everything that is here: it was restored to a time before this node had joined."""
+    terminal = at(ctx, home, as_json)
+    with (
+        exclusive(terminal.home / LOCK, BUSY),
+        closing(Database(terminal.home / DATABASE, load(), now_ms)) as database,
+    ):
+        joining.rejoin(terminal.home, database, code)
+        state = database.state()
+    document = {"node": state.name, "id": state.node, "url": state.url}
+    terminal.show(document, lambda: say(f"Joined {state.url} again as {state.name}; everything here was kept. Next: outpost node sync"))

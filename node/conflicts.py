@@ -98,7 +98,7 @@ def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str
             raise BadValue(
                 f"This conflict takes {len(columns) or 'no'} value(s), one for each of: {', '.join(notice.columns) or 'mine or theirs'}"
             )
-        return {column.name: _typed(column, text) for column, text in zip(columns, take.values, strict=True)}
+        return {column.name: typed(column, text) for column, text in zip(columns, take.values, strict=True)}
     side = tuple_of(notice.mine if take.side == "mine" else notice.theirs)
     if side is None:
         return None
@@ -110,7 +110,8 @@ def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str
     return {name: value for name, value in zip(names, side, strict=True) if name not in table.key}
 
 
-def _typed(column: Column, text: str) -> Any:
+def typed(column: Column, text: str) -> Any:
+    """Return a text as a value of a column. Raises BadValue."""
     read: dict[str, Callable[[str], Any]] = {"integer": int, "real": float, "text": str, "blob": bytes.fromhex}
     try:
         return read[column.type](text)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+from typing import get_args
 
 from node import healing, outbox, proof, retained, series, verdicts
 from node.apply import Applied, apply, check_page, page_rows
@@ -30,7 +31,7 @@ from sync.limits import (
     PUSH_SEGMENTS_MAX,
     SEGMENT_ROWS,
 )
-from sync.messages import HealRequest, OfferRequest, Page, Parent, Position, PullRequest, PushReply, PushRequest, Sealed, Told
+from sync.messages import HealRequest, OfferRequest, Page, Parent, Position, PullRequest, PushReply, PushRequest, Sealed, Told, VerdictName
 from sync.wire import pack, unpack
 
 PORTION_ROWS = 2 * SEGMENT_ROWS
@@ -48,7 +49,7 @@ class Report:
     pulled: int = 0
     removed: int = 0
     conflicts: int = 0
-    verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("accepted", "merged", "ask", "held", "refused"), 0))
+    verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(VerdictName), 0))
     new_history: bool = False
     came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database
     lost: healing.Lost | None = None

@@ -59,6 +59,9 @@ BOOKKEEPING = (
     # transactions that were not plainly accepted
     "CREATE TABLE IF NOT EXISTS _txn (segment BLOB NOT NULL, txn INTEGER NOT NULL, verdict TEXT NOT NULL, version INTEGER NOT NULL,"
     " code TEXT NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (segment, txn)) WITHOUT ROWID",
+    # held work that transactions of ours take back, or take the place of, while it is not known what became of it
+    "CREATE TABLE IF NOT EXISTS _withdrawal (segment BLOB NOT NULL, txn INTEGER NOT NULL, by_segment BLOB NOT NULL,"
+    " by_txn INTEGER NOT NULL, replaced INTEGER NOT NULL, PRIMARY KEY (segment, txn, by_segment, by_txn)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, segment BLOB NOT NULL, txn INTEGER NOT NULL,"
     " tbl TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
     " at_ms INTEGER NOT NULL)",
@@ -139,8 +142,9 @@ class Database:
             try:
                 self.dialect.begin_read(self.connection)
                 yield self.store
+                self.connection.commit()  # keeps temporary tables, and with them the schema and all that is compiled
             finally:
-                self.connection.commit()
+                self.connection.rollback()
 
     def state(self) -> State:
         """Return who this node is and how far it has come."""

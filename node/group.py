@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schema.capture import Change, Row
+from sync.change import Withdrawn
 from sync.limits import SEGMENT_ROWS, VALUE_BYTES_MAX
 from sync.rows import length_of, weight_of
 
@@ -21,6 +22,7 @@ class Group:
     changes: list[Change] = field(default_factory=list)
     rows: dict[str, list[Row]] = field(default_factory=dict)
     decisions: tuple[bytes, ...] = ()
+    withdrawals: tuple[Withdrawn, ...] = ()
 
     @property
     def size(self) -> int:
@@ -43,7 +45,7 @@ def _bytes_of(value: Any) -> int:
 
 
 def pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[Group]:
-    """Cut a transaction into pieces of a segment each, its changes in the order they apply; decisions with the last."""
+    """Cut a transaction into pieces of a segment each, its changes in the order they apply; decisions and withdrawals with the last."""
     changes, rows, weight = list[Change](), 0, 0
     for change in sorted(group.changes, key=rank):
         if changes and (rows >= SEGMENT_ROWS or weight > SEGMENT_BYTES):
@@ -59,7 +61,7 @@ def pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[
             step = max(1, len(part) * SEGMENT_BYTES // max(SEGMENT_BYTES, weight_of(part)))
             for first in range(0, len(part), step):
                 yield Group([], {name: part[first : first + step]})
-    yield Group(decisions=group.decisions)
+    yield Group(decisions=group.decisions, withdrawals=group.withdrawals)
 
 
 def sendable(value: Any) -> Any:

@@ -26,7 +26,7 @@ from schema.images import pack_values, unpack_values
 from sync.change import Delete, Edit, Insert, Op
 from sync.digest import BEGINNING
 from sync.limits import PUSH_BYTES, PUSH_SEGMENTS_MAX
-from sync.messages import HealReply, Offered, Point
+from sync.messages import HealReply, JoinReply, Offered, Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,15 @@ def _go_on(store: Store, parent: bytes | None, last: Point) -> None:
     )
     store.connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
     verdicts.chain_again(store, BEGINNING)
+
+
+def rejoined(store: Store, reply: JoinReply, incarnation: bytes) -> None:
+    """Take over a new id: the centre was restored to a time before this node had joined. The next exchange heals the rest."""
+    state = read_state(store.connection)
+    store.connection.execute("UPDATE _node SET node = ?, name = ?, box_key = ? WHERE id = 1", (reply.node, reply.name, reply.box_key))
+    if state.incarnation != incarnation:
+        _go_on(store, None, BEGINNING)
+        store.connection.execute("UPDATE _node SET incarnation = ?, registered = 1 WHERE id = 1", (incarnation,))
 
 
 # --- the centre was restored --------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from node import identity, transport
+from node import healing, identity, transport
 from node.database import Database, create
 from schema.registry import Schema
 from sync.errors import AlreadyThere, NotJoined, Offline
@@ -74,6 +74,23 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
     )
     (home / JOINING).unlink()
     return database
+
+
+def rejoin(home: Path, database: Database, code: str) -> None:
+    """Join the same server again with all that is here: it was restored to a time before this node had joined.
+
+    Raises BadInvitation, Offline…; nothing has changed here then.
+    """
+    state, key = database.state(), identity.load(home)
+    asked = sha256(f"again\0{code.strip().upper()}".encode()).hexdigest()
+    earlier = _read(home)
+    attempt = earlier if earlier is not None and earlier.asked == asked else _Attempt(asked, secrets.token_bytes(16))
+    _write(home, attempt)
+    request = JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation)
+    reply = transport.join(state.url, request)
+    with database.writing() as store:
+        healing.rejoined(store, reply, attempt.incarnation)
+    (home / JOINING).unlink()
 
 
 def _finished(path: Path, schema: Schema, clock_ms: Callable[[], int]) -> Database | None:

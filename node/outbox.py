@@ -21,6 +21,7 @@ from schema.capture import Change, Look, Row, Store, clean_row
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
+from sync.change import Withdrawn
 from sync.limits import SEGMENT_ROWS
 
 CHANGES_MAX = 20_000
@@ -37,12 +38,13 @@ class Boundary:
     highest: dict[str, int]
     log: int
     decisions: tuple[bytes, ...] = ()
+    withdrawals: tuple[Withdrawn, ...] = ()
 
 
 def seal(store: Store, now_ms: int, boundaries: Sequence[Boundary] | None = None) -> int:
     """Seal everything written since the last look, inside the caller's write transaction; return the transactions."""
     look = Look(store)
-    if not look and not any(boundary.decisions for boundary in boundaries or ()):
+    if not look and not any(boundary.decisions or boundary.withdrawals for boundary in boundaries or ()):
         return 0
     sealing = Sealing(store, now_ms)
     sealing.send_withheld()
@@ -51,7 +53,7 @@ def seal(store: Store, now_ms: int, boundaries: Sequence[Boundary] | None = None
     else:
         for group in _own_groups(store, look, boundaries):
             group.changes = [change for change in group.changes if (change.table.name, change.key) not in sealing.told]
-            if group.changes or group.rows or group.decisions:
+            if group.changes or group.rows or group.decisions or group.withdrawals:
                 sealing.add(group)
     sealing.finish()
     look.close()
@@ -263,7 +265,7 @@ def _seal_strays(sealing: Sealing, look: Look, table: Table) -> None:
 
 def _own_groups(store: Store, look: Look, boundaries: Sequence[Boundary]) -> list[Group]:
     """Return our own transactions, as our code ended them. Those that changed the same row are one (RULES §4)."""
-    groups = [Group(decisions=boundary.decisions) for boundary in boundaries]
+    groups = [Group(decisions=boundary.decisions, withdrawals=boundary.withdrawals) for boundary in boundaries]
     plain = bulk_tables(store)
     joined = list(range(len(boundaries)))
 
@@ -296,7 +298,8 @@ def _joined(groups: list[Group], joined: list[int]) -> list[Group]:
             into, group = groups[joined[index]], groups[index]
             into.changes += group.changes
             into.decisions += group.decisions
+            into.withdrawals += group.withdrawals
             for name, rows in group.rows.items():
                 into.rows.setdefault(name, []).extend(rows)
             groups[index] = Group()
-    return [group for group in groups if group.changes or group.rows or group.decisions]
+    return [group for group in groups if group.changes or group.rows or group.decisions or group.withdrawals]

@@ -63,6 +63,12 @@ def pack(op: Op) -> tuple[str, bytes]:
             return DELETE, pack_values([op.base, op.since, op.key])
 
 
+def exact(op: Op) -> dict[str, object]:
+    """Return a change as it is kept, exactly, for a file."""
+    kind, body = pack(op)
+    return {"table": op.table, "key": key_text(op.key), "change": kind, "body": body.hex()}
+
+
 def unpack(table: str, kind: str, body: bytes) -> Op:
     """Return a kept change."""
     parts = unpack_values(body)

@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Any
 
-from node import pending, withheld
+from node import pending, withdrawing, withheld
 from node.database import read_state
 from node.group import SEGMENT_BYTES, Group, pieces, sendable
 from node.verdicts import find_own
@@ -50,6 +50,7 @@ class Sealing:
             reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
             self._withhold(group, withheld.LONG, reason)
             return
+        group.withdrawals += tuple(withdrawing.replaced_by(self.store, group.changes))
         weight = group.weight()
         if group.size > SEGMENT_ROWS_MAX or weight > SEGMENT_BYTES_MAX:
             self._add_in_parts(group)
@@ -95,6 +96,9 @@ class Sealing:
             self.own[name] += [row[-1] for row in rows]
         for conflict in group.decisions:
             self.builder.decide(index, conflict)
+        for work in dict.fromkeys(group.withdrawals):
+            self.builder.withdraw(index, work)
+            withdrawing.note(self.store, work, (self.name or self.id, index))
 
     def _rank(self, change: Change) -> tuple[int, int]:
         """Order changes: deletions of children before parents, then inserts of parents before children, then updates."""
@@ -224,5 +228,7 @@ def _image_before(change: Change) -> tuple[Any, ...] | None:
     if change.kind == "insert":
         return None
     if change.row is None:
+        if not change.old:
+            return None  # it never left this node (node/withheld.py)
         return tuple(change.old[name] for name in change.table.names)
     return tuple(change.old.get(name, value) for name, value in zip(change.table.names, change.row, strict=True))

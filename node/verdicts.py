@@ -16,8 +16,8 @@ from node.database import read_state
 from schema.capture import Store
 from schema.declare import Table
 from schema.images import unpack_tuple
-from schema.keys import cell_json, key_json, key_parts
-from sync.change import Delete, Insert, Op, Update
+from schema.keys import key_parts
+from sync.change import Insert
 from sync.digest import segment_point_of
 from sync.messages import Accepted, Exceptional, LateVerdict, Point, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
@@ -25,7 +25,10 @@ from sync.segment import OpenSegment, read_segment, transactions
 WAITING = 1 << 62
 """The version of an acknowledged part whose transaction is not complete at the centre yet."""
 
-HELD, REFUSED = "held", "refused"
+HELD, REFUSED, WITHDRAWN = "held", "refused", "withdrawn"
+
+REPLACED = "replaced"
+"""The code of withdrawn work whose place a correction has taken."""
 
 
 @dataclass(slots=True)
@@ -88,7 +91,7 @@ def note_verdicts(store: Store, segment: bytes, found: Iterable[Exceptional | La
     become pending changes of their own.
     """
     noted = [verdict for verdict in found if _note(store, segment, verdict, now_ms)]
-    aside = [verdict.transaction for verdict in noted if verdict.verdict in (HELD, REFUSED)]
+    aside = [verdict.transaction for verdict in noted if verdict.verdict in (HELD, REFUSED, WITHDRAWN)]
     if aside:
         _spell_out(store, segment, aside)
 
@@ -97,7 +100,7 @@ def _note(store: Store, segment: bytes, verdict: Exceptional | LateVerdict, now_
     changed = store.connection.execute(
         "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment, txn)"
         " DO UPDATE SET verdict = excluded.verdict, version = excluded.version, code = excluded.code, reason = excluded.reason,"
-        " at_ms = excluded.at_ms WHERE version < excluded.version RETURNING txn",
+        " at_ms = CASE WHEN verdict = excluded.verdict THEN at_ms ELSE excluded.at_ms END WHERE version < excluded.version RETURNING txn",
         (segment, verdict.transaction, verdict.verdict, verdict.version, verdict.code, verdict.reason, now_ms),
     )
     return bool(changed.fetchall())
@@ -168,37 +171,53 @@ def settle_segments(store: Store, head: int, now_ms: int) -> Settled:
 
 
 def _covered(store: Store, head: int) -> list[tuple[int, bytes, int | None]]:
-    segments = store.connection.execute("SELECT version, id, NULL FROM _segment WHERE version <= ?", (head,)).fetchall()
-    late = store.connection.execute("SELECT version, segment, txn FROM _txn WHERE version <= ? AND verdict <> 'held'", (head,)).fetchall()
-    return sorted([*segments, *late], key=lambda entry: (entry[0], entry[2] is not None, entry[2] or 0))
+    """Return what a head covers: of one version first what was withdrawn, then segments, then other late verdicts."""
+    segments = store.connection.execute("SELECT version, id, NULL, 1 FROM _segment WHERE version <= ?", (head,)).fetchall()
+    sql = "SELECT version, segment, txn, CASE verdict WHEN 'withdrawn' THEN 0 ELSE 2 END FROM _txn WHERE version <= ? AND verdict <> 'held'"
+    late = store.connection.execute(sql, (head,)).fetchall()
+    return [entry[:3] for entry in sorted([*segments, *late], key=lambda entry: (entry[0], entry[3], entry[2] or 0))]
 
 
 def _settle_segment(store: Store, segment: bytes, settled: Settled) -> None:
     """Fold a segment's changes, all but those with a verdict of their own still to come or to be put aside."""
-    where = (
-        "segment = ? AND NOT EXISTS (SELECT 1 FROM _txn x"
-        " WHERE x.segment = _op.segment AND x.txn = _op.txn AND x.verdict IN ('held', 'refused'))"
-    )
+    aside = "('held', 'refused', 'withdrawn')"
+    where = f"segment = ? AND NOT EXISTS (SELECT 1 FROM _txn x WHERE x.segment = _op.segment AND x.txn = _op.txn AND x.verdict IN {aside})"
     _fold(store, where, (segment,))
-    late = store.connection.execute("SELECT 1 FROM _txn WHERE segment = ? AND verdict IN ('held', 'refused')", (segment,)).fetchone()
+    late = store.connection.execute(f"SELECT 1 FROM _txn WHERE segment = ? AND verdict IN {aside}", (segment,)).fetchone()
     changed.settled_segment(store, segment)
     store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))
     retained.keep_segment(store, segment)
     store.connection.execute("DELETE FROM _segment WHERE id = ?", (segment,))
     if late is None:
         store.connection.execute("DELETE FROM _txn WHERE segment = ?", (segment,))
+    known = "SELECT 1 FROM _txn x WHERE x.segment = _withdrawal.segment AND x.txn = _withdrawal.txn"
+    store.connection.execute(f"DELETE FROM _withdrawal WHERE segment = ? AND NOT EXISTS ({known})", (segment,))
 
 
 def _settle_one(store: Store, segment: bytes, index: int, version: int, settled: Settled, now_ms: int) -> None:
     row = store.connection.execute("SELECT verdict, code, reason FROM _txn WHERE segment = ? AND txn = ?", (segment, index)).fetchone()
     if row is None:
         return
-    if row[0] == REFUSED:
-        _put_aside(store, segment, index, row[1], row[2], settled, now_ms)
+    verdict, code, reason = row
+    if verdict in (REFUSED, WITHDRAWN):
+        successor = _successor(store, segment, index, version) if verdict == WITHDRAWN else None
+        put_aside(store, (segment, index), code, reason, now_ms, successor)
+        settled.refused += successor is None
     else:
         _fold(store, "segment = ? AND txn = ?", (segment, index))
     retained.judged(store, segment, index, version)
     store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (segment, index))
+    store.connection.execute("DELETE FROM _withdrawal WHERE segment = ? AND txn = ?", (segment, index))
+
+
+def _successor(store: Store, segment: bytes, index: int, version: int) -> tuple[bytes, int] | None:
+    """Return the transaction of ours that took the place of a withdrawn one: the one the centre took at that very version."""
+    sql = (
+        "SELECT w.by_segment, w.by_txn FROM _withdrawal w JOIN _segment s ON s.id = w.by_segment"
+        " WHERE w.segment = ? AND w.txn = ? AND w.replaced = 1 AND s.version = ?"
+    )
+    row = store.connection.execute(sql, (segment, index, version)).fetchone()
+    return (row[0], row[1]) if row else None
 
 
 def _fold(store: Store, where: str, parameters: Sequence[Any]) -> None:
@@ -237,52 +256,22 @@ def _forget_conflicts(store: Store) -> None:
             store.connection.execute("DELETE FROM _conflict WHERE tbl = ? AND key = ?", (name, key))
 
 
-def _put_aside(store: Store, segment: bytes, index: int, code: str, reason: str, settled: Settled, now_ms: int) -> None:
-    rows = store.connection.execute("SELECT tbl, key FROM _op WHERE segment = ? AND txn = ?", (segment, index)).fetchall()
+def put_aside(
+    store: Store, name: tuple[bytes, int], code: str, reason: str, now_ms: int, successor: tuple[bytes, int] | None = None
+) -> None:
+    """Keep what was refused or withdrawn where it can be found; its changes go on in the successor, or leave what people see."""
+    rows = store.connection.execute("SELECT tbl, key FROM _op WHERE segment = ? AND txn = ?", name).fetchall()
     store.connection.execute(
         "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms)"
         " SELECT segment, txn, tbl, key, kind, body, ?, ?, ? FROM _op WHERE segment = ? AND txn = ? ORDER BY id",
-        (code, reason, now_ms, segment, index),
+        (code, reason, now_ms, *name),
     )
-    store.connection.execute("DELETE FROM _op WHERE segment = ? AND txn = ?", (segment, index))
-    for name, key in rows:  # at once: work on the same row that is settled next builds on what people see
-        pending.redraw(store, store.schema.by_name[name], key)
-    settled.refused += 1
-
-
-def held_listing(store: Store) -> list[dict[str, object]]:
-    """Return work of ours the centre holds or has refused, row by row: what it would write, why it does not, since when."""
-    waiting = store.connection.execute(
-        "SELECT o.tbl, o.key, x.verdict, x.code, x.reason, x.at_ms, o.kind, o.body"
-        " FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
-        " WHERE x.verdict IN ('held', 'refused') ORDER BY o.id"
-    ).fetchall()
-    sql = "SELECT tbl, key, 'refused', code, reason, at_ms, kind, body FROM _quarantine ORDER BY id"
-    aside = store.connection.execute(sql).fetchall()
-    return [
-        {
-            "table": name,
-            "key": key_json(key_parts(key, len(store.schema.by_name[name].key))),
-            "verdict": verdict,
-            "code": code,
-            "reason": reason,
-            "at_ms": at_ms,
-            **_content(pending.unpack(name, kind, body)),
-        }
-        for name, key, verdict, code, reason, at_ms, kind, body in [*waiting, *aside]
-    ]
-
-
-def _content(op: Op) -> dict[str, object]:
-    """Return what a change writes: nothing that a person typed is out of reach."""
-    match op:
-        case Insert():
-            return {"change": "insert", "values": {name: cell_json([value]) for name, value in op.values.items()}}
-        case Update():
-            typed = {name: value for edit in op.edits for name, value in zip(edit.columns, edit.new, strict=True)}
-            return {"change": "update", "values": {name: cell_json([value]) for name, value in typed.items()}}
-        case Delete():
-            return {"change": "delete", "values": {}}
+    if successor is not None:
+        store.connection.execute("UPDATE _op SET segment = ?, txn = ? WHERE segment = ? AND txn = ?", (*successor, *name))
+        return
+    store.connection.execute("DELETE FROM _op WHERE segment = ? AND txn = ?", name)
+    for table, key in rows:  # at once: work on the same row that is settled next builds on what people see
+        pending.redraw(store, store.schema.by_name[table], key)
 
 
 def counts(store: Store) -> tuple[int, int, int]:

@@ -74,9 +74,11 @@ def _is_out_of_sight(store: Store, name: bytes, table: Table, key: Row) -> bool:
 def _change(store: Store, name: bytes, table: Table, key: Row) -> Change | None:
     row = _row(store, table, key)
     before = _before(store, name, table, key)
-    if row is None:
-        return None if before is None else Change(table, "delete", key, 0, None, dict(zip(table.names, before, strict=True)))
     inserted = any(entry.segment == name and isinstance(entry.op, Insert) for entry in pending.of_row(store, table, key))
+    if row is None:
+        if before is not None:
+            return Change(table, "delete", key, 0, None, dict(zip(table.names, before, strict=True)))
+        return Change(table, "delete", key, 0, None) if inserted else None  # what hangs under it at the centre need not wait for it
     if before is None or inserted:  # also if somebody else took the key meanwhile: the centre decides, with what we knew
         return Change(table, "insert", key, row[-1], row[:-1])
     changed = {n for n, one, other in zip(table.names, before, row[:-1], strict=True) if not same(one, other)}

@@ -22,6 +22,7 @@ from schema.capture import Store
 from schema.dialects.base import ROW_ID, Connection
 from schema.dialects.sqlite import FORCED, quote
 from schema.keys import where_key
+from sync.change import Withdrawn
 from sync.ids import uuid7
 
 
@@ -32,6 +33,7 @@ class Transaction:
         self._database, self._store = database, store
         self._boundaries: list[Boundary] = []
         self._decisions: list[bytes] = []
+        self._withdrawals: list[Withdrawn] = []
 
     @property
     def connection(self) -> Connection:
@@ -68,6 +70,10 @@ class Transaction:
         """Note that this transaction settles a conflict."""
         self._decisions.append(conflict)
 
+    def withdraw(self, segment: bytes, index: int) -> None:
+        """Note that this transaction takes back held work: it counts only as long as that is held."""
+        self._withdrawals.append(Withdrawn(segment, index, replaced=False))
+
     def receipt_number(self, branch: str, till: str) -> str:
         """Return the next number of a till, `<branch>-<till>-<seq>`: in the sale's own transaction, never given twice."""
         return next_number(self.connection, branch, till)
@@ -76,8 +82,8 @@ class Transaction:
         """End one transaction as the centre will see it; the next begins."""
         log = self.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0]
         highest = self._store.dialect.highest(self.connection)
-        self._boundaries.append(Boundary(highest, int(log), tuple(self._decisions)))
-        self._decisions = []
+        self._boundaries.append(Boundary(highest, int(log), tuple(self._decisions), tuple(self._withdrawals)))
+        self._decisions, self._withdrawals = [], []
 
     def seal(self) -> None:
         """Seal what was written, before the commit."""

@@ -26,7 +26,7 @@ if str(ROOT) not in sys.path:
 from schema.registry import SCHEMA_VERSION, Schema, load  # noqa: E402
 from sync import columns, messages  # noqa: E402
 from sync.builder import SegmentBuilder  # noqa: E402
-from sync.change import NEVER, Delete, Edit, Insert, Op, Transaction, Update  # noqa: E402
+from sync.change import NEVER, Delete, Edit, Insert, Op, Transaction, Update, Withdrawn  # noqa: E402
 from sync.columns import Column, encode_column  # noqa: E402
 from sync.digest import BEGINNING, rows_digest, segment_point, version_point  # noqa: E402
 from sync.ids import uuid7  # noqa: E402
@@ -225,6 +225,8 @@ def sealed(works: Sequence[Transaction], first: int = 1, part: int = 0, segment_
             builder.add(index, op)
         for conflict in work.decisions:
             builder.decide(index, conflict)
+        for withdrawn in work.withdrawals:
+            builder.withdraw(index, withdrawn)
     return builder.build(segment_id, 1, first, part)
 
 
@@ -309,6 +311,15 @@ VALID_SEGMENTS: list[tuple[str, int, int, list[Transaction]]] = [
             )
         ],
     ),
+    (
+        "a correction and a withdrawal",
+        7,
+        0,
+        [
+            Transaction(0, 7, NOW, 3, [Delete("contact", ("c9",), -1, 5)], [], withdrawals=[Withdrawn(bytes(range(16)), 2, True)]),
+            Transaction(1, 8, NOW, 3, [], [], withdrawals=[Withdrawn(bytes(range(16)), 0, False)]),
+        ],
+    ),
 ]
 
 
@@ -321,6 +332,7 @@ def work_json(work: Transaction) -> dict[str, Any]:
         "base": work.base,
         "changes": list(map(op_json, work.ops)),
         "decisions": [conflict.hex() for conflict in work.decisions],
+        "withdrawals": [[each.segment.hex(), each.index, each.replaced] for each in work.withdrawals],
     }
 
 
@@ -371,6 +383,7 @@ def _segment(**fields: Any) -> bytes:
         "deletes": (),
         "inserts": (),
         "updates": (),
+        "withdrawals": (),
     }
     return compress(encode([*(whole | fields).values()]))
 
@@ -413,6 +426,8 @@ def invalid_segments() -> list[tuple[str, str, bytes, str]]:
         ),
         ("P-4.10", "part 3", _segment(part=3), "wire.malformed"),
         ("P-4.10", "a decision of no transaction", _segment(decisions=[[1, bytes(16)]]), "wire.malformed"),
+        ("P-4.10", "a withdrawal by no transaction", _segment(withdrawals=[[1, bytes(16), 0, True]]), "wire.malformed"),
+        ("P-4.5", "a number for a bool", _segment(withdrawals=[[0, bytes(16), 0, 1]]), "wire.malformed"),
         ("P-4.7", "times that are not integers", _segment(wall=_column(1.5)), "wire.column"),
         ("P-4.7", "times that are NULL", _segment(wall=columns.Nulls()), "wire.column"),
         ("P-4.7", "a time beyond all time", _segment(wall=_column(2**62)), "wire.column"),

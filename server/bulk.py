@@ -35,7 +35,7 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
     `alone`: the version consists of nothing else, so that it may be told whole to others (server/whole.py).
     """
     blocks = [block for segment in segments for block in segment.inserts]
-    if any(segment.deletes or segment.updates or segment.decisions for segment in segments):
+    if any(segment.deletes or segment.updates or segment.decisions or segment.withdrawals for segment in segments):
         return False
     fixed = store.schema.fixed
     if any(block.table not in fixed or not _sound(store.schema.by_name[block.table], block) for block in blocks):
@@ -58,14 +58,15 @@ def divide(store: Store, segment: OpenSegment) -> tuple[OpenSegment, set[int]]:
     with anything but new rows of tables whose rows never change or move.
     """
     fixed = store.schema.fixed
-    others = {decision.transaction for decision in segment.decisions}
+    others = {each.transaction for each in segment.decisions} | {each.transaction for each in segment.withdrawals}
     movable = [block for block in segment.inserts if block.table not in fixed]
     for indexes in [block.transaction for blocks in (segment.deletes, segment.updates, movable) for block in blocks]:
         others.update(indexes)
     if not others:
         return segment, others
     inserts = [_without(block, others) for block in segment.inserts if block.table in fixed]
-    return replace(segment, decisions=(), deletes=[], updates=[], inserts=[block for block in inserts if block.count]), others
+    kept = [block for block in inserts if block.count]
+    return replace(segment, decisions=(), withdrawals=(), deletes=[], updates=[], inserts=kept), others
 
 
 def _without(block: InsertBlock, others: set[int]) -> InsertBlock:

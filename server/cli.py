@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from schema import advice
 from schema.console import (
     CommandFailed,
     Home,
@@ -37,11 +37,11 @@ from schema.console import (
 )
 from schema.lock import exclusive
 from schema.registry import load
-from server import cli_backup, ingest, nodes, report
+from server import cli_backup, held, held_cli, held_list, ingest, nodes, report
 from server import conflicts as conflict_list
 from server import home as home_of
-from server.database import Database
 from server.importing import import_reference
+from server.opening import opened
 from server.report import By
 from server.service import Service
 from server.words import completeness, money, quantity
@@ -50,6 +50,7 @@ from sync.errors import NoSuch
 BUSY = "A server is running on this home already."
 
 app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
+app.add_typer(held_cli.app, name="held")
 
 
 class Subject(enum.StrEnum):
@@ -62,13 +63,6 @@ class Subject(enum.StrEnum):
 def root(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     """The central office's server: it takes what nodes send, decides by policy, and shows one view of it all."""
     begin(ctx, "server", home, as_json)
-
-
-@contextmanager
-def opened(terminal: Terminal) -> Iterator[Database]:
-    """Open the server's database while the block runs. Raises NotJoined."""
-    with closing(home_of.open_database(terminal.home, load())) as database:
-        yield database
 
 
 # --- the server -------------------------------------------------------------------------------------------------------
@@ -275,24 +269,6 @@ def _conflict_line(each: dict[str, Any]) -> tuple[str, ...]:
 
 
 @app.command()
-def held(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
-    """List work that is held, with the reason."""
-    terminal = at(ctx, home, as_json)
-    with opened(terminal) as database, database.reading() as store:
-        found: list[dict[str, Any]] = nodes.held_listing(store)
-
-    def tell() -> None:
-        if not found:
-            say("Nothing is held.")
-            return
-        lines = [(e["id"], e["node"], f"{e['table']} {shown(e['key'])}", e["reason"], moment(e["since_ms"])) for e in found]
-        table({"Id": "right", **dict.fromkeys(("Node", "Row", "Why", "Since"), "left")}, lines)
-        say("Decide: outpost server approve ID, or outpost server refuse ID. Refused work stays on its node.")
-
-    terminal.show(found, tell)
-
-
-@app.command()
 def approve(
     ctx: typer.Context,
     held_id: Annotated[int, typer.Argument(metavar="ID", min=1)],
@@ -318,11 +294,21 @@ def _decide(terminal: Terminal, held_id: int, is_approved: bool) -> None:
     with opened(terminal) as database, database.writing() as store:
         if not ingest.decide(store, held_id, is_approved, now_ms()):
             raise NoSuch(f"There is no held work {held_id}. See: outpost server held")
-        waiting = any(held.id == held_id for held in ingest.waiting(store))
-        left = len(ingest.waiting(store))
-    done = "refused" if not is_approved else "approved; it still waits for what it depends on" if waiting else "approved and in"
-    document = {"id": held_id, "approved": is_approved, "waiting": waiting, "held": left}
-    terminal.show(document, lambda: say(f"{held_id} is {done}. The node hears of it at its next sync. Still held: {left}."))
+        still = held.by_id(store, held_id)
+        left = len(held.waiting(store))
+        work: dict[str, Any] | None = held_list.one(store, still) if still else None
+    document = {"id": held_id, "approved": is_approved, "waiting": work is not None, "held": left, "work": work}
+
+    def tell() -> None:
+        if work is None:
+            done = "approved and in" if is_approved else "refused"
+            say(f"{held_id} is {done}. The node hears of it at its next sync. Still held: {left}.")
+            return
+        first = f" First to be decided: {', '.join(map(str, work['waits_for']))}." if work["waits_for"] else ""
+        say(f"{held_id} is approved, and still waits. {work['why']} ({work['reason']}){first}")
+        advice.tell(work["can"], say)
+
+    terminal.show(document, tell)
 
 
 # --- the consolidated view --------------------------------------------------------------------------------------------

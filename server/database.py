@@ -63,6 +63,20 @@ BOOKKEEPING = (
     " PRIMARY KEY (inc, low)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _image (t INTEGER NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, filled INTEGER NOT NULL,"
     " PRIMARY KEY (t, key)) WITHOUT ROWID",
+    # what held work saw of what it waits for, when it was last tried (server/waits.py)
+    "CREATE TABLE IF NOT EXISTS _waits (held INTEGER PRIMARY KEY, saw TEXT NOT NULL)",
+    # how far held work has been looked through (server/ingest.py `release`): from which on, and since which version
+    "CREATE TABLE IF NOT EXISTS _release (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, since INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS _handed (held INTEGER PRIMARY KEY, name TEXT NOT NULL, note TEXT NOT NULL, at_ms INTEGER NOT NULL)",
+    # held work that was taken back, and the transaction that took its place, if one did
+    "CREATE TABLE IF NOT EXISTS _withdrawn (seq INTEGER PRIMARY KEY AUTOINCREMENT, held INTEGER NOT NULL, segment BLOB NOT NULL,"
+    " txn INTEGER NOT NULL, node INTEGER NOT NULL, ver INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
+    " since_ms INTEGER NOT NULL, at_ms INTEGER NOT NULL, by TEXT NOT NULL, into_segment BLOB, into_txn INTEGER)",
+    "CREATE INDEX IF NOT EXISTS _withdrawn_held ON _withdrawn (held)",
+    "CREATE INDEX IF NOT EXISTS _withdrawn_into ON _withdrawn (into_segment, into_txn)",
+    # rows a node took back before the centre had them
+    "CREATE TABLE IF NOT EXISTS _given_up (node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
+    " PRIMARY KEY (node, tbl, key)) WITHOUT ROWID",
     # the feed's index: what changed in a scope at a version; op: see server/scopes.py
     "CREATE TABLE IF NOT EXISTS _change (t INTEGER NOT NULL, sc TEXT NOT NULL, ver INTEGER NOT NULL, lo INTEGER NOT NULL,"
     " op INTEGER NOT NULL, hi INTEGER NOT NULL, wr INTEGER NOT NULL, part INTEGER NOT NULL, whole INTEGER NOT NULL,"

@@ -9,24 +9,30 @@ repeated push finds either all of it or nothing. Spec: PROTOCOL.md §6; RULES H5
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
 from schema.capture import Store
-from schema.keys import key_parts, key_text
-from server import bulk, centre, healing, journal, rows, scopes
+from schema.keys import key_text
+from server import bulk, centre, hand, healing, journal, scopes, waits, withdrawals
+from server import held as held_work
+from server.held import Held, Works, say
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows
 from server.merge import Merging, Pusher
 from sync.change import Insert, Transaction
 from sync.digest import segment_point
 from sync.errors import Forked, Gap, Malformed, TooLarge
-from sync.limits import PUSH_SEGMENTS_MAX, SEGMENT_PARTS_MAX
+from sync.limits import PUSH_SEGMENTS_MAX
 from sync.merge import CENTRE
 from sync.messages import Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
+
+LOOKS_MAX, TRIES_MAX = 2_000, 500
+"""Held transactions that one request looks at, and tries again; the next request goes on from there."""
+
+waiting = held_work.waiting
 
 
 def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: int) -> PushReply:
@@ -77,7 +83,7 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
 
 def _told(verdict: SegmentVerdict, sealed: Sealed, body: bytes) -> SegmentVerdict:
     """Return a verdict with what the node needs to show held work again, if it cannot open its own box."""
-    shows = any(exception.verdict in ("held", "refused") for exception in verdict.exceptions)
+    shows = any(exception.verdict in ("held", "refused", "withdrawn") for exception in verdict.exceptions)
     boxed = sealed.again is not None and sealed.again.boxed
     return msgspec.structs.replace(verdict, body=body) if boxed and shows else verdict
 
@@ -97,9 +103,9 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
     if segment.part == 1:
         return
     if segment.part == 2:
-        parts = [*_earlier_parts(store, pusher.inc, seq), segment]
+        parts = [*held_work.earlier_parts(store, pusher.inc, seq), segment]
         if not bulk.take(store, pusher, parts, version):
-            (whole,) = _transactions(store, parts)
+            (whole,) = held_work.whole_transactions(store, parts)
             take_one(store, pusher, whole, segment.id, version, now_ms)
         return
     plain, others = bulk.divide(store, segment)
@@ -111,81 +117,51 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
 def _one_by_one(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[int], version: int, now_ms: int) -> None:
     if indexes:
         before = healing.version_before(store, segment.id)
-        for work in transactions(segment, _keys(store, segment), indexes):
+        for work in transactions(segment, held_work.keys_of_inserts(store, segment), indexes):
             work.before = before
             take_one(store, pusher, work, segment.id, version, now_ms)
 
 
-def _earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
-    """Return the parts of a transaction that came before its last one, oldest first."""
-    sql = (
-        "SELECT j.kind, j.body FROM _chain c JOIN _journal j ON j.segment = c.segment"
-        " WHERE c.inc = ? AND c.seq < ? ORDER BY c.seq DESC LIMIT ?"
-    )
-    parts: list[OpenSegment] = []
-    for kind, body in store.connection.execute(sql, (inc, seq, SEGMENT_PARTS_MAX)):
-        if kind != "part":
-            break
-        parts.append(healing.as_told(store, read_segment(body)))
-        if len(parts) == SEGMENT_PARTS_MAX:
-            raise TooLarge(f"a transaction comes in more than {SEGMENT_PARTS_MAX} parts")
-    return parts[::-1]
-
-
-def _transactions(store: Store, parts: Sequence[OpenSegment]) -> list[Transaction]:
-    """Return the transactions of a segment, or the one transaction its parts make up."""
-    found = [transactions(part, _keys(store, part)) for part in parts]
-    for work in found[-1]:
-        work.before = healing.version_before(store, parts[-1].id)
-    if len(parts) == 1:
-        return found[0]
-    whole = found[-1][0]
-    whole.ops = [op for works in found for op in works[0].ops]
-    return [whole]
-
-
-def _keys(store: Store, segment: OpenSegment) -> dict[str, tuple[str, ...]]:
-    keys: dict[str, tuple[str, ...]] = {}
-    for block in segment.inserts:
-        table = store.schema.by_name.get(block.table)
-        key = table.key if table else block.columns[:1]
-        if any(name not in block.columns for name in key):
-            raise Malformed(f"rows of {block.table} come without their key")
-        keys[block.table] = key
-    return keys
-
-
 def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int) -> None:
-    """Judge and merge one transaction; keep what cannot be applied."""
+    """Judge and merge one transaction, with the held work whose place it takes; keep what cannot be applied."""
+    place = withdrawals.LAST
+    if work.withdrawals:
+        work, place = withdrawals.carry_out(store, pusher.node, work, segment, version, now_ms)
     store.connection.execute("SAVEPOINT one")
     try:
-        verdict = Merging(store, pusher, work, version, now_ms, seed(segment, work.index)).run()
+        verdict = Merging(store, pusher, work, version, now_ms, seed(segment, work.index), held_id=place).run()
     except Hold as hold:
         store.connection.execute("ROLLBACK TO one")
         store.connection.execute("RELEASE one")
-        _keep(store, pusher, work, segment, version, now_ms, hold)
+        _keep(store, pusher, work, segment, version, now_ms, hold, place)
         return
     store.connection.execute("RELEASE one")
     if verdict != "accepted":
-        _say(store, pusher.node, segment, work.index, version, verdict, "", "")
+        say(store, pusher.node, segment, work.index, version, verdict, "", "")
 
 
-def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int, hold: Hold) -> None:
+def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int, hold: Hold, place: int) -> None:
     if isinstance(hold, Refuse):
         refuse(store, pusher.node, work, segment, version, hold)
         return
+    since = store.connection.execute("SELECT MIN(since_ms) FROM _withdrawn WHERE held = ?", (place,)).fetchone()[0]
     cursor = store.connection.execute(
-        "INSERT INTO _held (segment, txn, inc, node, skew_ms, code, reason, since_ms, wait_tbl, wait_key)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (segment, work.index, pusher.inc, pusher.node, pusher.skew_ms, hold.code, hold.reason, now_ms, *hold.waits),
+        "INSERT INTO _held (id, segment, txn, inc, node, skew_ms, code, reason, since_ms, wait_tbl, wait_key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            None if place == withdrawals.LAST else place,
+            *(segment, work.index, pusher.inc, pusher.node, pusher.skew_ms),
+            *(hold.code, hold.reason, now_ms if since is None else since, *hold.waits),
+        ),
     )
-    held = cursor.fetchone()[0]
+    number = cursor.fetchone()[0]
     store.connection.executemany(
         "INSERT OR IGNORE INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?)",
-        [(held, pusher.node, table, key) for table, key in held_rows(store, work.ops)],
+        [(number, pusher.node, table, key) for table, key in held_rows(store, work.ops)],
     )
+    waits.note(store, number, pusher.node, hold.code, *hold.waits)
     _show_standing(store, pusher, work, version)
-    _say(store, pusher.node, segment, work.index, version, "held", hold.code, hold.reason)
+    say(store, pusher.node, segment, work.index, version, "held", hold.code, hand.reason(store, number, hold.reason))
 
 
 def _show_standing(store: Store, pusher: Pusher, work: Transaction, version: int) -> None:
@@ -204,15 +180,7 @@ def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: 
         "INSERT OR IGNORE INTO _refused_insert (tbl, key) VALUES (?, ?)",
         [(op.table, key_text(op.key)) for op in work.ops if isinstance(op, Insert)],
     )
-    _say(store, node, segment, work.index, version, "refused", why.code, why.reason)
-
-
-def _say(store: Store, node: int, segment: bytes, index: int, version: int, verdict: str, code: str, reason: str) -> None:
-    store.connection.execute(
-        "INSERT INTO _verdict (segment, txn, node, ver, verdict, code, reason) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment, txn)"
-        " DO UPDATE SET ver = excluded.ver, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason",
-        (segment, index, node, version, verdict, code, reason),
-    )
+    say(store, node, segment, work.index, version, "refused", why.code, why.reason)
 
 
 def seed(segment: bytes, index: int) -> bytes:
@@ -231,137 +199,115 @@ def verdict_of(store: Store, segment: bytes) -> SegmentVerdict:
 # --- held work ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A transaction that waits."""
+def release(store: Store, now_ms: int, first: Held | None = None) -> int:
+    """Try held work again whose cause may have come, `first` before all, in the order it came; return how much went.
 
-    id: int
-    segment: bytes
-    txn: int
-    inc: int
-    node: int
-    skew_ms: int
-    code: str
-    reason: str
-    since_ms: int
-    approved: int
-    wait_tbl: str | None  # the row it waits for, where it waits for one
-    wait_key: str | None
-
-
-def release(store: Store, now_ms: int, *, rights: bool = False) -> int:
-    """Try held work again, in the order it came, until nothing more can go; return how many went.
-
-    Only what may have changed is tried: a missing row or parent, work held before it, an approval; with `rights` also
-    what waits for a right. Each pass releases at least one or ends, so it ends.
+    Bounded: what is left over is `due`, and the next request goes on with it. A pass during which the centre's version rose
+    is followed by another, as what came earlier may wait for what came later; every try has a cause, so passes end.
     """
-    released = 0
+    connection = store.connection
     works = Works(store)
-    while True:
-        went = sum(_try(store, held, works.of(held), now_ms) for held in waiting(store) if _may_go(store, held, rights))
-        released += went
-        if not went:
-            return released
+    released = _try(store, first, works.of(first), now_ms) if first is not None else 0
+    at, since = start = connection.execute("SELECT at, since FROM _release").fetchone() or (0, 0)
+    looks = tries = 0
+    while looks < LOOKS_MAX and tries < TRIES_MAX:
+        since = since if at else journal.head(store).number
+        found = waiting(store, at, LOOKS_MAX - looks)
+        if not found:
+            at = 0
+            if journal.head(store).number == since:
+                break
+        for each in found:
+            looks, at = looks + 1, each.id
+            if waits.may_go(store, each):
+                tries += 1
+                released += _try(store, each, works.of(each), now_ms)
+            if tries == TRIES_MAX:
+                break
+    if at or start[0]:
+        connection.execute("INSERT OR REPLACE INTO _release (id, at, since) VALUES (1, ?, ?)", (at, since))
+    return released
 
 
-def _may_go(store: Store, held: Held, rights: bool) -> bool:
-    """Tell whether what held work waits for may have come."""
-    if held.approved or (rights and held.code in ("right", "key")):
-        return True
-    if held.code == "depends":
-        sql = "SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ? AND held < ?"
-        return store.connection.execute(sql, (held.node, held.wait_tbl, held.wait_key, held.id)).fetchone() is None
-    if held.code not in ("parent", "row") or held.wait_tbl is None or held.wait_key is None:
-        return False
-    table = store.schema.by_name[held.wait_tbl]
-    key = key_parts(held.wait_key, len(table.key))
-    lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
-    return (
-        scopes.rid_of(store, table, key) is not None
-        or rows.grave(store, table, key) is not None
-        or store.connection.execute(lost, (held.wait_tbl, held.wait_key)).fetchone() is not None
-    )
-
-
-def waiting(store: Store) -> list[Held]:
-    """Return all held work, in the order it came."""
-    rows = store.connection.execute(
-        "SELECT id, segment, txn, inc, node, skew_ms, code, reason, since_ms, approved, wait_tbl, wait_key FROM _held ORDER BY id"
-    ).fetchall()
-    return [Held(*row) for row in rows]
-
-
-class Works:
-    """Held transactions as they were sealed; the segment looked at last is opened once for all of them."""
-
-    def __init__(self, store: Store) -> None:
-        self._store, self._segment = store, b""
-        self._found: dict[int, Transaction] = {}
-
-    def of(self, held: Held) -> Transaction:
-        """Return a held transaction."""
-        if held.segment != self._segment:
-            seq, body, inc = self._store.connection.execute(
-                "SELECT seq, body, inc FROM _journal WHERE segment = ?", (held.segment,)
-            ).fetchone()
-            segment = read_segment(body)
-            segment = healing.as_told(self._store, segment)
-            parts = [*_earlier_parts(self._store, inc, seq), segment] if segment.part == 2 else [segment]
-            self._found = {work.index: work for work in _transactions(self._store, parts)}
-            self._segment = held.segment
-        return self._found[held.txn]
+def due(store: Store) -> bool:
+    """Tell whether a release was cut short by its bounds."""
+    return store.connection.execute("SELECT 1 FROM _release WHERE at > 0").fetchone() is not None
 
 
 def _try(store: Store, held: Held, work: Transaction, now_ms: int) -> int:
     node_id = store.connection.execute("SELECT id FROM _node WHERE node = ?", (held.node,)).fetchone()[0]
     pusher = Pusher(held.node, node_id, held.inc, lineage_of(store, held.inc), scopes.entitled(store, held.node), held.skew_ms)
     store.connection.execute("SAVEPOINT try")
-    version = journal.append(store, journal.Entry("release", held.inc, held.segment + held.txn.to_bytes(4, "big")), now_ms)
+    version = journal.append(store, journal.Entry("release", held.inc, held_work.name_of(held.segment, held.txn)), now_ms)
     merging = Merging(store, pusher, work, version, now_ms, seed(held.segment, held.txn), bool(held.approved), held.id)
     try:
         verdict = merging.run()
-    except Refuse as why:
-        store.connection.execute("ROLLBACK TO try")
-        store.connection.execute("RELEASE try")
-        put_aside(store, held, work, why, now_ms)
-        return 1
     except Hold as hold:
         store.connection.execute("ROLLBACK TO try")
         store.connection.execute("RELEASE try")
-        store.connection.execute(
-            "UPDATE _held SET code = ?, reason = ?, wait_tbl = ?, wait_key = ? WHERE id = ?",
-            (hold.code, hold.reason, *hold.waits, held.id),
-        )
+        if isinstance(hold, Refuse):
+            put_aside(store, held, work, hold, now_ms)
+            return 1
+        _still_held(store, held, hold, now_ms)
         return 0
     store.connection.execute("RELEASE try")
-    _forget_held(store, held.id)
+    held_work.forget(store, held.id)
     # foreign to the node itself as well: it has shown the work as held until now
-    _say(store, held.node, held.segment, held.txn, version, verdict, "", "")
+    say(store, held.node, held.segment, held.txn, version, verdict, "", "")
     return 1
+
+
+def _still_held(store: Store, held: Held, hold: Hold, now_ms: int) -> None:
+    """Keep what held work waits for now, and tell its node if that is something else."""
+    store.connection.execute(
+        "UPDATE _held SET code = ?, reason = ?, wait_tbl = ?, wait_key = ? WHERE id = ?", (hold.code, hold.reason, *hold.waits, held.id)
+    )
+    waits.note(store, held.id, held.node, hold.code, *hold.waits)
+    if (hold.code, hold.reason) != (held.code, held.reason):
+        hand.tell(store, held, hold.code, hold.reason, now_ms)
 
 
 def put_aside(store: Store, held: Held, work: Transaction, why: Hold, now_ms: int) -> None:
     """Refuse held work under a version of its own."""
-    content = held.segment + held.txn.to_bytes(4, "big")
-    version = journal.append(store, journal.Entry("refusal", held.inc, content), now_ms)
-    _forget_held(store, held.id)
+    version = journal.append(store, journal.Entry("refusal", held.inc, held_work.name_of(held.segment, held.txn)), now_ms)
+    held_work.forget(store, held.id)
     refuse(store, held.node, work, held.segment, version, why)
 
 
-def _forget_held(store: Store, held: int) -> None:
-    store.connection.execute("DELETE FROM _held_row WHERE held = ?", (held,))
-    store.connection.execute("DELETE FROM _held WHERE id = ?", (held,))
+# --- what the centre decides --------------------------------------------------------------------------------------------
 
 
 def decide(store: Store, held_id: int, approve: bool, now_ms: int) -> bool:
     """Carry out the centre's decision on held work, and release what it sets free. Returns False if there is no such work."""
-    found = [held for held in waiting(store) if held.id == held_id]
-    if not found:
+    held = held_work.by_id(store, held_id)
+    if held is None:
         return False
     with centre.engine_writes(store, now_ms):
         if approve:
             store.connection.execute("UPDATE _held SET approved = 1 WHERE id = ?", (held_id,))
+            release(store, now_ms, replace(held, approved=1))
         else:
-            put_aside(store, found[0], Works(store).of(found[0]), Refuse("refused", "the central office refused it"), now_ms)
+            put_aside(store, held, Works(store).of(held), Refuse("refused", "the central office refused it"), now_ms)
+            release(store, now_ms)
+    return True
+
+
+def withdraw(store: Store, held_id: int, why: str, now_ms: int) -> bool:
+    """Take held work back for its node, and let go what waited for it. Returns False if there is no such work."""
+    held = held_work.by_id(store, held_id)
+    if held is None:
+        return False
+    with centre.engine_writes(store, now_ms):
+        withdrawals.by_centre(store, held, why, now_ms)
         release(store, now_ms)
+    return True
+
+
+def hand_over(store: Store, held_id: int, name: str, note: str, now_ms: int) -> bool:
+    """Note who looks after held work now. Returns False if there is no such work. Raises BadValue."""
+    held = held_work.by_id(store, held_id)
+    if held is None:
+        return False
+    with centre.engine_writes(store, now_ms):
+        hand.hand(store, held, name, note, now_ms)
     return True

@@ -19,9 +19,9 @@ from schema.declare import EVERYONE, Kind, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
-from server import conflicts, rows, scopes
+from server import conflicts, rows, scopes, waits
 from server.conflicts import Conflict
-from server.holding import Hold, Refuse, check_required, check_values, touched
+from server.holding import BELOW, Hold, Refuse, check_required, check_values, touched
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
 from sync.limits import KEY_BYTES_MAX
 from sync.merge import CENTRE, FILLED, Lineage, Meta, Outcome, merge_cell, same_values, seen
@@ -56,12 +56,15 @@ class Merging:
     verdict: str = "accepted"
     _deleted: set[tuple[str, Key]] = field(default_factory=set)
     _inserted: set[tuple[str, Key]] = field(default_factory=set)
+    _orphaned: Refuse | None = None  # a parent it can do without will not come
 
     def run(self) -> str:
         """Apply the transaction and return its verdict. Raises Hold or Refuse; the caller then undoes what was done."""
         for op in self.work.ops:
             self._check(op)
         self._wait_for_held()
+        for op in self.work.ops:
+            self._check_kind(op)
         self._deleted = {(op.table, op.key) for op in self.work.ops if isinstance(op, Delete)}
         self._inserted = {(op.table, op.key) for op in self.work.ops if isinstance(op, Insert)}
         for op in sorted(self.work.ops, key=self._order):
@@ -99,11 +102,15 @@ class Merging:
                 if cell is None or cell.columns != edit.columns:
                     raise Hold("schema", f"the centre has no {op.table}.{edit.cell}")
                 check_values(table, dict(zip(edit.columns, edit.new, strict=True)))
-        if self.approved:
-            return
-        if table.kind is Kind.REFERENCE:
+        if table.kind is Kind.REFERENCE and not self.approved:
             raise Hold("reference", f"{table.name} is kept by the central office; this stands as a proposal")
-        if table.immutable and not isinstance(op, Insert):
+
+    def _check_kind(self, op: Op) -> None:
+        """Check that a document or event that is at the centre stays as it is; what is only held may still be corrected."""
+        table = self.store.schema.by_name[op.table]
+        if self.approved or not table.immutable or isinstance(op, Insert):
+            return
+        if scopes.rid_of(self.store, table, op.key) is not None or rows.grave(self.store, table, op.key) is not None:
             raise Hold("immutable", f"a {table.name} that was recorded is not changed; record a correction instead")
 
     def _wait_for_held(self) -> None:
@@ -112,9 +119,15 @@ class Merging:
         if found is None:
             return
         sql = "SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ? AND held < ? LIMIT 1"
-        for table, key in touched(self.store, self.work.ops):
+        for table, key in touched(self.store, self.work.ops) - self._never_here():
             if self.store.connection.execute(sql, (self.pusher.node, table, key, self.held_id)).fetchone():
                 raise Hold("depends", f"waits for held work on {table} {key}", (table, key))
+
+    def _never_here(self) -> set[tuple[str, str]]:
+        """Return the places under rows it deletes that never were here: what is held there waits for a row that will not come."""
+        tables = self.store.schema.by_name
+        gone = [op for op in self.work.ops if isinstance(op, Delete) and scopes.rid_of(self.store, tables[op.table], op.key) is None]
+        return {(op.table + BELOW, key_text(op.key)) for op in gone if rows.grave(self.store, tables[op.table], op.key) is None}
 
     # --- deletes ---------------------------------------------------------------------------------------------------
 
@@ -122,10 +135,14 @@ class Merging:
         table = self.store.schema.by_name[op.table]
         found = rows.load(self.store, table, op.key)
         if found is None:
+            if rows.grave(self.store, table, op.key) is None:
+                waits.give_up(self.store, self.pusher.node, table.name, key_text(op.key))
             return
         rid, values = found
         before = scopes.keys_of(self.store, table, rid)
-        self._right(table, rid, before, op.base)
+        if op.base == NEVER and self._is_strange(table, rid, before, op.base):
+            return  # it takes back a row of its own that never came here; this one is somebody else's
+        self._right(table, op.key, rid, before, op.base)
         metas = rows.metas(self.store, table, rid)
         unseen = [meta for meta in metas.values() if not seen(meta, op.base, op.since, self.pusher.lineage)]
         writer = max(unseen, key=lambda meta: meta.version).writer if unseen else self._unseen_child(table, op, op.key[0])
@@ -167,15 +184,16 @@ class Merging:
             return
         rid, values = found
         before = scopes.keys_of(self.store, table, rid)
+        taken = (table.name, key_text(op.key))
         if before.isdisjoint(self._scope(self.work.base)) and not self.approved and self.work.before == NEVER:
-            raise Hold("key", f"the key {key_text(op.key)} is taken in {table.name}")
+            raise Hold("key", f"the key {key_text(op.key)} is taken in {table.name}", taken)
         if table.immutable:
             if any(not same(value, values[table.position[name]]) for name, value in op.values.items()):
                 if self.work.before != NEVER:  # a node gave it back before; somebody at the centre had corrected it
                     mine = tuple(op.values.get(name) for name in table.names)
                     self._record(table, op.key, (), None, mine, values, conflicts.RESTORED, "theirs", CENTRE)
                     return
-                raise Hold("key", f"there is another {table.name} with the key {key_text(op.key)}")
+                raise Hold("key", f"there is another {table.name} with the key {key_text(op.key)}", taken)
             return
         number = self.work.number if op.since == NEVER else op.since
         edits = [
@@ -202,7 +220,9 @@ class Merging:
         now = scopes.keys_of(self.store, table, rid)
         replaced = old is not None and old.version == self.version and (table.name, op.key) in self._deleted  # given away, as an update may
         if now.isdisjoint(self._scope(self.work.base)) and not (self.approved or replaced or self._parent_left(table, op.values)):
-            raise Hold("right", self._no_right(table, now))
+            if self._orphaned is not None:
+                raise self._orphaned
+            raise Hold("right", self._no_right(table, now), self._parent_named(table, op.values))
         if table.name not in self.store.schema.fixed:
             self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
         scopes.touch(self.store, table, rid, self.version, self.pusher.inc, None)
@@ -225,10 +245,17 @@ class Merging:
             self._revive(parent, (key,), CENTRE)
             self._raise_to("merged")
             return
-        lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
-        if self.store.connection.execute(lost, (parent.name, key)).fetchone():
-            raise Refuse("gone", f"its {parent.name} {key} was refused")
+        if fate := waits.lost(self.store, self.pusher.node, parent.name, key):
+            self._orphaned = Refuse("gone", f"its {parent.name} {key} was {fate}")
+            if rule.owned:
+                raise self._orphaned
+            return  # it outlives its parent, where it has another right to be (§6.4.4)
         raise Hold("parent", f"its {parent.name} {key} is not at the centre yet", (parent.name, key))
+
+    def _parent_named(self, table: Table, values: dict[str, Any]) -> tuple[str | None, str | None]:
+        """Return the first parent that a row names: where that goes, the row goes too."""
+        named = ((rule.table, values.get(rule.column)) for rule in table.parents)
+        return next(((name, key) for name, key in named if isinstance(key, str)), (None, None))
 
     def _parent_left(self, table: Table, values: dict[str, Any]) -> bool:
         """Tell whether a parent was in the node's scope when the row was written, and has left it since."""
@@ -252,7 +279,7 @@ class Merging:
         rid, values = found
         before = scopes.keys_of(self.store, table, rid)
         if not revived:
-            self._right(table, rid, before, base)
+            self._right(table, op.key, rid, before, base)
         for edit in op.edits:
             self._parents(table, dict(zip(edit.columns, edit.new, strict=True)))
         altered = self._edit(table, op.key, rid, values, op.edits)
@@ -261,13 +288,13 @@ class Merging:
     def _dead_or_unknown(self, table: Table, op: Update, base: int) -> tuple[int, tuple[Any, ...]]:
         old = rows.grave(self.store, table, op.key)
         if old is None:
-            lost = "SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?"
-            if self.store.connection.execute(lost, (table.name, key_text(op.key))).fetchone():
-                raise Refuse("gone", f"{table.name} {key_text(op.key)} was refused when it was new")
+            if fate := waits.lost(self.store, self.pusher.node, table.name, key_text(op.key)):
+                raise Refuse("gone", f"{table.name} {key_text(op.key)} was {fate} when it was new")
             raise Hold("row", f"there is no {table.name} {key_text(op.key)} at the centre", (table.name, key_text(op.key)))
         scope = self._scope(base)
         if not self.approved and not scopes.left_since(self.store, table, old.rid, scope, NEVER):
-            raise Hold("right", f"{table.name} {key_text(op.key)} was never in this node's scope")
+            never = f"{table.name} {key_text(op.key)} was never in this node's scope"
+            raise Hold("right", never, (table.name, key_text(op.key)))
         new = tuple(edit.new for edit in op.edits)
         self._record(table, op.key, (), None, [value for part in new for value in part], None, "edit wins", "mine", old.writer)
         self._raise_to("merged")
@@ -330,13 +357,15 @@ class Merging:
         """Return what the node was entitled to at any time since `base`, and is now."""
         return scopes.entitled(self.store, self.pusher.node, max(base, 0))
 
-    def _right(self, table: Table, rid: int, keys: set[str], base: int) -> None:
+    def _right(self, table: Table, key: Key, rid: int, keys: set[str], base: int) -> None:
         """Check that the row was in the node's scope when it was changed, or is now (RULES §4)."""
-        if self.approved:
-            return
+        if not self.approved and self._is_strange(table, rid, keys, base):
+            raise Hold("right", self._no_right(table, keys), (table.name, key_text(key)))
+
+    def _is_strange(self, table: Table, rid: int, keys: set[str], base: int) -> bool:
+        """Tell whether a row was never in the node's scope since it was looked at."""
         scope = self._scope(base)
-        if keys.isdisjoint(scope) and not scopes.left_since(self.store, table, rid, scope, base):
-            raise Hold("right", self._no_right(table, keys))
+        return keys.isdisjoint(scope) and not scopes.left_since(self.store, table, rid, scope, base)
 
     def _no_right(self, table: Table, keys: set[str]) -> str:
         where = ", ".join(sorted(keys - {EVERYONE})) or "no branch or owner"

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from schema.capture import Store
-from schema.keys import key_json
 from schema.registry import Schema
-from server import centre, histories, ingest, journal
+from server import centre, held_list, histories, ingest, journal
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
@@ -131,7 +130,7 @@ def _entitle(store: Store, node: int, wanted: frozenset[str], now_ms: int) -> No
     for scope in wanted - current:
         store.connection.execute("INSERT INTO _entitled (node, scope, since) VALUES (?, ?, ?)", (node, scope, version))
     with centre.engine_writes(store, now_ms):
-        ingest.release(store, now_ms, rights=True)
+        ingest.release(store, now_ms)
 
 
 def revoke(store: Store, name: str, now_ms: int) -> None:
@@ -179,12 +178,5 @@ def _scope(store: Store, node: int) -> list[str]:
 
 
 def held_listing(store: Store) -> list[dict[str, object]]:
-    """Return all held work of all nodes, oldest first, row by row."""
-    names = dict(store.connection.execute("SELECT node, name FROM _node").fetchall())
-    found: list[dict[str, object]] = []
-    works = ingest.Works(store)
-    for held in ingest.waiting(store):
-        for op in works.of(held).ops:
-            entry = {"id": held.id, "node": names[held.node], "table": op.table, "key": key_json(op.key)}
-            found.append({**entry, "code": held.code, "reason": held.reason, "since_ms": held.since_ms, "approved": bool(held.approved)})
-    return found
+    """Return all held work of all nodes, oldest first, row by row (server/held_list.py)."""
+    return held_list.listing(store)

@@ -89,12 +89,12 @@ class Service:
             return {"version": journal.head(store).number, "epoch": journal.epoch(store)}
 
     def absorb(self, now_ms: int) -> None:
-        """Journal what central programs wrote, if they wrote anything, and release what waited for it."""
+        """Journal what central programs wrote, if they wrote anything, and release what waited for it, or is due."""
         with self.database.reading() as store:
-            if not Look(store):
+            if not Look(store) and not ingest.due(store):
                 return
         with self.database.writing() as store, centre.engine_writes(store, now_ms) as absorbed:
-            if absorbed:
+            if absorbed or ingest.due(store):
                 ingest.release(store, now_ms)
 
     def _note_pull(self, node: int, request: PullRequest, page: Page, now_ms: int) -> None:

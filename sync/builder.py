@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync.change import NEVER, Edit, Insert, Key, Op, Update
+from sync.change import NEVER, Edit, Insert, Key, Op, Update, Withdrawn
 from sync.columns import Column, encode_column
-from sync.messages import Decision, Deletes, Inserts, Segment, Updates
+from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Withdrawal
 from sync.rows import columns_of, longest_of
 from sync.wire import pack
 
@@ -79,6 +79,7 @@ class SegmentBuilder:
         self._updates: dict[tuple[str, str], _EditRows] = {}
         self._deletes: dict[str, _DeleteRows] = {}
         self._decisions: list[Decision] = []
+        self._withdrawals: list[Withdrawal] = []
 
     @property
     def transactions(self) -> int:
@@ -143,6 +144,10 @@ class SegmentBuilder:
         """Note that a transaction settles a conflict."""
         self._decisions.append(Decision(transaction, conflict))
 
+    def withdraw(self, transaction: int, work: Withdrawn) -> None:
+        """Note that a transaction takes held work back, or takes its place."""
+        self._withdrawals.append(Withdrawal(transaction, work.segment, work.index, work.replaced))
+
     def build(self, segment_id: bytes, schema: int, first: int, part: int = 0) -> bytes:
         """Return the sealed segment: msgpack, compressed. `first` is its first transaction's own number."""
         return pack(
@@ -158,6 +163,7 @@ class SegmentBuilder:
                 deletes=tuple(_deletes(table, self._deletes[table]) for table in sorted(self._deletes, key=self._place, reverse=True)),
                 inserts=tuple(sorted([*self._encoded, *map(_inserts, self._inserts.items())], key=lambda block: self._place(block.table))),
                 updates=tuple(_updates(table, cell, rows) for (table, cell), rows in self._updates.items()),
+                withdrawals=tuple(self._withdrawals),
             )
         )
 

@@ -62,6 +62,15 @@ class Delete:
 Op = Insert | Update | Delete
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Held work that a transaction takes back: its name, and whether the transaction takes its place (§6.7)."""
+
+    segment: bytes
+    index: int
+    replaced: bool
+
+
 @dataclass(slots=True)
 class Transaction:
     """What one person changed in one go. `number` is the node's own sequence (§5.3)."""
@@ -73,3 +82,4 @@ class Transaction:
     ops: list[Op] = field(default_factory=list)
     decisions: list[bytes] = field(default_factory=list)
     before: int = NEVER  # the version at which a history that was lost had journaled it (RULES H14, H15)
+    withdrawals: list[Withdrawn] = field(default_factory=list)

@@ -184,6 +184,8 @@ class UnknownNode(PeerError):
 
     code = "auth.unknown_node"
     status = 401
+    kept = "Everything recorded here is safe."
+    todo = "If the centre was restored from a backup, let it invite this machine again, then: outpost node rejoin CODE"
 
 
 class BadNonce(PeerError):

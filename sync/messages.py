@@ -34,7 +34,7 @@ Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Words = Annotated[str, msgspec.Meta(max_length=2000)]
-VerdictName = Literal["accepted", "merged", "ask", "held", "refused"]
+VerdictName = Literal["accepted", "merged", "ask", "held", "refused", "withdrawn"]
 
 # Lists: their length is read and compared with the bound before memory is taken for their elements.
 Blocks = msgspec.Meta(max_length=SEGMENT_BLOCKS_MAX)
@@ -121,6 +121,15 @@ class Decision(Message, frozen=True):
     conflict: Id16
 
 
+class Withdrawal(Message, frozen=True):
+    """A transaction of the segment that takes back held work of the same node, or takes its place (`replaced`)."""
+
+    transaction: Count
+    segment: Id16  # with `index` the name of the work that is taken back
+    index: Count
+    replaced: bool  # its changes go on, in this transaction; else they are given up
+
+
 class Segment(Message, frozen=True):
     """Consecutive transactions of one node, sealed once. Its id and a transaction's index name the transaction."""
 
@@ -135,6 +144,7 @@ class Segment(Message, frozen=True):
     deletes: Annotated[tuple[Deletes, ...], Blocks]
     inserts: Annotated[tuple[Inserts, ...], Blocks]
     updates: Annotated[tuple[Updates, ...], Blocks]
+    withdrawals: Annotated[tuple[Withdrawal, ...], msgspec.Meta(max_length=SEGMENT_ROWS_MAX)]
 
 
 # --- push (§6) --------------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from operator import gt
 
-from sync.change import Delete, Edit, Insert, Key, Transaction, Update
+from sync.change import Delete, Edit, Insert, Key, Transaction, Update, Withdrawn
 from sync.columns import Column, Deltas, Integers, decode_column
 from sync.errors import Malformed, MalformedBlock, TooLarge
 from sync.limits import MESSAGE_BYTES_MAX, MILLIS_MAX, SEGMENT_ROWS_MAX
-from sync.messages import Decision, Deletes, Inserts, Segment, Updates
+from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Withdrawal
 from sync.rows import bounded, in_one_tree
 from sync.values import Value
 from sync.wire import unpack
@@ -80,6 +80,7 @@ class OpenSegment:
     deletes: list[DeleteBlock]
     inserts: list[InsertBlock]
     updates: list[UpdateBlock]
+    withdrawals: tuple[Withdrawal, ...] = ()
 
 
 def read_segment(body: bytes) -> OpenSegment:
@@ -92,6 +93,8 @@ def read_segment(body: bytes) -> OpenSegment:
         raise Malformed("a segment holds at least one transaction, a part of one exactly one")
     if any(decision.transaction >= segment.transactions for decision in segment.decisions):
         raise Malformed("a decision names a transaction that is not there")
+    if any(withdrawal.transaction >= segment.transactions for withdrawal in segment.withdrawals):
+        raise Malformed("a withdrawal names a transaction that is not there")
     count = segment.transactions
     with in_one_tree():
         opened = OpenSegment(
@@ -106,6 +109,7 @@ def read_segment(body: bytes) -> OpenSegment:
             [_read_deletes(block, count) for block in segment.deletes],
             [_read_inserts(block, count) for block in segment.inserts],
             [_read_updates(block, count) for block in segment.updates],
+            segment.withdrawals,
         )
     _check_bases(opened)
     return opened
@@ -225,6 +229,9 @@ def transactions(segment: OpenSegment, key_columns: dict[str, tuple[str, ...]], 
     for decision in segment.decisions:
         if decision.transaction in keep:
             found[decision.transaction].decisions.append(decision.conflict)
+    for each in segment.withdrawals:
+        if each.transaction in keep:
+            found[each.transaction].withdrawals.append(Withdrawn(each.segment, each.index, each.replaced))
     for deletes in segment.deletes:
         for index, key, base, since in zip(deletes.transaction, deletes.key, deletes.base, deletes.since, strict=True):
             if index in keep:

@@ -15,6 +15,7 @@ from typing import Any
 import node.database
 import server.database
 from node import conflicts, verdicts
+from node import held as held_work
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
 from node.verify import verify, verify_and_repair
@@ -132,8 +133,8 @@ class Node:
     def resolve(self, conflict: str, side: Any = None, *values: str) -> None:
         conflicts.resolve(self.database, conflict, conflicts.Take(side, values))
 
-    def held(self) -> list[dict[str, Any]]:
-        return verdicts.held_listing(self.database.store)
+    def held(self, withdrawn: bool = False) -> list[dict[str, Any]]:
+        return held_work.listing(self.database.store, withdrawn)
 
     def unsynced(self) -> int:
         return verdicts.counts(self.database.store)[0]

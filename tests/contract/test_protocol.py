@@ -325,7 +325,7 @@ def test_held_work_holds_what_depends_on_it_only_and_goes_when_it_can(world: Wor
     k2.write(sale("s1"))
     k2.write([("contact", {"id": "c1", **CONTACT, "organisation_id": "unknown"})])
     report = k2.sync()
-    assert report.verdicts == {"accepted": 2, "merged": 0, "ask": 0, "held": 2, "refused": 0}
+    assert report.verdicts == {"accepted": 2, "merged": 0, "ask": 0, "held": 2, "refused": 0, "withdrawn": 0}
     assert held(k2) == [("a1", "parent"), ("a1", "depends")]
     assert k2.sql("SELECT result FROM activity") == [("good",)]
     assert k2.verify()

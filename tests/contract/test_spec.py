@@ -199,7 +199,7 @@ def test_the_bounds_of_the_types_are_as_stated() -> None:
     assert (bounds["digest"].min_length, bounds["digest"].max_length) == (32, 32)
     assert (bounds["name"].min_length, bounds["name"].max_length) == (1, 200)
     assert (bounds["words"].min_length, bounds["words"].max_length) == (None, 2000)
-    assert set(get_args(NAMED["verdict"])) == {"accepted", "merged", "ask", "held", "refused"}
+    assert set(get_args(NAMED["verdict"])) == {"accepted", "merged", "ask", "held", "refused", "withdrawn"}
 
 
 def test_every_file_of_vectors_is_listed() -> None:

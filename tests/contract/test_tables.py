@@ -259,7 +259,7 @@ def test_what_a_foreign_program_inserts_arrives_byte_for_byte(stage: Stage, tabl
     row = put(stage.one.database.path, table, "t", HERE)
     pushed = stage.one.sync()
     assert pushed.pushed >= 1
-    assert pushed.verdicts == {"accepted": pushed.pushed, "merged": 0, "ask": 0, "held": 0, "refused": 0}
+    assert pushed.verdicts == {"accepted": pushed.pushed, "merged": 0, "ask": 0, "held": 0, "refused": 0, "withdrawn": 0}
     stage.settle()
     assert stage.sees(table, row) == [exactly(table, row)] * 3 + [[]]
     again = stage.one.sync()

@@ -136,6 +136,8 @@ def test_a_segment_holds_its_transactions(vector: dict[str, Any]) -> None:
             builder.add(work.index, op)
         for conflict in work.decisions:
             builder.decide(work.index, conflict)
+        for withdrawn in work.withdrawals:
+            builder.withdraw(work.index, withdrawn)
     again = builder.build(opened.id, opened.schema, opened.first, opened.part)
     assert list(map(work_json, works_of(again.hex()))) == vector["transactions"]
 

@@ -33,6 +33,10 @@ def outpost(*arguments: object, **environment: str) -> subprocess.CompletedProce
         "server rescope NAME",
         "server revoke",
         "server approve abc",
+        "server held nothing",
+        "server held hand 1",
+        "server held withdraw abc",
+        "server held export",
         "server init --nothing",
         "node nothing",
         "node join",
@@ -41,6 +45,10 @@ def outpost(*arguments: object, **environment: str) -> subprocess.CompletedProce
         "node resolve 0123",
         "node resolve 0123 --take both",
         "node resolve 0123 --take mine --value x",
+        "node held nothing",
+        "node held correct 01",
+        "node held withdraw",
+        "node held export",
         "node import",
         "node import online_retail",
         "node sync --wait -1",
@@ -53,13 +61,17 @@ def test_wrong_usage_is_2(line: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "nothing was made"
 
 
-@pytest.mark.parametrize("line", ["nodes", "conflicts", "held", "report sales", "revoke x", "approve 1", "run --port 0"])
+@pytest.mark.parametrize(
+    "line", ["nodes", "conflicts", "held", "held hand 1 --to x", "held withdraw 1", "report sales", "revoke x", "approve 1", "run --port 0"]
+)
 def test_a_server_that_is_not_there(line: str, tmp_path: Path) -> None:
     done = run("server", tmp_path, *line.split())
     assert (done.status, done.error) == (1, "home.empty")
 
 
-@pytest.mark.parametrize("line", ["sync", "status", "conflicts", "held", "verify", "resolve 01 --take mine"])
+@pytest.mark.parametrize(
+    "line", ["sync", "status", "conflicts", "held", "held correct 1 --set a=b", "held withdraw 1", "verify", "resolve 01 --take mine"]
+)
 def test_a_node_that_is_not_there(line: str, tmp_path: Path) -> None:
     done = run("node", tmp_path, *line.split())
     assert (done.status, done.error) == (1, "home.empty")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes.conftest import Centre, Done, Node, foreign
 
-EMPTY = {"accepted": 0, "merged": 0, "ask": 0, "held": 0, "refused": 0}
+EMPTY = {"accepted": 0, "merged": 0, "ask": 0, "held": 0, "refused": 0, "withdrawn": 0}
 
 RETAIL = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 536365,85123A,HEART HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from schema.keys import key_text
 from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.lives import Work
-from tests.simulation.oracle import ADDS, FIXED, cut, differences
+from tests.simulation.oracle import ADDS, FIXED, cut, differences, replay
 from tests.simulation.world import Station, Violation, is_healing
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Final:
             raise Violation(f"{station.name} is not the centre's: " + "; ".join(found[:4]))
         if world.seed % VERIFIED == 0 and not station.node.verify():
             raise Violation(f"{station.name} does not verify")
-        for table in ("_segment", "_op", "_own", "_shadow", "_txn", "_stage", "_log"):
+        for table in ("_segment", "_op", "_own", "_shadow", "_txn", "_stage", "_log", "_withdrawal"):
             if database.connection.execute(f"SELECT 1 FROM {table}").fetchone():
                 rows = database.connection.execute(f"SELECT * FROM {table}").fetchall()
                 raise Violation(f"{station.name}: {table} is not empty: {rows[:3]}")
@@ -65,11 +66,25 @@ class Final:
         for work in station.works:
             if world.verdict(work, world.head) != "done" or (work.segment, work.index) in world.approved:
                 continue
-            for op in work.ops:
+            for op in self._judged(station, work):
                 alien = isinstance(op, Insert) and op.table in ("client", "receipt", "stock") and entitled.isdisjoint(_own_keys(op))
                 alien = alien and not self._changes_its_own(work, op, entitled)
                 if op.table == "ware" or alien or (op.table in FIXED and not isinstance(op, Insert)):
                     raise Violation(f"{station.name} may not write this, and it was accepted: {op}")
+
+    def _judged(self, station: Station, work: Work) -> Sequence[Op]:
+        """Return what the centre judged under a transaction's name: with a correction what it took the place of."""
+        replaced = self.world.life.replaced
+        name = (work.segment, work.index)
+        if name in replaced:
+            return ()
+        before = [op for other in station.works if replaced.get((other.segment, other.index), (0, None))[1] == name for op in other.ops]
+        if not before:
+            return work.ops
+        new = {(op.table, op.key) for op in (*before, *work.ops) if isinstance(op, Insert)}
+        rows = replay({table: {} for table in self.world.schema.by_name}, self.world.schema, [*before, *work.ops])
+        born = [Insert(table, key, row) for table, found in rows.items() for key, row in found.items() if (table, key) in new]
+        return [*born, *(op for op in (*before, *work.ops) if (op.table, op.key) not in new)]
 
     def _changes_its_own(self, work: Work, op: Op, entitled: frozenset[str]) -> bool:
         """Tell whether an insert replaces a row, or meets one, that the node may change: then it may give it away."""

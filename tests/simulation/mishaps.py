@@ -33,7 +33,7 @@ YEARS_20_MS = 20 * 365 * 24 * 3600 * 1000
 STATEMENTS_MAX = 400
 """A sync of the simulator's size runs a few hundred statements on either side."""
 STATIONS_MAX = 5
-_WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "COMMIT")
+_WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE")
 
 Step = Callable[["History", Station], None]
 
@@ -132,12 +132,13 @@ def fill_disk(world: History, station: Station) -> None:
     whose = world.random.choice(["node", "server"])
     process = station.process if whose == "node" else world.process
     last = world.random.choice([1, 2, 3, 5, 10, 20, 50])
-    written = 0
+    written, dirty = 0, False
 
     def hook(session: Session, sql: str) -> None:
-        nonlocal written
-        if sql.lstrip().startswith(_WRITES):
-            written += 1
+        nonlocal written, dirty
+        writes = sql.lstrip().startswith(_WRITES)
+        if writes or (sql == "COMMIT" and dirty):  # the end of a reading needs no room
+            written, dirty = written + 1, writes
             if written >= last:
                 if world.random.random() < 0.5:
                     session.undo()  # SQLite may undo the whole transaction by itself
@@ -214,7 +215,7 @@ def put_back(world: History, station: Station) -> None:
     station.node.database.close()
     station.file.replace(old.path)
     station.works, station.sealed, station.gone, station.typed = list(old.works), old.sealed, dict(old.gone), set(old.typed)
-    station.may_fall = "put back"
+    station.point_seen = None
     world.open_node(station)
     world.check(station, "put back")
 
@@ -244,7 +245,6 @@ def clone(world: History, station: Station) -> None:
     database = node.database.Database(file.path, world.schema, process.clock_ms, SimulatedSqlite(file, process))
     made = world.add_station(Node(name, database, Wire(world, station.node.link.identity), skew), file, process, station.origin)
     made.works, made.sealed, made.gone, made.typed = kept.works, kept.sealed, kept.gone, kept.typed
-    made.cursor_seen = made.cursor
     world.check(made, "cloned")
 
 
@@ -324,7 +324,5 @@ def put_back_centre(world: History, _station: Station) -> None:
         world.file.replace(kept.path)
     world.life, world.head = kept.life.copy(), kept.head
     world.lives.append(world.life)
-    for station in world.stations:
-        station.may_fall = "the centre was put back"
     world.open_server()
     world.observe()

@@ -245,7 +245,7 @@ def test_h8_an_own_accepted_edit_was_seen(world: World, k2: Node, l3: Node, c1: 
     k2.sql("UPDATE client SET memo = 'one' WHERE id = 'c1'")
     push(k2)
     k2.sql("UPDATE client SET memo = 'two' WHERE id = 'c1'")
-    assert k2.sync().verdicts == {"accepted": 1, "merged": 0, "ask": 0, "held": 0, "refused": 0}
+    assert k2.sync().verdicts == {"accepted": 1, "merged": 0, "ask": 0, "held": 0, "refused": 0, "withdrawn": 0}
     assert value(k2, "memo") == "two"
 
 

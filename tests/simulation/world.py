@@ -29,7 +29,7 @@ from schema.keys import key_text
 from server import nodes
 from server.service import Service
 from sync.change import Delete, Op
-from sync.messages import JoinRequest
+from sync.messages import JoinRequest, Point
 from sync.segment import read_segment, transactions
 from tests.simulation.actors import Fresh
 from tests.simulation.causes import Causes
@@ -89,8 +89,7 @@ class Station:
     sealed: int = 0  # newest segment taken down in `works`
     gone: dict[tuple[str, Key], set[Any]] = field(default_factory=dict)
     typed: set[Any] = field(default_factory=set)  # values typed here
-    cursor_seen: int = 0
-    may_fall: str = ""  # why the cursor may fall
+    point_seen: Point | None = None  # its cursor, when it was looked at last
     busy: int = 0  # exchanges under way
 
     @property
@@ -240,6 +239,8 @@ class SimulatedWorld(World):
         life = self.life
         for segment, version in self.centre.execute("SELECT segment, ver FROM _journal WHERE ver > ? AND segment NOT NULL", (since,)):
             life.journal[segment] = version
+        sql = "SELECT segment, txn, ver, into_segment, into_txn FROM _withdrawn WHERE into_segment NOT NULL"
+        life.replaced = {(segment, txn): (version, (into, index)) for segment, txn, version, into, index in self.centre.execute(sql)}
         sql = "SELECT segment, txn, ver, verdict FROM _verdict WHERE ver > ? ORDER BY ver"
         for segment, index, version, verdict in self.centre.execute(sql, (since,)):
             life.truth[segment, index].append((version, verdict))
@@ -300,11 +301,11 @@ class SimulatedWorld(World):
             station.gone = {row: known for row, known in station.gone.items() if row in unfinished}
 
     def _cursor_stays(self, station: Station, when: str) -> None:
-        cursor = station.cursor
-        if cursor < station.cursor_seen and not station.may_fall:
-            raise Violation(f"{station.name} {when}: the cursor fell from {station.cursor_seen} to {cursor}")
-        if cursor != station.cursor_seen:
-            station.cursor_seen, station.may_fall = cursor, ""
+        """Check that a cursor falls only where the centre has lost the version it was at, or where the node was put back."""
+        point, seen = read_state(station.program).cursor, station.point_seen
+        if seen is not None and point.number < seen.number and self.life.digests.get(seen.number) == seen.digest:
+            raise Violation(f"{station.name} {when}: the cursor fell from {seen.number} to {point.number}")
+        station.point_seen = point
 
     def unfinished(self, station: Station) -> list[Work]:
         """Return the work a node's cursor does not cover, or that is held."""

@@ -1,0 +1,263 @@
+"""Held work as the people of a node see it: what waits, why, since when, what hangs on it, what can be done; and doing it.
+
+    held at the centre ─┐
+    withheld here       ├─ listing ─► correct · withdraw · export
+    refused, withdrawn ─┘
+
+A correction is an ordinary write of the held rows (node/withdrawing.py finds out what it takes the place of); of refused and
+withdrawn work it is that work written anew. Spec: PROTOCOL.md §6.7, §8.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from node import pending
+from node.conflicts import typed
+from node.database import Database
+from node.group import Group
+from node.sealing import Sealing
+from node.verdicts import HELD, REFUSED, REPLACED, WAITING, WITHDRAWN, put_aside
+from node.writer import Transaction, transaction
+from schema import advice
+from schema.capture import Change, Store, mark_all, set_applying
+from schema.declare import Table
+from schema.dialects.sqlite import quote
+from schema.keys import cell_json, key_json, key_text, where_key
+from schema.registry import Schema
+from sync.change import Delete, Insert, Op, Update
+from sync.errors import BadValue, NoSuch
+
+Document = dict[str, Any]
+
+WITHHELD_BY = "this node"
+
+_ON_ITS_WAY = {None: "", 0: "withdrawal", 1: "correction"}
+
+
+@dataclass(slots=True)
+class Work:
+    """One transaction that is held, refused or withdrawn, as this node keeps it."""
+
+    segment: bytes
+    txn: int
+    verdict: str
+    code: str
+    reason: str
+    at_ms: int
+    at_centre: bool = True  # else withheld here
+    taking_back: str = ""  # what of ours is on its way: a correction, or a withdrawal
+    ops: list[Op] = field(default_factory=list)
+
+    @property
+    def identity(self) -> str:
+        """Return what people call it by."""
+        return f"{self.segment.hex()[:8]}.{self.txn}"
+
+
+def works(store: Store) -> list[Work]:
+    """Return all work that is held, refused or withdrawn: what waits first, oldest first."""
+    found: dict[tuple[bytes, int, str], Work] = {}
+    sql = (
+        "SELECT x.segment, x.txn, x.verdict, x.code, x.reason, x.at_ms, x.version < ?, (SELECT MAX(w.replaced) FROM _withdrawal w"
+        " WHERE w.segment = x.segment AND w.txn = x.txn), o.tbl, o.kind, o.body"
+        " FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
+        " WHERE x.verdict IN ('held', 'refused', 'withdrawn') ORDER BY o.n, o.id"
+    )
+    for segment, txn, verdict, code, reason, at_ms, at_centre, replaced, name, kind, body in store.connection.execute(sql, (WAITING,)):
+        new = Work(segment, txn, verdict, code, reason, at_ms, bool(at_centre), _ON_ITS_WAY[replaced])
+        found.setdefault((segment, txn, verdict), new).ops.append(pending.unpack(name, kind, body))
+    sql = "SELECT segment, txn, tbl, kind, body, code, reason, at_ms FROM _quarantine ORDER BY id"
+    for segment, txn, name, kind, body, code, reason, at_ms in store.connection.execute(sql).fetchall():
+        verdict = WITHDRAWN if code in (REPLACED, WITHDRAWN) else REFUSED
+        work = found.setdefault((segment, txn, "aside"), Work(segment, txn, verdict, code, reason, at_ms))
+        work.ops.append(pending.unpack(name, kind, body))
+    return list(found.values())
+
+
+def listing(store: Store, withdrawn: bool = False) -> list[Document]:
+    """Return work the centre holds or refused, or this node withholds, row by row; or what was `withdrawn`."""
+    every = works(store)
+    held = [work for work in every if work.verdict == HELD]
+    found: list[Document] = []
+    for work in every:
+        if (work.verdict == WITHDRAWN) == withdrawn:
+            head = _head(store.schema, work, held)
+            found += [{**head, **_row(op)} for op in work.ops]
+    return found
+
+
+def _head(schema: Schema, work: Work, held: Sequence[Work]) -> Document:
+    return {
+        "id": work.identity,
+        "verdict": work.verdict,
+        "code": work.code,
+        "why": advice.WHY.get(work.code, work.reason),
+        "reason": work.reason,
+        "at_ms": work.at_ms,
+        "by": "centre" if work.at_centre else WITHHELD_BY,
+        "on_its_way": work.taking_back or None,
+        "dependants": _dependants(schema, work, held) if work.verdict == HELD else [],
+        "can": advice.for_node(work.identity, work.code, work.verdict) if work.code != REPLACED and not work.taking_back else [],
+    }
+
+
+def _dependants(schema: Schema, work: Work, held: Sequence[Work]) -> list[str]:
+    """Return the held work that waits for this: it writes one of its rows later, or hangs a row under one."""
+    rows = {(op.table, key_text(op.key)) for op in work.ops}
+    after = held[held.index(work) + 1 :]
+    return [other.identity for other in after if other.code in ("depends", "parent") and not rows.isdisjoint(_needs(schema, other.ops))]
+
+
+def _needs(schema: Schema, ops: Iterable[Op]) -> set[tuple[str, str]]:
+    """Return the rows that changes write, and the parents they name."""
+    found: set[tuple[str, str]] = set()
+    for op in ops:
+        found.add((op.table, key_text(op.key)))
+        _, values = _typed_values(op)
+        found |= {(rule.table, str(values[rule.column])) for rule in schema.by_name[op.table].parents if rule.column in values}
+    return found
+
+
+def _row(op: Op) -> Document:
+    """Return what a change writes: nothing that a person typed is out of reach."""
+    change, typed = _typed_values(op)
+    return {"table": op.table, "key": key_json(op.key), "change": change, "values": {n: cell_json([v]) for n, v in typed.items()}}
+
+
+def _typed_values(op: Op) -> tuple[str, Mapping[str, Any]]:
+    match op:
+        case Insert():
+            return pending.INSERT, op.values
+        case Update():
+            return pending.UPDATE, {name: value for edit in op.edits for name, value in zip(edit.columns, edit.new, strict=True)}
+        case Delete():
+            return pending.DELETE, {}
+
+
+def export(store: Store) -> Document:
+    """Return everything held, refused and withdrawn, as a document to keep: values for people, and exactly (`changes`)."""
+    every = works(store)
+    exact = [
+        {"segment": work.segment.hex(), "index": work.txn, "verdict": work.verdict, "changes": [pending.exact(op) for op in work.ops]}
+        for work in every
+    ]
+    return {"format": "outpost-held-1", "held": listing(store), "withdrawn": listing(store, withdrawn=True), "sealed": exact}
+
+
+# --- correcting ---------------------------------------------------------------------------------------------------------
+
+
+def find(store: Store, identity: str) -> Work:
+    """Return held, refused or withdrawn work by its id, or enough of its beginning. Raises NoSuch."""
+    found = [work for work in works(store) if work.code != REPLACED and identity and work.identity.startswith(identity.lower())]
+    exact = [work for work in found if work.identity == identity.lower()]
+    if len(exact or found) != 1:
+        raise NoSuch(
+            f"There is no held work {identity} here. See: outpost node held"
+            if not found
+            else f"{identity} fits {len(found)} of them; give more of the id."
+        )
+    return (exact or found)[0]
+
+
+def correct(database: Database, identity: str, changes: Sequence[str], row: str | None = None) -> Document:
+    """Set columns of a row of held, refused or withdrawn work, and send it again; return what was written.
+
+    `changes`: COLUMN=VALUE each, an empty VALUE being an empty text; `row`: TABLE or TABLE:KEY, where the work has several; without
+    it the first new row is meant. Raises NoSuch, BadValue; then nothing changed.
+    """
+    work = find(database.store, identity)
+    op = _chosen(work, row)
+    table = database.schema.by_name[op.table]
+    values = _values(table, changes)
+    with transaction(database) as writing:
+        if work.verdict == HELD:
+            _update(writing, table, op, values)
+        else:
+            _write_again(writing, database, work, op, values)
+    return {"id": work.identity, "table": op.table, "key": key_json(op.key), "values": {n: cell_json([v]) for n, v in values.items()}}
+
+
+def _chosen(work: Work, row: str | None) -> Op:
+    """Return the change of the row that is meant: the one named, the only one, or what all others hang on."""
+    if row is None:
+        inserts = [op for op in work.ops if isinstance(op, Insert)]
+        return next(iter(inserts or work.ops))
+    name, _, key = row.partition(":")
+    found = [op for op in work.ops if op.table == name and (not key or key_text(op.key) == key)]
+    if len({key_text(op.key) for op in found}) != 1:
+        rows = ", ".join(f"{op.table}:{key_text(op.key)}" for op in work.ops[:10])
+        raise BadValue(f"Name one of the rows of {work.identity} with --row: {rows}")
+    return found[0]
+
+
+def _values(table: Table, changes: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or name not in table.position:
+            raise BadValue(f"'{change}' is not COLUMN=VALUE with a column of {table.name}: {', '.join(table.names)}")
+        values[name] = typed(table.columns[table.position[name]], text)
+    return values
+
+
+def _update(writing: Transaction, table: Table, op: Op, values: Mapping[str, Any]) -> None:
+    where, parameters = where_key(table, op.key)
+    sets = ", ".join(f"{quote(name)} = ?" for name in values)
+    done = writing.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {where}", [*values.values(), *parameters])
+    if done.rowcount != 1:
+        raise BadValue("That row is not on this node any more. Withdraw the work, or ask the central office to approve it.")
+
+
+def _write_again(writing: Transaction, database: Database, work: Work, chosen: Op, values: Mapping[str, Any]) -> None:
+    """Write refused or withdrawn work anew, as one transaction; the old one is kept as replaced."""
+    for op in work.ops:
+        table = database.schema.by_name[op.table]
+        _, before = _typed_values(op)
+        now = {**before, **(values if op is chosen else {})}
+        if isinstance(op, Insert):
+            if pending.number_of_row(database.store, table, tuple(now[name] for name in table.key)) is not None:
+                raise BadValue(f"There is a {table.name} {key_text(op.key)} here already; change that one instead.")
+            writing.insert(op.table, now)
+        elif isinstance(op, Update):
+            _update(writing, table, op, now)
+        else:
+            where, parameters = where_key(table, op.key)
+            writing.connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", parameters)
+    writing.connection.execute("UPDATE _quarantine SET code = ? WHERE segment = ? AND txn = ?", (REPLACED, work.segment, work.txn))
+
+
+# --- withdrawing --------------------------------------------------------------------------------------------------------
+
+
+def withdraw(database: Database, identity: str) -> Document:
+    """Take held work back: kept, listed as withdrawn, not applied. Raises NoSuch, BadValue.
+
+    Held at the centre, it leaves what people see once the centre has taken it back; withheld here, at once.
+    """
+    work = find(database.store, identity)
+    if work.verdict != HELD:
+        raise BadValue(f"{work.identity} is {work.verdict} already: it is kept here and not applied.")
+    with transaction(database) as writing:
+        if work.at_centre:
+            writing.withdraw(work.segment, work.txn)
+        else:
+            _give_up(database.store, work, database.clock_ms())
+    return {"id": work.identity, "sent": not work.at_centre, "at_centre": work.at_centre}
+
+
+def _give_up(store: Store, work: Work, now_ms: int) -> None:
+    """Put aside what waits on this node, and let the centre know of its new rows that they will not come."""
+    gone = [Change(store.schema.by_name[op.table], "delete", op.key, 0, None) for op in work.ops if isinstance(op, Insert)]
+    if gone:
+        sealing = Sealing(store, now_ms)
+        sealing.add(Group(gone))
+        sealing.finish()
+    set_applying(store, True)
+    put_aside(store, (work.segment, work.txn), WITHDRAWN, "it was withdrawn on this node", now_ms)
+    store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (work.segment, work.txn))
+    mark_all(store)
+    set_applying(store, False)

@@ -1,0 +1,119 @@
+"""`outpost node held`: what waits, why, since when, what hangs on it; correcting it, taking it back, keeping a copy."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from node import held
+from node.opening import opened
+from schema import advice
+from schema.console import Home, Json, at, count, moment, say, shown
+from schema.exporting import write_new
+
+_WRITTEN_CHARS = 120
+ROWS_SHOWN = 10
+"""Rows of one transaction, and others that wait for it, that people are shown; all are in the JSON form."""
+
+app = typer.Typer(no_args_is_help=False)
+
+Identity = Annotated[str, typer.Argument(metavar="ID", help="The id in `outpost node held`, or enough of its beginning.")]
+
+
+@app.callback(invoke_without_command=True)
+def list_(
+    ctx: typer.Context,
+    withdrawn: Annotated[bool, typer.Option("--withdrawn", help="List what was taken back instead.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List work of this node that is held or was refused: why, since when, and what can be done. None of it is lost."""
+    terminal = at(ctx, home, as_json)
+    ctx.obj = terminal
+    if ctx.invoked_subcommand is not None:
+        return
+    with opened(terminal) as database:
+        found = held.listing(database.store, withdrawn)
+    terminal.show(found, lambda: _tell(found, withdrawn))
+
+
+def _tell(found: list[dict[str, Any]], is_withdrawn: bool) -> None:
+    if not found:
+        say("Nothing was withdrawn." if is_withdrawn else "Nothing is held.")
+        return
+    for _, rows in groupby(found, key=lambda each: (each["id"], each["verdict"], each["code"])):
+        _tell_one(list(rows))
+    if is_withdrawn:
+        say("It is kept on this node, and not applied. A copy for elsewhere: outpost node held export FILE")
+        return
+    say("It is kept on this node; the rest of your work is not held up by it. Details: outpost node held --json")
+
+
+def _tell_one(rows: list[dict[str, Any]]) -> None:
+    """Tell one transaction: its rows, why it waits, and what can be done."""
+    first = rows[0]
+    say(f"{first['id']}  {first['verdict']} since {moment(first['at_ms'])}")
+    for each in rows[:ROWS_SHOWN]:
+        say(f"    {each['table']} {shown(each['key'])}: {_written(each)}")
+    if len(rows) > ROWS_SHOWN:
+        say(f"    and {count(len(rows) - ROWS_SHOWN, 'more row')}")
+    say(f"  Why: {first['why']} ({first['reason']})")
+    if first["dependants"]:
+        say(f"  Waiting for it: {', '.join(first['dependants'][:ROWS_SHOWN])}")
+    if first["on_its_way"]:
+        say(f"  Your {first['on_its_way']} goes with the next sync, or is being judged.")
+    advice.tell(first["can"], say)
+    say()
+
+
+def _written(each: dict[str, Any]) -> str:
+    """Return what held work writes, the beginning of it; all of it is in the JSON form."""
+    values = ", ".join(f"{name} {shown(value)}" for name, value in each["values"].items() if value is not None and name != "id")
+    return f"{each['change']} {values[:_WRITTEN_CHARS]}{'…' if len(values) > _WRITTEN_CHARS else ''}".strip()
+
+
+@app.command()
+def correct(
+    ctx: typer.Context,
+    identity: Identity,
+    changes: Annotated[list[str], typer.Option("--set", metavar="COLUMN=VALUE", help="What to write instead; repeat it for more.")],
+    row: Annotated[str | None, typer.Option("--row", metavar="TABLE:KEY", help="Which row, if it has several.", show_default=False)] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Correct held or refused work and send it again in its own place; the original is kept. Plain SQL does the same."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database:
+        done = held.correct(database, identity, changes, row)
+    written = "; ".join(f"{name} is {shown(value)}" for name, value in done["values"].items())
+    words = f"Corrected {done['table']} {shown(done['key'])}: {written}. The original is kept. Send: outpost node sync"
+    terminal.show(done, lambda: say(words))
+
+
+@app.command()
+def withdraw(ctx: typer.Context, identity: Identity, home: Home = None, as_json: Json = False) -> None:
+    """Take held work back: it is kept and listed with --withdrawn, and is not applied."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database:
+        done = held.withdraw(database, identity)
+    later = " It stays in view until the centre has taken it back. Send: outpost node sync" if done["at_centre"] else ""
+    terminal.show(done, lambda: say(f"{done['id']} is withdrawn and kept (outpost node held --withdrawn).{later}"))
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; JSON.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Write everything held, refused and withdrawn to a file, values and all."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database:
+        found = held.export(database.store)
+    write_new(path, found)
+    document = {"file": str(path), "held": len(found["held"]), "withdrawn": len(found["withdrawn"])}
+    terminal.show(document, lambda: say(f"Wrote {count(len(found['held']) + len(found['withdrawn']), 'row')} to {path}."))

@@ -1,0 +1,132 @@
+"""`outpost server held`: what waits, why, since when, and what the central office can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schema import advice
+from schema.capture import Store
+from schema.console import Home, Json, Terminal, at, count, moment, now_ms, say, shown
+from schema.exporting import write_new
+from server import held, held_list, ingest
+from server.opening import opened
+from sync.errors import NoSuch
+
+ROWS_SHOWN = 10
+"""Rows of one transaction, and others that wait for it, that people are shown; all are in the JSON form."""
+
+app = typer.Typer(no_args_is_help=False)
+
+Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The number in `outpost server held`.")]
+
+
+@app.callback(invoke_without_command=True)
+def list_(
+    ctx: typer.Context,
+    withdrawn: Annotated[bool, typer.Option("--withdrawn", help="List what was taken back instead.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List work that is held: why, since when, what hangs on it, and what can be done."""
+    terminal = at(ctx, home, as_json)
+    ctx.obj = terminal
+    if ctx.invoked_subcommand is not None:
+        return
+    with opened(terminal) as database, database.reading() as store:
+        found = held_list.withdrawn(store) if withdrawn else held_list.listing(store)
+    terminal.show(found, lambda: _tell(found, withdrawn))
+
+
+def _tell(found: list[dict[str, Any]], is_withdrawn: bool) -> None:
+    if not found:
+        say("Nothing was withdrawn." if is_withdrawn else "Nothing is held.")
+        return
+    for _, rows in groupby(found, key=lambda each: (each["id"], each["transaction"])):
+        tell_one(list(rows))
+    if not is_withdrawn:
+        say("What is refused or withdrawn stays on its node. Details: outpost server held --json")
+
+
+def tell_one(rows: list[dict[str, Any]]) -> None:
+    """Tell one transaction: whose it is, its rows, why it waits, and what can be done."""
+    first = rows[0]
+    whose = f"{first['node']}, which is revoked" if first["revoked"] else first["node"]
+    say(f"{first['id']}  of {whose}, {first['verdict']} since {moment(first['since_ms'])}")
+    for each in rows[:ROWS_SHOWN]:
+        say(f"    {each['change']} {each['table']} {shown(each['key'])}" if each["table"] else "    no rows of its own")
+    if len(rows) > ROWS_SHOWN:
+        say(f"    and {count(len(rows) - ROWS_SHOWN, 'more row')}")
+    say(f"  Why: {first['why']} ({first['reason']})")
+    if first["verdict"] == "withdrawn":
+        say()
+        return
+    if first["approved"]:
+        say("  It is approved, and still waits.")
+    if first["waits_for"]:
+        say(f"  First to be decided: {', '.join(map(str, first['waits_for']))}")
+    if first["dependants"]:
+        say(f"  Waiting for it: {', '.join(map(str, first['dependants'][:ROWS_SHOWN]))}")
+    if first["handed"]:
+        say(f"  Handed to {first['handed']['to']}{': ' + first['handed']['note'] if first['handed']['note'] else ''}")
+    advice.tell(first["can"], say)
+    say()
+
+
+@app.command()
+def hand(
+    ctx: typer.Context,
+    held_id: Number,
+    to: Annotated[str, typer.Option("--to", metavar="NAME", help="A person, or a node.")],
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What they should know.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say who looks after held work: shown here and on its node."""
+    terminal = at(ctx, home, as_json)
+    document = _done(terminal, held_id, lambda store: ingest.hand_over(store, held_id, to, note, now_ms()))
+    terminal.show(document, lambda: say(f"{held_id} is handed to {to}. Its node hears of it at its next sync."))
+
+
+@app.command()
+def withdraw(
+    ctx: typer.Context,
+    held_id: Number,
+    why: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; its node is told.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Take held work back for its node: kept, listed with --withdrawn, not applied."""
+    terminal = at(ctx, home, as_json)
+    document = _done(terminal, held_id, lambda store: ingest.withdraw(store, held_id, why, now_ms()))
+    words = f"{held_id} is withdrawn. It is kept here and on its node, which hears of it at its next sync. Still held: {document['held']}."
+    terminal.show(document, lambda: say(words))
+
+
+def _done(terminal: Terminal, held_id: int, act: Callable[[Store], bool]) -> dict[str, Any]:
+    with opened(terminal) as database, database.writing() as store:
+        if not act(store):
+            raise NoSuch(f"There is no held work {held_id}. See: outpost server held")
+        left = held.by_id(store, held_id)
+        document = {"id": held_id, "waiting": left is not None, "held": len(held.waiting(store))}
+        return document | ({"work": held_list.one(store, left)} if left else {})
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; JSON.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Write everything held and withdrawn to a file, values and all."""
+    terminal = at(ctx, home, as_json)
+    with opened(terminal) as database, database.reading() as store:
+        found = held_list.export(store)
+    write_new(path, found)
+    document = {"file": str(path), "held": len(found["held"]), "withdrawn": len(found["withdrawn"])}
+    terminal.show(document, lambda: say(f"Wrote {count(len(found['held']) + len(found['withdrawn']), 'row')} to {path}."))

@@ -1,0 +1,90 @@
+"""Composing: what several transactions of one node make together, one after the other, as if they had been one.
+
+A correction takes the place of held work (PROTOCOL.md §6.7): the centre judges the two as one transaction. Changes of one row
+become one change that knows as little as the least of them knew: it has the least base and the least since.
+
+    insert, update ─► insert      update, update ─► update      delete, insert ─► delete, insert
+    insert, delete ─► nothing     update, delete ─► delete      insert on a delete, delete ─► delete
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
+from sync.merge import replay
+from sync.policy import Policy
+from sync.values import Value
+
+PolicyOf = Callable[[str, str], Policy]
+"""Returns the policy of (table, cell)."""
+
+Row = tuple[str, Key]
+
+
+def compose(works: Sequence[Transaction], policy_of: PolicyOf) -> tuple[Transaction, set[Row]]:
+    """Return what transactions, oldest first, make together, under the name of the last one; and the rows they gave up: those
+    whose insert another of them took back.
+    """
+    rows: dict[Row, list[Op]] = {}
+    given_up: set[Row] = set()
+    for work in works:
+        for op in map(_known_since(work.number), work.ops):
+            row = (op.table, op.key)
+            made = rows.get(row, [])
+            is_second_end = len(made) > 1 and isinstance(op, Delete)  # deleted, inserted, deleted: the first deletion says it all
+            rows[row] = made[:1] if is_second_end else [*made[:-1], *_joined(made[-1], op, policy_of)] if made else [op]
+            (given_up.add if made and not rows[row] else given_up.discard)(row)
+    last = works[-1]
+    base = min(work.base for work in works)
+    decisions = list(dict.fromkeys(conflict for work in works for conflict in work.decisions))
+    ops = [op for made in rows.values() for op in made]
+    return Transaction(last.index, last.number, last.wall, base, ops, decisions, last.before, last.withdrawals), given_up
+
+
+def _known_since(number: int) -> Callable[[Op], Op]:
+    """Return what makes an insert name its own number: in another transaction it would stand for another one."""
+    return lambda op: replace(op, since=number) if isinstance(op, Insert) and op.since == NEVER else op
+
+
+def _joined(first: Op, then: Op, policy_of: PolicyOf) -> list[Op]:
+    """Return two changes of one row as one, or as two where the row began another life."""
+    if isinstance(then, Delete):
+        return [] if isinstance(first, Insert) and first.base == NEVER else [_deleted(first, then)]
+    if isinstance(then, Insert):
+        return [first, then] if isinstance(first, Delete) else [then]
+    if isinstance(first, Insert):
+        return [_inserted(first, then, policy_of)]
+    return [_updated(first, then, policy_of)] if isinstance(first, Update) else [first, then]
+
+
+def _deleted(first: Op, then: Delete) -> Delete:
+    known = [(edit.base, edit.since) for edit in first.edits] if isinstance(first, Update) else [(first.base, first.since)]
+    return replace(then, base=min(then.base, *(base for base, _ in known)), since=min(then.since, *(since for _, since in known)))
+
+
+def _inserted(first: Insert, then: Update, policy_of: PolicyOf) -> Insert:
+    values = dict(first.values)
+    for edit in then.edits:
+        standing = tuple(values.get(name, old) for name, old in zip(edit.columns, edit.old, strict=True))
+        values.update(zip(edit.columns, replay(policy_of(then.table, edit.cell), edit.old, edit.new, standing), strict=True))
+    return replace(first, values=values)
+
+
+def _updated(first: Update, then: Update, policy_of: PolicyOf) -> Update:
+    edits = {edit.cell: edit for edit in first.edits}
+    for edit in then.edits:
+        earlier = edits.get(edit.cell)
+        edits[edit.cell] = edit if earlier is None else _edited(earlier, edit, policy_of(then.table, edit.cell))
+    return Update(then.table, then.key, list(edits.values()))
+
+
+def _edited(first: Edit, then: Edit, policy: Policy) -> Edit:
+    new: tuple[Value, ...] = replay(policy, then.old, then.new, first.new)
+    return replace(then, old=first.old, new=new, base=min(first.base, then.base), since=min(first.since, then.since))
+
+
+def rows_of(ops: Iterable[Op]) -> set[Row]:
+    """Return the rows that changes write."""
+    return {(op.table, op.key) for op in ops}

@@ -1,0 +1,224 @@
+"""Held work on the node: the list, and what its people can do about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node import held
+from node.cycle import Cycle
+from server import ingest
+from sync.errors import BadValue, NoSuch
+from tests.server.test_held import ACTIVITY, CONTACT, a_sale, act, ids, listing
+from tests.simulation.test_rules import Told
+from tests.world import Node, World
+
+LONG = "x" * 2_000_000
+
+
+@pytest.fixture
+def k2(world: World) -> Node:
+    return world.node("k2", "branch:LIS", "owner:e1")
+
+
+def correct(node: Node, identity: str, *changes: str, row: str | None = None) -> dict[str, Any]:
+    return held.correct(node.database, identity, changes, row)
+
+
+def withdraw(node: Node, identity: str) -> dict[str, Any]:
+    return held.withdraw(node.database, identity)
+
+
+def test_the_list_says_why_and_what_can_be_done(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sync()
+    contact, activity = k2.held()
+    assert contact["why"] == "It belongs to a branch or owner this node does not write for."
+    assert contact["dependants"] == [activity["id"]]
+    assert [way["do"] for way in contact["can"]] == ["wait", "correct", "withdraw", "ask", "ask"]
+    assert [way["do"] for way in activity["can"]] == ["wait", "withdraw"]
+    assert contact["can"][1]["command"] == f"outpost node held correct {contact['id']} --set COLUMN=VALUE"
+    assert contact["at_ms"] < activity["at_ms"]
+
+
+@pytest.mark.covers("P-5.20")
+def test_a_command_corrects_as_plain_sql_does(world: World, k2: Node) -> None:
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    identity = k2.held()[0]["id"]
+    done = correct(k2, identity[:6], "branch_id=LIS", "total_minor=700")
+    assert (done["table"], done["key"], done["values"]) == ("sale", "s1", {"branch_id": "LIS", "total_minor": 700})
+    assert {each["on_its_way"] for each in k2.held()} == {"correction"}
+    k2.sync()
+    assert world.sql("SELECT branch_id, total_minor FROM sale") == [("LIS", 700)]
+    assert k2.held() == []
+    assert world.agree()
+
+
+def test_a_row_of_several_is_named(world: World, k2: Node) -> None:
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    identity = k2.held()[0]["id"]
+    correct(k2, identity, "amount_minor=1", row="sale_line")
+    correct(k2, identity, "branch_id=LIS", row="sale:s1")
+    k2.sync()
+    assert world.sql("SELECT amount_minor FROM sale_line") == [(1,)]
+    assert (world.sql("SELECT branch_id FROM sale"), k2.held()) == ([("LIS",)], [])
+    assert world.agree()
+
+
+def test_what_makes_no_sense_changes_nothing(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    identity = k2.held()[0]["id"]
+    for wrong in (["phone"], ["nothing=1"], ["credit_limit_minor=much"]):
+        with pytest.raises(BadValue):
+            correct(k2, identity, *wrong)
+    with pytest.raises(BadValue):
+        correct(k2, identity, "phone=1", row="deal")
+    for unknown in ("", "zz", "0000000000"):
+        with pytest.raises(NoSuch):
+            correct(k2, unknown, "phone=1")
+    assert not k2.database.has_changes()
+    assert k2.sync().pushed == 0
+
+
+@pytest.mark.covers("P-6.38", "P-8.14")
+def test_withdrawn_work_leaves_sight_when_the_centre_has_taken_it_back(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    withdraw(k2, k2.held()[0]["id"])
+    assert k2.sql("SELECT id FROM contact") == [("c1",)]
+    assert k2.held()[0]["on_its_way"] == "withdrawal"
+    k2.sync()
+    assert k2.sql("SELECT id FROM contact") == []
+    assert (k2.held(), listing(world)) == ([], [])
+    assert [(each["key"], each["code"]) for each in k2.held(withdrawn=True)] == [("c1", "withdrawn")]
+    assert world.agree()
+
+
+def test_a_withdrawal_comes_too_late_for_what_was_approved(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    withdraw(k2, k2.held()[0]["id"])
+    act(world, ingest.decide, ids(world)[0], True)
+    k2.sync()
+    assert world.sql("SELECT id FROM contact") == [("c1",)]
+    assert (k2.held(), k2.held(withdrawn=True)) == ([], [])
+    assert world.agree()
+
+
+@pytest.mark.parametrize("fate", ["refused", "withdrawn"])
+def test_what_was_refused_or_withdrawn_is_sent_again_corrected(world: World, k2: Node, fate: str) -> None:
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    if fate == "refused":
+        act(world, ingest.decide, ids(world)[0], False)
+    else:
+        withdraw(k2, k2.held()[0]["id"])
+    k2.sync()
+    assert k2.sql("SELECT id FROM sale") == []
+    identity = k2.held(withdrawn=fate == "withdrawn")[0]["id"]
+    correct(k2, identity, "branch_id=LIS")
+    assert k2.sync().verdicts["accepted"] == 1
+    assert world.sql("SELECT branch_id FROM sale JOIN sale_line ON sale_id = sale.id") == [("LIS",)]
+    assert k2.held() == []
+    assert {each["code"] for each in k2.held(withdrawn=True)} == {"replaced"}
+    with pytest.raises(NoSuch):
+        correct(k2, identity, "branch_id=LIS")
+    assert world.agree()
+
+
+def test_withheld_work_is_withdrawn_at_once_and_its_dependants_with_it(world: World, k2: Node) -> None:
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'LIS', ?)", LONG)
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sync()
+    assert {each["key"]: each["code"] for each in k2.held()} == {"c1": "long", "a1": "parent"}
+    withdraw(k2, next(each["id"] for each in k2.held() if each["code"] == "long"))
+    assert k2.sql("SELECT id FROM contact") == []
+    assert k2.held(withdrawn=True)[0]["values"]["note"] == LONG
+    assert not k2.database.has_changes()
+    k2.sync()
+    assert listing(world) == []
+    assert [(each["key"], each["code"]) for each in k2.held()] == [("a1", "gone")]
+    assert world.agree()
+
+
+def test_withheld_work_is_corrected_by_command(world: World, k2: Node) -> None:
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'LIS', ?)", LONG)
+    k2.sync()
+    correct(k2, k2.held()[0]["id"], "note=short")
+    k2.sync()
+    assert world.sql("SELECT note FROM contact") == [("short",)]
+    assert k2.held() == []
+    assert world.agree()
+
+
+def test_an_export_holds_every_value(world: World, k2: Node, tmp_path: Path) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sql(CONTACT, "c2", "OPO")
+    k2.sync()
+    withdraw(k2, k2.held()[0]["id"])
+    k2.sync()
+    document = json.loads(json.dumps(held.export(k2.database.store)))
+    assert document["format"] == "outpost-held-1"
+    assert [each["key"] for each in document["held"]] == ["c2"]
+    assert [(each["key"], each["values"]["name"]) for each in document["withdrawn"]] == [("c1", "Ann")]
+    assert {change["key"] for work in document["sealed"] for change in work["changes"]} == {"c1", "c2"}
+
+
+def test_a_held_difference_and_its_correction_count_once() -> None:
+    """A client of another branch gets 5 points more, then 2 more: 7, whoever else adds meanwhile."""
+    from random import Random
+
+    from tests.simulation.world import seeded, templates
+
+    templates(None)
+    with seeded(Random(1)):
+        world = Told(1)
+        node, other = world.node("k2", "branch:A", "owner:o1"), world.node("l3", "branch:A", "branch:B")
+        world.sql("INSERT INTO client (id, branch, owner, points) VALUES ('c1', 'B', 'o1', 10)")
+        world.settle()
+        with world.database.writing() as store:
+            from server import nodes
+
+            nodes.rescope(store, "k2", ["branch:A"], world.clock.read())
+        node.sql("UPDATE client SET points = points + 5, branch = 'C' WHERE id = 'c1'")
+        Cycle(node.database, node.link).seal()
+        other.sql("UPDATE client SET points = points + 100 WHERE id = 'c1'")
+        other.sync()
+        node.sql("UPDATE client SET points = points + 2 WHERE id = 'c1'")
+        world.settle()
+        while True:
+            with world.database.reading() as store:
+                waiting = ingest.waiting(store)
+            if not waiting:
+                break
+            act(world, ingest.decide, waiting[0].id, True)
+        world.settle()
+        assert world.sql("SELECT points FROM client") == [(117,)]
+        assert world.agree()
+        world.close()
+
+
+def test_an_edit_of_a_held_row_that_went_is_not_lost(world: World, k2: Node) -> None:
+    """The row left this node; the held change of it can be withdrawn, or approved; by command it says so."""
+    k2.sql(CONTACT, "c1", "LIS")
+    k2.sync()
+    k2.sql("UPDATE contact SET phone = CAST(x'ff' AS TEXT) WHERE id = 'c1'")
+    k2.sync()
+    world.sql("UPDATE contact SET branch_id = 'OPO'")
+    k2.sync()
+    assert k2.sql("SELECT id FROM contact") == []
+    with pytest.raises(BadValue, match="not on this node"):
+        correct(k2, k2.held()[0]["id"], "phone=1")
+    withdraw(k2, k2.held()[0]["id"])
+    k2.sync()
+    assert (k2.held(), listing(world)) == ([], [])
+    assert len(k2.held(withdrawn=True)) == 1
+    assert world.agree()

@@ -1,0 +1,67 @@
+"""Work that waits, from the people's side: real commands, a real server, a foreign program that writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.processes.conftest import Centre, warm
+
+
+def contact(identity: str, branch: str) -> tuple[str, list[object]]:
+    return "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'Ann', ?)", [identity, branch]
+
+
+def test_correct_withdraw_hand_and_export(centre: Centre, tmp_path: Path) -> None:
+    node = centre.node("salesman", "branch:LIS")
+    for identity in ("c1", "c2", "c3"):
+        node.write(contact(identity, "OPO"))
+        node.sync()
+    held = {each["key"]: each for each in node.ok("held")}
+    at_centre = {each["key"]: each["id"] for each in centre.ok("held")}
+    done = node.ok("held", "correct", held["c1"]["id"], "--set", "branch_id=LIS")
+    assert done["values"] == {"branch_id": "LIS"}
+    assert node.ok("held", "withdraw", held["c2"]["id"])["at_centre"] is True
+    assert centre.ok("held", "hand", at_centre["c3"], "--to", "Anna", "--note", "ask them")["work"]["handed"]["to"] == "Anna"
+    node.sync()
+    assert centre.ok("held")[0]["transaction"] == held["c3"]["id"]
+    (left,) = node.ok("held")
+    assert (left["key"], left["reason"].endswith("handed to Anna: ask them")) == ("c3", True)
+    assert sorted((each["key"], each["code"]) for each in node.ok("held", "--withdrawn")) == [("c1", "replaced"), ("c2", "withdrawn")]
+    assert sorted((each["key"], each["by"]) for each in centre.ok("held", "--withdrawn")) == [("c1", "correction"), ("c2", "node")]
+    for part, name in ((node, "here.json"), (centre, "there.json")):
+        document = part.ok("held", "export", tmp_path / name)
+        assert (document["held"], document["withdrawn"]) == (1, 2)
+        assert json.loads((tmp_path / name).read_text(encoding="utf-8"))["format"] == "outpost-held-1"
+        again = part.run("held", "export", tmp_path / name)
+        assert (again.status, again.error) == (2, "usage.value")
+    assert centre.ok("held", "withdraw", at_centre["c3"], "--note", "twice")["held"] == 0
+    node.sync()
+    assert node.ok("held") == []
+    assert node.ok("verify")["equal"]
+
+
+def test_what_people_read(centre: Centre) -> None:
+    node = centre.node("reader", "branch:LIS")
+    node.write(contact("c9", "OPO"))
+    node.sync()
+    node.write(("INSERT INTO activity (id, contact_id) VALUES ('a9', 'c9')", []))
+    node.sync()
+    here = warm().run(["node", "--home", str(node.home), "held"])[1]
+    assert "It belongs to a branch or owner this node does not write for." in here
+    assert "or give it to a branch or owner you write for: outpost node held correct" in here
+    there = warm().run(["server", "--home", str(centre.home), "held"])[1]
+    assert "reader" in there
+    waits = next(each for each in centre.ok("held") if each["key"] == "a9")
+    approved = warm().run(["server", "--home", str(centre.home), "approve", str(waits["id"])])[1]
+    assert "still waits" in approved
+    assert f"First to be decided: {waits['waits_for'][0]}" in approved
+    assert "You can decide or correct what it builds on" in approved
+
+
+def test_an_id_that_is_not_there(centre: Centre) -> None:
+    node = centre.node("nobody", "branch:LIS")
+    for line in (("held", "correct", "abc", "--set", "a=b"), ("held", "withdraw", "abc")):
+        assert node.run(*line).error == "usage.unknown"
+    for line in (("held", "hand", 999, "--to", "x"), ("held", "withdraw", 999)):
+        assert centre.run(*line).error == "usage.unknown"

@@ -1,0 +1,64 @@
+"""Backups and restores as people make them: with the commands, while everything runs."""
+
+from __future__ import annotations
+
+from tests.processes.conftest import Centre
+from tests.processes.test_journey import contact, sale
+
+
+def test_a_centre_is_restored_and_everybody_brings_back_what_it_lost(centre: Centre) -> None:
+    till, office = centre.node("till", "branch:KYV"), centre.node("office", "branch:KYV")
+    till.write(*sale("s1", "KYV", 100))
+    till.sync()
+    file = centre.folder / "centre.backup"
+    made = centre.ok("backup", file)
+    assert made["bytes"] == file.stat().st_size
+    assert centre.run("backup", file).error == "home.taken"
+    till.write(*sale("s2", "KYV", 200))
+    till.write(contact("c1", "KYV"))
+    till.sync()
+    office.sync()
+    late = centre.node("late", "branch:KYV")
+    late.write(*sale("s3", "KYV", 400))
+    late.sync()
+
+    assert centre.run("restore", file).error == "home.busy"
+    port = centre.port
+    centre.stop()
+    restored = centre.ok("restore", file)
+    assert restored["version"] == made["version"]
+    centre.start(port)
+
+    assert office.sync()["centre_restored"]["offered_again"] == 0
+    assert till.sync()["centre_restored"]["offered_again"] == 2
+    refused = late.run("sync")
+    assert refused.error == "auth.unknown_node"
+    assert late.ok("status")["unsynced"] == 0
+    late.ok("rejoin", centre.invite("late again", "branch:KYV"))
+    assert late.sync()["centre_restored"]["offered_again"] == 1
+    for node in (till, office, late):
+        node.sync()
+        assert node.ok("verify")["equal"]
+        rows = "SELECT (SELECT GROUP_CONCAT(id, ',') FROM (SELECT id FROM sale ORDER BY id)), (SELECT COUNT(*) FROM contact)"
+        assert node.write((rows, [])) == [["s1,s2,s3", 1]]
+    (line,) = [line for line in centre.ok("report", "sales", "--by", "branch") if line["key"] == "KYV"]
+    assert (line["receipts"], line["total_minor"]) == (3, 700)
+
+
+def test_a_till_is_put_back_and_says_what_came_back(centre: Centre) -> None:
+    till = centre.node("till two", "branch:ODS")
+    till.write(*sale("o1", "ODS", 100))
+    till.sync()
+    file = centre.folder / "till.backup"
+    assert till.ok("backup", file)["unsynced"] == 0
+    till.write(*sale("o2", "ODS", 100))
+    till.sync()
+    restored = till.ok("restore", file)
+    assert restored["node"] == "till two"
+    assert restored["aside"].startswith(str(till.home / "node.db.before-restore-"))
+    till.write(*sale("o3", "ODS", 100))
+    report = till.sync()
+    assert (report["new_history"], report["came_back"], report["pushed"]) == (True, 1, 1)
+    assert till.write(("SELECT COUNT(*) FROM sale WHERE branch_id = 'ODS'", [])) == [[3]]
+    assert till.ok("verify")["equal"]
+    assert till.run("restore", centre.folder / "nothing").error == "usage.value"

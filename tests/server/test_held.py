@@ -1,0 +1,419 @@
+"""Held work at the centre: what a correction, a withdrawal, a hand-over and an approval do, and what sets work free."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from node.cycle import Cycle, Report
+from node.writer import transaction
+from server import held_list, ingest, nodes
+from sync.builder import SegmentBuilder
+from sync.change import Withdrawn
+from tests.contract.test_protocol import a_push
+from tests.world import Node, World
+
+SALE = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES (?, 'n', 'sale', ?, 1, 'EUR', 500)"
+LINE = "INSERT INTO sale_line (id, sale_id, qty_milli, unit_price_e4, amount_minor) VALUES (?, ?, 1, 1, 500)"
+CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'Ann', ?)"
+ACTIVITY = "INSERT INTO activity (id, contact_id) VALUES (?, ?)"
+
+
+@pytest.fixture
+def k2(world: World) -> Node:
+    return world.node("k2", "branch:LIS", "owner:e1")
+
+
+def listing(world: World) -> list[dict[str, Any]]:
+    with world.database.reading() as store:
+        return held_list.listing(store)
+
+
+def withdrawn(world: World) -> list[dict[str, Any]]:
+    with world.database.reading() as store:
+        return held_list.withdrawn(store)
+
+
+def ids(world: World) -> list[int]:
+    return sorted({each["id"] for each in listing(world)})
+
+
+def act(world: World, what: Any, *arguments: Any) -> None:
+    with world.database.writing() as store:
+        assert what(store, *arguments, world.clock.read())
+
+
+def push(node: Node) -> Report:
+    report = Report()
+    Cycle(node.database, node.link).push(report)
+    return report
+
+
+def a_sale(node: Node, key: str, branch: str) -> None:
+    node.database.connection.execute("BEGIN")
+    node.sql(SALE, key, branch)
+    node.sql(LINE, f"{key}-1", key)
+    node.database.connection.execute("COMMIT")
+
+
+# --- corrections ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-5.20", "P-6.36", "P-6.37", "P-6.38", "P-8.30", "P-2.3")
+def test_a_held_sale_is_corrected_by_plain_sql(world: World, k2: Node) -> None:
+    """It never was at the centre, so it may still be changed; it arrives once, whole, as corrected, and the original is kept."""
+    a_sale(k2, "s1", "OPO")
+    assert k2.sync().verdicts["held"] == 1
+    k2.sql("UPDATE sale SET branch_id = 'LIS', total_minor = 600 WHERE id = 's1'")
+    report = k2.sync()
+    assert (report.verdicts["held"], report.verdicts["accepted"]) == (0, 1)
+    assert world.sql("SELECT branch_id, total_minor FROM sale") == [("LIS", 600)]
+    assert world.sql("SELECT id FROM sale_line") == [("s1-1",)]
+    assert listing(world) == []
+    assert [(each["table"], each["by"], each["was_held"]) for each in withdrawn(world)] == [
+        ("sale", "correction", "right"),
+        ("sale_line", "correction", "right"),
+    ]
+    assert withdrawn(world)[0]["values"]["branch_id"] == "OPO"
+    assert k2.held() == []
+    assert [(each["key"], each["code"], each["values"].get("total_minor")) for each in k2.held(withdrawn=True)] == [
+        ("s1", "replaced", 500),
+        ("s1-1", "replaced", None),
+    ]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.36", "P-6.2")
+def test_a_correction_counts_once_whatever_the_network_does(world: World, k2: Node) -> None:
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    k2.sql("UPDATE sale SET branch_id = 'LIS' WHERE id = 's1'")
+    k2.link.lose = ["push", "push", "pull"]
+    for _ in range(3):
+        with pytest.raises(Exception, match=r"push|pull"):
+            k2.sync()
+    k2.sync()
+    head = world.service.health()
+    k2.sync()
+    assert world.service.health() == head
+    assert world.sql("SELECT branch_id FROM sale") == [("LIS",)]
+    assert len(withdrawn(world)) == 2
+    assert world.agree()
+
+
+def test_dependants_go_in_with_the_correction(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sql("INSERT INTO deal (id, contact_id) VALUES ('d1', 'c1')")
+    k2.sync()
+    first = ids(world)[0]
+    (contact,) = [each for each in listing(world) if each["id"] == first]
+    assert [each["code"] for each in listing(world)] == ["right", "depends", "depends"]
+    assert contact["dependants"] == ids(world)[1:]
+    assert [each["waits_for"] for each in listing(world)] == [[], [first], [first]]
+    k2.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
+    k2.sync()
+    assert (listing(world), k2.held()) == ([], [])
+    assert world.sql("SELECT id FROM activity UNION SELECT id FROM deal") == [("a1",), ("d1",)]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.39", "P-6.37")
+def test_a_correction_that_is_held_keeps_its_place_and_can_be_corrected_again(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sync()
+    before = listing(world)
+    k2.sql("UPDATE contact SET branch_id = 'FAR', phone = '1' WHERE id = 'c1'")
+    k2.sync()
+    (contact, activity) = listing(world)
+    assert (contact["id"], contact["since_ms"]) == (before[0]["id"], before[0]["since_ms"])
+    assert (contact["change"], contact["values"]["branch_id"], contact["values"]["phone"]) == ("insert", "FAR", "1")
+    assert (activity["code"], activity["waits_for"]) == ("depends", [contact["id"]])
+    assert [each["key"] for each in k2.held()] == ["c1", "c1", "a1"]
+    assert k2.verify()
+    k2.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
+    k2.sync()
+    assert world.sql("SELECT branch_id, phone FROM contact") == [("LIS", "1")]
+    assert (listing(world), k2.held(), world.sql("SELECT id FROM activity")) == ([], [], [("a1",)])
+    assert world.agree()
+
+
+def test_what_was_typed_on_top_goes_with_it_in_order(world: World, k2: Node) -> None:
+    """t1 and t2 are held; t3 corrects t1. t2 must not come after t3 and undo it."""
+    k2.sql(CONTACT, "c1", "OPO")
+    push(k2)
+    k2.sql("UPDATE contact SET phone = 'old', branch_id = 'FAR' WHERE id = 'c1'")
+    Cycle(k2.database, k2.link).seal()  # before it is known that t1 is held? it is known: a correction already
+    k2.sql("UPDATE contact SET phone = 'new', branch_id = 'LIS' WHERE id = 'c1'")
+    k2.sync()
+    assert world.sql("SELECT branch_id, phone FROM contact") == [("LIS", "new")]
+    assert (listing(world), k2.held()) == ([], [])
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.36")
+def test_a_correction_of_what_was_approved_meanwhile_is_an_ordinary_edit(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], True)
+    k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+    k2.sync()
+    assert world.sql("SELECT branch_id, phone FROM contact") == [("OPO", None)]
+    assert [each["code"] for each in listing(world)] == ["right"], "it belongs to another branch now"
+    assert withdrawn(world) == []
+    act(world, ingest.decide, ids(world)[0], True)
+    k2.sync()
+    assert world.sql("SELECT branch_id, phone FROM contact") == [("OPO", "1")]
+    assert world.agree()
+
+
+def test_a_sale_that_was_approved_meanwhile_stays_as_it_is(world: World, k2: Node) -> None:
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], True)
+    k2.sql("UPDATE sale SET total_minor = 600 WHERE id = 's1'")
+    k2.sync()
+    assert world.sql("SELECT total_minor FROM sale") == [(500,)]
+    assert [each["code"] for each in k2.held()] == ["immutable"]
+    assert world.agree()
+
+
+def test_an_update_that_was_sealed_before_its_sale_was_held_depends_on_it(world: World, k2: Node) -> None:
+    a_sale(k2, "s1", "OPO")
+    Cycle(k2.database, k2.link).seal()
+    k2.sql("UPDATE sale SET total_minor = 600 WHERE id = 's1'")
+    k2.sync()
+    assert [each["code"] for each in listing(world)] == ["right", "right", "depends"]
+    act(world, ingest.decide, ids(world)[0], True)
+    assert [each["code"] for each in listing(world)] == ["immutable"]
+    assert world.agree() or (k2.sync() and world.agree())
+
+
+def test_a_taken_key_is_corrected_by_another_key(world: World, k2: Node) -> None:
+    other = world.node("opo", "branch:OPO")
+    other.sql(CONTACT, "c1", "OPO")
+    other.sync()
+    k2.sql(CONTACT, "c1", "LIS")
+    k2.sync()
+    assert [each["code"] for each in listing(world)] == ["key"]
+    k2.sql("UPDATE contact SET id = 'c2' WHERE id = 'c1'")
+    k2.sync()
+    world.settle()
+    assert world.sql("SELECT id, branch_id FROM contact ORDER BY id") == [("c1", "OPO"), ("c2", "LIS")]
+    assert (listing(world), k2.held()) == ([], [])
+    assert world.agree()
+
+
+def test_deleting_a_held_row_takes_it_back(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sql("INSERT INTO deal (id, contact_id, owner_id) VALUES ('d1', 'c1', 'e1')")
+    k2.sync()
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")
+    k2.sync()
+    assert listing(world) == []
+    assert world.sql("SELECT id FROM contact UNION SELECT id FROM activity") == []
+    assert world.sql("SELECT id, contact_id FROM deal") == [("d1", "c1")], "it has a right of its own to be"
+    assert [(each["key"], each["code"]) for each in k2.held()] == [("a1", "gone")]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.36")
+def test_another_node_cannot_withdraw_it(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    ((segment, index),) = world.sql("SELECT segment, txn FROM _held")
+    thief = world.node("thief", "branch:LIS")
+    for replaced in (True, False):
+        builder = SegmentBuilder()
+        builder.withdraw(builder.begin(1, 0), Withdrawn(segment, index, replaced))
+        builder.withdraw(0, Withdrawn(bytes(16), 7, replaced))
+        builder.withdraw(0, Withdrawn(segment, 99, replaced))
+        request = a_push(thief, builder.build(bytes([replaced]) * 16, 1, 1))
+        reply = world.service.push(thief.link.identity, request, world.clock.read())
+        assert reply.verdicts[0].exceptions == ()
+        thief.database.connection.execute("UPDATE _node SET acked_seq = 1, acked_digest = ?", (request.segments[0].digest,))
+    assert len(listing(world)) == 1
+    assert withdrawn(world) == []
+
+
+# --- withdrawals ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-6.38", "P-6.40", "P-8.14")
+def test_the_centre_withdraws(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sql("INSERT INTO deal (id, contact_id, owner_id) VALUES ('d1', 'c1', 'e1')")
+    k2.sync()
+    act(world, ingest.withdraw, ids(world)[0], "twice in the books")
+    k2.sync()
+    assert k2.sql("SELECT id FROM contact UNION SELECT id FROM activity") == []
+    assert [(each["key"], each["verdict"], each["code"]) for each in k2.held()] == [("a1", "refused", "gone")]
+    (kept,) = k2.held(withdrawn=True)
+    assert (kept["key"], kept["values"]["branch_id"], kept["can"][0]["do"]) == ("c1", "OPO", "correct")
+    assert "twice in the books" in kept["reason"]
+    assert world.sql("SELECT id FROM deal") == [("d1",)]
+    assert listing(world) == []
+    assert world.agree()
+
+
+def test_a_deal_does_not_wait_for_a_contact_that_never_left_its_node(world: World, k2: Node) -> None:
+    """The contact waits on the node, too long to send; its deal waits at the centre. Then the contact is deleted."""
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'LIS', ?)", "x" * 2_000_000)
+    k2.sql("INSERT INTO deal (id, contact_id, owner_id) VALUES ('d1', 'c1', 'e1')")
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sync()
+    assert sorted((each["key"], each["code"]) for each in listing(world)) == [("a1", "parent"), ("d1", "parent")]
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")
+    k2.sync()
+    assert listing(world) == []
+    assert world.sql("SELECT id FROM deal") == [("d1",)]
+    assert [(each["key"], each["code"]) for each in k2.held()] == [("a1", "gone")]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.42", "P-6.26")
+def test_giving_up_a_row_of_ones_own_touches_nobody_elses(world: World, k2: Node) -> None:
+    """k2 inserts a contact under a key that is another branch's and deletes it before it hears of it."""
+    other = world.node("opo", "branch:OPO")
+    other.sql(CONTACT, "c1", "OPO")
+    other.sync()
+    k2.sql(CONTACT, "c1", "LIS")
+    Cycle(k2.database, k2.link).seal()
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], False)
+    world.settle()
+    assert listing(world) == []
+    assert world.sql("SELECT branch_id FROM contact") == [("OPO",)]
+    assert world.agree()
+
+
+# --- hand-over, revoked nodes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-6.41", "P-6.16")
+def test_handing_it_to_somebody_is_shown_on_both_sides(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    since = k2.held()[0]["at_ms"]
+    act(world, ingest.hand_over, ids(world)[0], "Anna", "is he ours?")
+    assert listing(world)[0]["handed"]["to"] == "Anna"
+    k2.sync()
+    assert k2.held()[0]["reason"].endswith("; handed to Anna: is he ours?")
+    assert k2.held()[0]["at_ms"] == since, "it waits since then, not since somebody looked at it"
+    k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+    k2.sync()
+    assert (listing(world)[0]["handed"]["to"], listing(world)[0]["values"]["phone"]) == ("Anna", "1")
+    assert world.agree()
+
+
+def test_held_work_of_a_revoked_node_is_the_centres_to_decide(world: World, k2: Node) -> None:
+    for key in ("c1", "c2"):
+        k2.sql(CONTACT, key, "OPO")
+        k2.sync()
+    with world.database.writing() as store:
+        nodes.revoke(store, "k2", world.clock.read())
+    assert {each["revoked"] for each in listing(world)} == {True}
+    assert "ask" not in {way["do"] for way in listing(world)[0]["can"]}
+    first, second = ids(world)
+    act(world, ingest.decide, first, True)
+    act(world, ingest.withdraw, second, "")
+    assert world.sql("SELECT id FROM contact") == [("c1",)]
+    assert listing(world) == []
+
+
+# --- what it waits for --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-6.15", "P-6.11")
+@pytest.mark.parametrize("how", ["UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'", "DELETE FROM contact WHERE id = 'c1'"])
+def test_a_key_is_tried_again_when_the_other_row_moves_or_dies(world: World, k2: Node, how: str) -> None:
+    world.sql(CONTACT, "c1", "OPO")
+    k2.sql(CONTACT, "c1", "LIS")
+    k2.sync()
+    assert [each["code"] for each in listing(world)] == ["key"]
+    world.sql(how)
+    k2.sync()
+    assert listing(world) == []
+    assert world.sql("SELECT branch_id FROM contact") == [("LIS",)]
+    world.settle()
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.15")
+def test_a_right_is_tried_again_when_the_row_comes_to_the_node(world: World, k2: Node) -> None:
+    world.sql(CONTACT, "c1", "OPO")
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sync()
+    assert [each["code"] for each in listing(world)] == ["right"]
+    world.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
+    k2.sync()
+    assert listing(world) == []
+    assert world.sql("SELECT id FROM activity") == [("a1",)]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.16")
+def test_the_node_hears_of_another_reason(world: World, k2: Node) -> None:
+    k2.sql(ACTIVITY, "a1", "c1")
+    k2.sync()
+    assert [each["code"] for each in k2.held()] == ["parent"]
+    world.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    assert [each["code"] for each in k2.held()] == ["right"]
+    assert "OPO" in k2.held()[0]["reason"]
+    assert k2.held()[0]["why"] == "It belongs to a branch or owner this node does not write for."
+
+
+def test_what_cannot_pass_is_not_tried_again_and_again(world: World, k2: Node) -> None:
+    """Approved, it is tried once; from then on only a cause lets it be tried: requests leave no trace in the journal."""
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'LIS', CAST(x'ff' AS TEXT))")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], True)
+    head = world.service.health()
+    tries: list[int] = []
+    judged = ingest._try
+    try:
+        ingest._try = lambda *arguments: tries.append(1) or judged(*arguments)  # type: ignore[assignment, func-returns-value]
+        for _ in range(3):
+            k2.sync()
+        with world.database.writing() as store:
+            ingest.release(store, world.clock.read())
+    finally:
+        ingest._try = judged
+    assert (world.service.health(), tries) == (head, [])
+    assert [(each["code"], each["approved"]) for each in listing(world)] == [("text", True)]
+
+
+@pytest.mark.covers("P-6.35")
+def test_much_that_is_set_free_at_once_goes_in_request_by_request(world: World, k2: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "TRIES_MAX", 7)
+    monkeypatch.setattr(ingest, "LOOKS_MAX", 10)
+    for number in range(40):
+        with transaction(k2.database) as writing:
+            writing.insert("activity", {"id": f"a{number:02}", "contact_id": "c1" if number % 4 else "never"})
+    k2.sync()
+    assert len(listing(world)) == 40
+    other = world.node("l3", "branch:LIS")
+    other.sql(CONTACT, "c1", "LIS")
+    other.sync()
+    left = [len(listing(world))]
+    for _ in range(20):
+        other.sync()
+        left.append(len(listing(world)))
+    assert all(before - after <= 14 for before, after in itertools.pairwise(left)), "a push and a pull, seven each"
+    assert left[-1] == 10, "those whose parent never came"
+    head = world.service.health()
+    other.sync()
+    assert world.service.health() == head
+    world.settle()
+    assert world.agree()
