@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlcipher3 import dbapi2
 
-from node import changed, healing, outbox, pending, proof, retained
+from node import changed, healing, outbox, pending, proof, retained, skew
 from node.database import RELOAD, State, hear, read_state
 from node.verdicts import find_own, settle_segments
 from schema.capture import Store, mark_all, set_applying
@@ -23,6 +23,7 @@ from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
 from schema.keys import key_text
+from schema.lens import Lens
 from sync.change import Insert
 from sync.columns import Mixed
 from sync.errors import BadReply, Forked, Malformed, MalformedBlock, Stale, TooLarge, UnknownTable
@@ -77,13 +78,13 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> App
     mark_all(store)
     set_applying(store, False)
     store.connection.execute(
-        "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ? WHERE id = 1", (last.to.number, last.to.digest, now_ms)
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ?, afresh = NULL WHERE id = 1", (last.to.number, last.to.digest, now_ms)
     )
     hear(store, last.to)
     retained.pass_points(store, [last.to])
     if last.covered > state.covered:
         retained.forget(store, last.covered)
-    done.is_proven = proof.check(store, last.proof, state.begin.number, last.to.number, now_ms)
+    done.is_proven = proof.check(store, last.proof, skew.lens_of(store, last), state.begin.number, last.to.number, now_ms)
     return done
 
 
@@ -129,13 +130,14 @@ def _page(store: Store, page: Page, done: Applied, now_ms: int) -> None:
     _redraw(store, done)  # what the page before brought must be in view before our own work on it is settled (RULES H4b)
     settled = settle_segments(store, page.head, now_ms)
     done.refused += settled.refused
+    lens = skew.lens_of(store, page)
     for sealed in page.sealed:
         done.rows += _sealed(store, sealed, done)
     for block in page.rows:
-        done.rows += _block(store, block, done)
+        done.rows += _block(store, lens, block, done)
     for removals in (*page.removals, *page.deaths):
         done.removed += _removals(store, removals, done)
-    for notice in page.conflicts:
+    for notice in skew.notices(lens, page.conflicts):
         done.conflicts += keep_conflict(store, notice)
 
 
@@ -160,12 +162,16 @@ def _sealed(store: Store, sealed: SealedRows, done: Applied) -> int:
     return sealed.count
 
 
-def _block(store: Store, block: Rows, done: Applied) -> int:
-    """Write a page's rows of one table."""
-    table = _table(store, block.table, block.columns)
-    columns = rows_of(block.values, block.count, len(table.names))
+def _block(store: Store, lens: Lens | None, block: Rows, done: Applied) -> int:
+    """Write a page's rows of one table; those of an older centre in this version's columns."""
+    older = lens.tables.get(block.table) if lens is not None else None
+    table = _table(store, block.table, block.columns if older is None else None)
+    if older is not None and block.columns != older.older.names:
+        raise UnknownTable(f"The centre sent {block.table} in a form this node does not know; please update it.")
+    columns = rows_of(block.values, block.count, len(block.columns))
     raw = any(isinstance(column, Mixed) and column.raws for column in block.values)
-    _rows(store, table, list(zip(*columns, strict=True)), done, raw=raw)
+    rows = list(zip(*columns, strict=True))
+    _rows(store, table, rows if older is None or older.is_plain else list(map(older.up_row, rows)), done, raw=raw)
     return block.count
 
 
@@ -199,20 +205,25 @@ def _rows(
 
 
 def _write(store: Store, table: Table, rows: list[tuple[Any, ...]], segment: bytes) -> bool:
-    """Write rows as one statement; False (and nothing written) if a document among them is here already."""
+    """Write rows as one statement; False (and nothing written) if a document among them is here already, maybe our own."""
     if table.name not in store.schema.fixed:
         pending.put_rows(store, table, rows)
         changed.told_keys(store, table, rows, segment)
         return True
+    before = store.dialect.highest(store.connection).get(table.name, 0)
     store.connection.execute("SAVEPOINT rows")
     try:
         insert_rows(store.connection, table.name, table.names, rows)
     except dbapi2.IntegrityError:
         store.connection.execute("ROLLBACK TO rows")
         store.connection.execute("RELEASE rows")
+        if not pending.has_own(store, table.name):  # told afresh: they are here already, none on its way
+            pending.put_rows(store, table, rows)
+            changed.told_keys(store, table, rows, segment)
+            return True
         return False
     store.connection.execute("RELEASE rows")
-    changed.told_run(store, table, len(rows), segment)
+    changed.told_run(store, table, before, len(rows), segment)
     return True
 
 

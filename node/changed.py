@@ -11,8 +11,6 @@ from typing import Any
 
 from schema.capture import Store
 from schema.declare import Table
-from schema.dialects.base import ROW_ID
-from schema.dialects.sqlite import quote
 from schema.keys import key_text
 
 NO_SEGMENT = b""
@@ -44,11 +42,11 @@ def told_keys(store: Store, table: Table, rows: Iterable[Sequence[Any]], segment
     store.connection.executemany(sql, [(name, key_text(tuple(row[:width])), segment) for row in rows])
 
 
-def told_run(store: Store, table: Table, count: int, segment: bytes) -> None:
-    """Note the newest rows of a table, so many."""
-    sql = f"SELECT ?, MAX({ROW_ID}) - ? + 1, MAX({ROW_ID}), ? FROM {quote(table.name)}"
+def told_run(store: Store, table: Table, before: int, count: int, segment: bytes) -> None:
+    """Note so many new rows of a table, which follow the highest number that was given out before."""
     if count:
-        store.connection.execute(f"INSERT INTO temp._told_run (tbl, lo, hi, segment) {sql}", (table.name, count, segment))
+        sql = "INSERT INTO temp._told_run (tbl, lo, hi, segment) VALUES (?, ?, ?, ?)"
+        store.connection.execute(sql, (table.name, before + 1, before + count, segment))
 
 
 def settled_segment(store: Store, segment: bytes) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from node.database import Database
 from node.writer import Transaction, transaction
 from schema.capture import Store
-from schema.declare import Column
 from schema.dialects.sqlite import quote
 from schema.keys import cell_json, column_json, key_json, where_key
+from schema.past import Column
 from sync.errors import BadValue, NoSuch
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import ConflictNotice

@@ -15,7 +15,7 @@ from typing import get_args
 
 from node import healing, outbox, proof, retained, series, verdicts
 from node.apply import Applied, apply, check_page, page_rows
-from node.database import OFFERING, RELOAD, Database, State, hear, read_state
+from node.database import OFFERING, RELOAD, Database, State, afresh, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
@@ -279,7 +279,19 @@ class Cycle:
 
     def _pull_request(self, state: State, position: Position | None) -> PullRequest:
         version = PROTOCOL_VERSIONS[-1]
-        return PullRequest(version, state.epoch, state.incarnation, state.begin, state.highest, position, self.rows, self._told())
+        store = self.database.store
+        return PullRequest(
+            protocol=version,
+            epoch=state.epoch,
+            incarnation=state.incarnation,
+            cursor=state.begin,
+            highest=state.highest,
+            position=position,
+            rows=self.rows,
+            told=self._told(),
+            schema=store.schema.version,
+            afresh=afresh(store),
+        )
 
     def _resume(self) -> tuple[Position | None, int]:
         """Return where an interrupted pull goes on and the number of its last page, or None and 0 to begin one; pages of

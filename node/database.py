@@ -9,6 +9,7 @@ documents and events are ours). Spec: PROTOCOL.md §8.4; RULES §3.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Look, Store
 from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import Sqlite
@@ -25,13 +27,14 @@ from sync.digest import BEGINNING
 from sync.errors import AlreadyThere, NotJoined
 from sync.messages import Point
 
-BOOKKEEPING = (
+_TABLES = (
     "CREATE TABLE IF NOT EXISTS _node (id INTEGER PRIMARY KEY, node TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL,"
     " epoch INTEGER NOT NULL, incarnation BLOB NOT NULL, registered INTEGER NOT NULL, parent BLOB, parent_seq INTEGER,"
     " parent_digest BLOB, acked_seq INTEGER NOT NULL, acked_digest BLOB NOT NULL, cursor INTEGER NOT NULL,"
     " cursor_digest BLOB NOT NULL, highest INTEGER NOT NULL, highest_digest BLOB NOT NULL, next INTEGER NOT NULL, as_of_ms INTEGER,"
-    " erase INTEGER NOT NULL DEFAULT 0, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0, healing INTEGER NOT NULL DEFAULT 0)",
+    " erase INTEGER NOT NULL DEFAULT 0, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0, healing INTEGER NOT NULL DEFAULT 0,"
     # erase: rows that left may still be read in the write-ahead log; healing: see node/healing.py
+    " afresh TEXT)",  # tables of which this version shows more than the one before: asked for with the next pull
     # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
     "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
@@ -75,6 +78,8 @@ BOOKKEEPING = (
     "CREATE TABLE IF NOT EXISTS _adopted (segment BLOB PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS _series (branch TEXT NOT NULL, till TEXT NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (branch, till))",
 )
+
+BOOKKEEPING = Bookkeeping("node", _TABLES)
 
 
 SOUND, OFFERING, RELOAD = range(3)
@@ -120,7 +125,13 @@ class Database:
         if self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_node'").fetchone() is None:
             self.connection.close()
             raise NotJoined(f"{path} is no node's database. Move it away, then join with: outpost node join URL CODE")
-        install(self.connection, self.dialect, schema, BOOKKEEPING)
+        from node.upgrade import NodeKeeper  # it seals, and what seals needs this module
+
+        try:
+            install(self.connection, self.dialect, schema, BOOKKEEPING, NodeKeeper(clock_ms))
+        except BaseException:
+            self.connection.close()
+            raise
         self.store = Store(self.connection, self.dialect, schema, number_tables(self.connection, schema))
 
     @contextmanager
@@ -129,6 +140,7 @@ class Database:
         with self._lock:
             self.dialect.begin_write(self.connection)
             try:
+                require_mine(self.connection, self.schema)
                 yield self.store
                 self.connection.commit()  # may fail too, on a full disk: the transaction must not stay open
             except BaseException:
@@ -228,6 +240,12 @@ def read_state(connection: Connection) -> State:
         covered=row[18],
         healing=row[19],
     )
+
+
+def afresh(store: Store) -> tuple[str, ...]:
+    """Return the tables to ask for from the beginning: this version shows more of them than the one that pulled them."""
+    row = store.connection.execute("SELECT afresh FROM _node WHERE id = 1").fetchone()
+    return tuple(json.loads(row[0])) if row and row[0] else ()
 
 
 def hear(store: Store, point: Point) -> None:

@@ -9,7 +9,6 @@ repeated: the centre knows the key and the incarnation and answers the same. Spe
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Final
 
 from node import healing, identity, transport
 from node.database import Database, create
+from schema.files import write_whole
 from schema.registry import Schema
 from sync.errors import AlreadyThere, NotJoined, Offline
 from sync.limits import PROTOCOL_VERSIONS
@@ -124,11 +124,5 @@ def _read(home: Path) -> _Attempt | None:
 
 
 def _write(home: Path, attempt: _Attempt) -> None:
-    """Keep the attempt, durably, before anything is sent."""
-    new = home / f"{JOINING}.new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"asked": attempt.asked, "incarnation": attempt.incarnation.hex()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(home / JOINING)
+    """Keep the attempt, and the name of the key beside it, durably before anything is sent."""
+    write_whole(home / JOINING, json.dumps({"asked": attempt.asked, "incarnation": attempt.incarnation.hex()}))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from node import centre
+from node import centre, skew
 from node.database import Database
 from schema.capture import Store, clean_row
 from schema.declare import Table
@@ -22,7 +22,7 @@ from schema.keys import key_parts, key_text
 from sync.digest import RowsDigest, row_digests
 from sync.errors import BadReply
 from sync.limits import PROTOCOL_VERSIONS, VERIFY_RANGES_MAX, VERIFY_ROWS_MAX
-from sync.messages import FOUND, KeyRange, RangeDigest, TableDigest, VerifyReply, VerifyRequest, Wanted
+from sync.messages import FOUND, Compared, KeyRange, RangeDigest, TableDigest, VerifyReply, VerifyRequest, Wanted
 from sync.rows import columns_of, rows_of, values_of
 from sync.values import value_order
 
@@ -83,6 +83,8 @@ class Narrowing:
         self.database, self.exchange = database, exchange
         self.state = database.state()
         self.tables: dict[str, TableCount] = {}
+        self._only: tuple[Compared, ...] = ()
+        self._compared: dict[str, Table] = {}  # with the columns that both sides have
         self._ranges: list[Range] = []
         connection = database.connection
         connection.execute(
@@ -104,23 +106,34 @@ class Narrowing:
 
     def compare(self) -> bool:
         """Compare whole tables; tell whether all are equal."""
-        reply = self._ask((), None)
+        schema, reply = self.database.schema, self._ask((), None)
+        if only := skew.incomparable(schema, reply):
+            reply = self._ask_again(only)
+        self._compared = {entry.table: skew.compared(schema, reply, entry) for entry in reply.tables}
         theirs: dict[str, TableDigest] = {entry.table: entry for entry in reply.tables}
         with centre.at_rest(self.database) as store:
             for table in store.schema.tables:
                 entry = theirs.get(table.name)
-                count, digest = digest_of(store, table, centre.parts(store, table))
+                if entry is None and reply.schema < schema.version:
+                    continue  # an older centre does not have it
+                count, digest = digest_of(store, self._compared.get(table.name, table), centre.parts(store, table))
                 same = entry is not None and (count, digest) == (entry.rows, entry.digest)
                 self.tables[table.name] = TableCount(count, entry.rows if entry else 0, digest, same)
-        by_name = self.database.schema.by_name
+        by_name = {**schema.by_name, **self._compared}
         self._ranges = [
             Range(by_name[name], None, None, each.ours, each.theirs) for name, each in reversed(self.tables.items()) if not each.same
         ]
         return not self._ranges
 
+    def _ask_again(self, only: tuple[Compared, ...]) -> VerifyReply:
+        """Ask an older centre for the digests of what can be compared with it."""
+        self._only = only
+        return self._ask((), None)
+
     def _ask(self, ranges: Sequence[KeyRange], wanted: Wanted | None) -> VerifyReply:
         state = self.state
-        request = VerifyRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, state.cursor, tuple(ranges), wanted)
+        version, schema = PROTOCOL_VERSIONS[-1], self.database.schema.version
+        request = VerifyRequest(version, state.epoch, state.incarnation, state.cursor, tuple(ranges), wanted, schema, self._only)
         reply = self.exchange.verify(request)
         if reply.version != state.cursor.number or len(reply.ranges) != len(ranges):
             raise BadReply("The server's answer to verify is not what was asked for.")
@@ -132,7 +145,7 @@ class Narrowing:
         """Cut a range at keys of ours and keep the pieces that differ."""
         table = wide.table
         with centre.at_rest(self.database) as store:
-            where = centre.parts(store, table)
+            where = centre.parts(store, store.schema.by_name[table.name])
             pieces = _pieces(store, wide, where)
         asked = [KeyRange(table.name, values_of(low), values_of(high), 0) for low, high, *_ in pieces]
         for (low, high, ours, digest), theirs in zip(pieces, self._ask(asked, None).ranges, strict=True):
@@ -152,7 +165,7 @@ class Narrowing:
         asked = [KeyRange(table.name, values_of(each.low), values_of(each.high), rows) for each in batch]
         replies = self._ask(asked, None).ranges
         with centre.at_rest(self.database) as store:
-            where = centre.parts(store, table)
+            where = centre.parts(store, store.schema.by_name[table.name])
             found: list[tuple[str, str]] = []
             for each, reply in zip(batch, replies, strict=True):
                 theirs = _listed(table, reply, rows)
@@ -179,10 +192,11 @@ class Narrowing:
         left = self.count() if limit is None else limit
         while left > 0 and (wanted := self._unfetched(min(left, VERIFY_ROWS_MAX))):
             table, keys = wanted
-            reply = self._ask((), Wanted(table.name, len(keys), columns_of(keys, len(table.key)))).found
-            if reply is None or not 0 < len(reply.states) <= len(keys) or reply.rows.columns != table.names:
+            answer = self._ask((), Wanted(table.name, len(keys), columns_of(keys, len(table.key))))
+            reply, lens = answer.found, skew.table_lens(self.database.schema, answer.schema, table.name)
+            if reply is None or not 0 < len(reply.states) <= len(keys) or reply.rows.columns != lens.older.names:
                 raise BadReply("The server's answer to verify is not what was asked for.")
-            rows = zip(*rows_of(reply.rows.values, reply.rows.count, len(table.names)), strict=True)
+            rows = map(lens.up_row, zip(*rows_of(reply.rows.values, reply.rows.count, len(lens.older.names)), strict=True))
             if reply.states.count(FOUND) != reply.rows.count:
                 raise BadReply("The server's answer to verify holds more or fewer rows than it says.")
             found = [

@@ -218,6 +218,11 @@ def number_of_row(store: Store, table: Table, key: Sequence[Any]) -> int | None:
     return int(row[0]) if row else None
 
 
+def has_own(store: Store, table: str) -> bool:
+    """Tell whether any document or event of a table is ours and not covered by the cursor yet."""
+    return store.connection.execute("SELECT 1 FROM _own WHERE tbl = ? LIMIT 1", (table,)).fetchone() is not None
+
+
 def is_own(store: Store, table: str, rid: int) -> bool:
     """Tell whether a document or event is ours and not covered by the cursor yet."""
     sql = "SELECT hi FROM _own WHERE tbl = ? AND lo <= ? ORDER BY lo DESC LIMIT 1"

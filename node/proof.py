@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node import centre, changed
+from node import centre, changed, skew
 from node.pending import number_of_row
 from schema.capture import Store
 from schema.declare import Table
@@ -18,6 +18,7 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.digests import Part, digest_sorted
 from schema.keys import key_parts
+from schema.lens import Lens
 from sync.digest import RowsDigest
 from sync.messages import Proof, TableDigest
 
@@ -55,21 +56,21 @@ def note(store: Store, version: int, differing: int | None, now_ms: int) -> None
     )
 
 
-def check(store: Store, told: Proof | None, since: int, version: int, now_ms: int) -> bool:
+def check(store: Store, told: Proof | None, lens: Lens | None, since: int, version: int, now_ms: int) -> bool:
     """Compare what an apply changed with what the centre says of it, and note it; tell whether we hold what the centre holds.
 
-    Rows that were known to differ still do, and are not looked at again.
+    Rows that were known to differ still do, and are not looked at again. `lens`: how to read an older centre.
     """
     before = standing(store)
     known = before.differing if before.version == since else None
     if since == 0 and known is None:  # at the beginning, or when all is taken anew, nothing can differ yet
         known = 0
-    agrees = told is not None and known is not None and _agrees(store, told)
+    agrees = told is not None and known is not None and _agrees(store, told, lens)
     note(store, version, known if agrees else None, now_ms)
     return agrees
 
 
-def _agrees(store: Store, told: Proof) -> bool:
+def _agrees(store: Store, told: Proof, lens: Lens | None) -> bool:
     whole = frozenset(told.whole)
     if not all(_is_whole(store, segment) for segment in whole):
         return False
@@ -78,10 +79,11 @@ def _agrees(store: Store, told: Proof) -> bool:
         return False
     if not told.tables and changed.is_nothing(store):
         return True
-    for table in store.schema.tables:
-        nothing = TableDigest(table.name, 0, RowsDigest(table.name).digest())
-        entry = theirs.get(table.name, nothing)
-        if TableDigest(table.name, *_changed(store, table, whole)) != entry:
+    for whole_table in store.schema.tables:
+        table = skew.as_compared(whole_table, lens)
+        nothing = TableDigest(whole_table.name, 0, RowsDigest(whole_table.name).digest())
+        entry = theirs.get(whole_table.name, nothing)
+        if table is None or TableDigest(table.name, *_changed(store, table, whole)) != entry:
             return False
     return True
 
@@ -113,7 +115,7 @@ def _changed(store: Store, table: Table, whole: frozenset[bytes]) -> tuple[int, 
         return 0, RowsDigest(table.name).digest()
     connection.executemany("DELETE FROM temp._told_key WHERE tbl = ? AND segment = ?", [(table.name, segment) for segment in whole])
     _find_rows(store, table)
-    return digest_sorted(store, table, _among(store, table))
+    return digest_sorted(store, table, _among(store, store.schema.by_name[table.name]))
 
 
 def _find_rows(store: Store, table: Table) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from node import changed, pending, retained
 from node.database import read_state
+from node.skew import translated
 from schema.capture import Store
 from schema.declare import Table
 from schema.images import unpack_tuple
@@ -113,7 +114,7 @@ def _spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
         open_again = [(decision.conflict,) for decision in opened.decisions if decision.transaction in indexes]
         store.connection.executemany("UPDATE _conflict SET deciding = 0 WHERE id = ?", open_again)
         for work in transactions(opened, _keys(store, opened), indexes):
-            for op in work.ops:
+            for op in translated(store, opened, work.ops):
                 table = store.schema.by_name[op.table]
                 if isinstance(op, Insert) and not pending.is_kept(store, segment, work.index, op):
                     pending.shadow(store, table, op.key, None)

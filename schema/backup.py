@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from schema.dialects.base import Connection, Dialect
+from schema.files import to_disk
 from sync.errors import AlreadyThere, BadValue
 
 PAGES = 2_000
@@ -34,9 +35,9 @@ def copy(dialect: Dialect, source: Path, file: Path, check: Check, progress: Pro
     try:
         dialect.backup(source, part, PAGES, progress or (lambda _done, _total: None))
         _examine(dialect, part, check)
-        _to_disk(part)
+        to_disk(part)
         os.link(part, file)  # unlike a rename it does not replace what somebody put there meanwhile
-        _to_disk(file.parent)
+        to_disk(file.parent)
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
             part.with_name(part.name + suffix).unlink(missing_ok=True)
@@ -56,10 +57,10 @@ def put_back(dialect: Dialect, file: Path, database: Path, check: Check, now_ms:
     try:
         shutil.copyfile(file, new)
         _examine(dialect, new, check)
-        _to_disk(new)
-        aside = _set_aside(database, now_ms)
+        to_disk(new)
+        aside = _set_aside(dialect, database, now_ms)
         os.replace(new, database)
-        _to_disk(database.parent)
+        to_disk(database.parent)
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
             new.with_name(new.name + suffix).unlink(missing_ok=True)
@@ -82,20 +83,30 @@ def _examine(dialect: Dialect, path: Path, check: Check) -> None:
         connection.close()
 
 
-def _set_aside(database: Path, now_ms: int) -> Path | None:
+def _set_aside(dialect: Dialect, database: Path, now_ms: int) -> Path | None:
+    """Give the database that is there a second name. It keeps its own until the copy takes it: a restore may be killed anywhere."""
     if not database.exists():
         return None
     aside = database.with_name(f"{database.name}.before-restore-{now_ms}")
-    for suffix in ("-wal", "-shm", ""):
+    if _is_one_file(dialect, database):
+        os.link(database, aside)
+        return aside
+    for suffix in ("-wal", "-shm", ""):  # it cannot be read any more; kept as it is
         part = database.with_name(database.name + suffix)
         if part.exists():
             os.replace(part, aside.with_name(aside.name + suffix))
     return aside
 
 
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _is_one_file(dialect: Dialect, database: Path) -> bool:
+    """Bring what was committed from the log into the file: apart from its log it would lack the latest work. False: it cannot be read."""
     try:
-        os.fsync(descriptor)
+        connection = dialect.open(database)
+    except dialect.errors:
+        return False
+    try:
+        return dialect.empty_log(connection)
+    except dialect.errors:
+        return False
     finally:
-        os.close(descriptor)
+        connection.close()

@@ -23,15 +23,14 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from sqlalchemy import MetaData
 from sqlmodel import SQLModel
 
+from schema.past import PAST, TYPES, Change, Column, Renamed, wrong_past
 from sync.limits import NAME_BYTES_MAX, TABLES_MAX
 from sync.policy import policies
-
-ColumnType = Literal["text", "integer", "real", "blob"]
 
 
 class Kind(enum.StrEnum):
@@ -80,7 +79,10 @@ EVERYONE = "*"
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """How a table syncs. `policies` names the policy per column or group; all others have `latest`."""
+    """How a table syncs. `policies` names the policy per column or group; all others have `latest`.
+
+    `since` is the version of the schema that brought the table, `changed` names those that changed its rules alone.
+    """
 
     kind: Kind
     scope: tuple[ScopeRule, ...]
@@ -88,6 +90,8 @@ class Sync:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ties: tuple[Tie, ...] = ()
     indexes: tuple[str, ...] = ()
+    since: int = 1
+    changed: tuple[int, ...] = ()
 
 
 class Synced(SQLModel):
@@ -95,16 +99,6 @@ class Synced(SQLModel):
 
     metadata = MetaData()
     sync: ClassVar[Sync]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: NULL allowed or not, and its default when a writer leaves it out."""
-
-    name: str
-    type: ColumnType
-    nullable: bool
-    default: str | int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +123,8 @@ class Table:
     ties: tuple[Tie, ...]
     indexes: tuple[str, ...]
     doc: str
+    since: int = 1
+    version: int = field(default=1, compare=False, repr=False)  # the newest that anything in the declaration names
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -171,7 +167,6 @@ class BadDeclaration(ValueError):
 
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_]*")
-_TYPES: dict[object, ColumnType] = {str: "text", int: "integer", float: "real", bytes: "blob"}
 
 
 def table_of(model: type[Synced]) -> Table:
@@ -193,6 +188,8 @@ def table_of(model: type[Synced]) -> Table:
         ties=sync.ties,
         indexes=sync.indexes,
         doc=(model.__doc__ or "").strip(),
+        since=sync.since,
+        version=max([sync.since, *sync.changed, *(change.version for column in columns for change in column.past)]),
     )
     _check(table)
     return table
@@ -206,11 +203,12 @@ def _column(model: type[Synced], name: str) -> Column:
         arms = [arm for arm in typing.get_args(annotation) if arm is not types.NoneType]
         nullable = len(arms) != len(typing.get_args(annotation))
         annotation = arms[0] if len(arms) == 1 else annotation
-    kind = _TYPES.get(annotation)
+    kind = TYPES.get(annotation)
     if kind is None:
         raise BadDeclaration(f"{model.__tablename__}.{name}: {field_.annotation} is not str, int, float or bytes")
     default = None if field_.is_required() else field_.default
-    return Column(name, kind, nullable, default)
+    changes: tuple[Change, ...] = model.__table__.columns[name].info.get(PAST, ())  # type: ignore[attr-defined]
+    return Column(name, kind, nullable, default, changes)
 
 
 def _cells(table: str, sync: Sync, values: list[str]) -> tuple[Cell, ...]:
@@ -236,6 +234,7 @@ def _cells(table: str, sync: Sync, values: list[str]) -> tuple[Cell, ...]:
 def _check(table: Table) -> None:
     names = set(table.names)
     _check_names(table)
+    _check_past(table)
     if not table.scope:
         raise BadDeclaration(f"{table.name}: no scope")
     for rule in (*table.scope, *table.ties):
@@ -263,6 +262,23 @@ def _check_names(table: Table) -> None:
             raise BadDeclaration(f"{table.name}.{name}: names with _ are the engine's own")
         if len(name.encode()) > NAME_BYTES_MAX:
             raise BadDeclaration(f"{table.name}: the name {name[:20]}… is longer than {NAME_BYTES_MAX} bytes")
+
+
+def _check_past(table: Table) -> None:
+    names, former = set(table.names), set[str]()
+    for column in table.columns:
+        wrong = wrong_past(column)
+        before = {change.name for change in column.past if isinstance(change, Renamed)}
+        if wrong is None and column.past and column.name in table.key:
+            wrong = "a key does not change: declare another table"
+        if wrong is None and (before & former or before & names - {column.name}):
+            wrong = "its former name is, or was, another column's"
+        former |= before
+        if wrong is not None:
+            raise BadDeclaration(f"{table.name}.{column.name}: {wrong}")
+    for rule in (*table.scope, *table.ties):
+        if not isinstance(rule, Everyone) and rule.column in names and table.columns[table.position[rule.column]].is_dropped:
+            raise BadDeclaration(f"{table.name}: scope or tie names {rule.column}, which is dropped")
 
 
 def _check_policy(table: Table, cell: Cell) -> None:

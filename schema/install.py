@@ -1,15 +1,21 @@
 """Creating the declared tables, their capture and the engine's bookkeeping in a database, node's or server's alike.
 
-Runs in one transaction and may run again at any time: what is there stays. Table numbers are given once per database and
+Runs in one transaction and may run again at any time: what is there stays, what is older is brought up to date, what is
+newer is refused (schema/bookkeeping.py, schema/upgrade.py). Table numbers are given once per database and
 kept in `_table`, so that a table that is declared later does not shift the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Protocol
 
+from schema import bookkeeping
+from schema.bookkeeping import Bookkeeping, Written
+from schema.capture import Store
 from schema.dialects.base import Connection, Dialect
+from schema.lens import Lens
 from schema.registry import Schema
+from schema.upgrade import drop_capture, require_columns, require_rules, rules, upgrade_tables
 
 VIEWS = {
     "v_stock_balance": (
@@ -20,30 +26,86 @@ VIEWS = {
 """Views by name: the tables they need, and their query. Balances are sums of events (ENGINE §5)."""
 
 
-def install(connection: Connection, dialect: Dialect, schema: Schema, own: Iterable[str]) -> None:
-    """Create everything that is missing. `own` is further DDL: the bookkeeping of a node or of a server."""
+class Keeper(Protocol):
+    """What a node and the centre do with their own bookkeeping when the declaration moves on, in the same transaction."""
+
+    def before(self, store: Store) -> None:
+        """Take what was written under the declaration before (`store.schema`)."""
+
+    def after(self, store: Store, lens: Lens) -> None:
+        """Bring what is kept of rows and changes up to the declaration now (`store.schema`)."""
+
+
+def install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookkeeping, keeper: Keeper | None = None) -> None:
+    """Create everything that is missing and bring an older file up to date: all of it or nothing.
+
+    `own` is the bookkeeping of a node or of a server. Raises NewerFile, CannotUpgrade.
+    """
     dialect.begin_write(connection)
     try:
-        for statement in (*dialect.bookkeeping(), *own, *dialect.tables(schema.tables)):
+        written = bookkeeping.read(connection)
+        if written is not None:
+            bookkeeping.require_known(written, schema)
+            bookkeeping.migrate(connection, own, written)
+            if written.version < bookkeeping.version():
+                bookkeeping.require_complete(connection, dialect, own)
+        for statement in (bookkeeping.DDL, *dialect.bookkeeping(), *own.tables):
             connection.execute(statement)
-        numbers = number_tables(connection, schema)
-        for table in schema.tables:
-            for statement in dialect.capture(table, numbers[table.name]):
-                connection.execute(statement)
-        for name, (needs, query) in VIEWS.items():
-            if all(table in numbers for table in needs):
-                connection.execute(f"CREATE VIEW IF NOT EXISTS {name} AS {query}")
+        if written is not None:
+            _bring_up(connection, dialect, schema, written, keeper)
+        _create(connection, dialect, schema)
+        bookkeeping.note(connection, schema)
     except BaseException:
         connection.rollback()
         raise
     connection.commit()
 
 
+def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written: Written, keeper: Keeper | None) -> None:
+    """Bring the tables of an older file up to the declaration."""
+    older = schema.centre_at(written.schema) if schema.is_centre else schema.at(written.schema)
+    before = Store(connection, dialect, older, known_numbers(connection))
+    require_columns(before, "This database cannot be opened")
+    require_rules(before, older.tables)
+    newer = written.schema < schema.version
+    if newer and keeper is not None:
+        keeper.before(before)
+    if newer or written.version < bookkeeping.version():
+        drop_capture(connection)
+    if newer:
+        for view in VIEWS:
+            connection.execute(f"DROP VIEW IF EXISTS {view}")
+        after, lens = Store(connection, dialect, schema, number_tables(connection, schema)), Lens(older, schema)
+        upgrade_tables(after, lens)
+        _create(connection, dialect, schema)
+        if keeper is not None:
+            keeper.after(after, lens)
+
+
+def _create(connection: Connection, dialect: Dialect, schema: Schema) -> None:
+    """Create the tables, triggers and views that are missing."""
+    for statement in dialect.tables(schema.tables):
+        connection.execute(statement)
+    numbers = number_tables(connection, schema)
+    connection.executemany("UPDATE _table SET rules = ? WHERE name = ?", [(rules(table), table.name) for table in schema.tables])
+    for table in schema.tables:
+        for statement in dialect.capture(table, numbers[table.name]):
+            connection.execute(statement)
+    for name, (needs, query) in VIEWS.items():
+        if all(table in numbers for table in needs):
+            connection.execute(f"CREATE VIEW IF NOT EXISTS {name} AS {query}")
+
+
+def known_numbers(connection: Connection) -> dict[str, int]:
+    """Return the number of each table that has one."""
+    return {str(name): int(t) for t, name in connection.execute("SELECT t, name FROM _table").fetchall()}
+
+
 def number_tables(connection: Connection, schema: Schema) -> dict[str, int]:
     """Return each table's number in this database, giving numbers to new ones."""
     for table in schema.tables:
         connection.execute("INSERT OR IGNORE INTO _table (name) VALUES (?)", (table.name,))
-    numbers = {str(name): int(t) for t, name in connection.execute("SELECT t, name FROM _table").fetchall()}
+    numbers = known_numbers(connection)
     for table in schema.tables:
         connection.execute("INSERT OR IGNORE INTO _mark (t, rid) VALUES (?, 0)", (numbers[table.name],))
     return numbers

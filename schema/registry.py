@@ -14,16 +14,15 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import schema.tables
-from schema.declare import BadDeclaration, By, Everyone, Kind, Synced, Table, Through, Tie, table_of
-
-SCHEMA_VERSION = 1
-"""Of the declaration as a whole; a test hashes the tables and fails until this moves."""
+from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Synced, Table, Through, Tie, table_of
+from schema.past import as_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,16 @@ class ChildEdge:
 
 @dataclass(frozen=True)
 class Schema:
-    """All tables, parents before children."""
+    """All tables, parents before children, as one version of the declaration has them.
+
+    `version` is the greatest that any table or column names: what changes a declaration says the version that does. `every`
+    holds the tables with all columns they ever had, from which other versions are read.
+    """
 
     tables: tuple[Table, ...]
-    version: int = SCHEMA_VERSION
+    version: int = 1
+    every: tuple[Table, ...] = field(default=(), compare=False, repr=False)
+    is_centre: bool = field(default=False, compare=False)
 
     def __hash__(self) -> int:
         """Return a hash that costs nothing: what is made from a schema is cached, and there are few schemas."""
@@ -106,6 +111,32 @@ class Schema:
     def _fixed(self, table: Table) -> bool:
         return table.immutable and all(self._fixed(self.by_name[rule.table]) for rule in table.parents)
 
+    def at(self, version: int) -> Schema:
+        """Return the declaration as an earlier version had it; of this one and of later ones this."""
+        return self if version >= self.version and not self.is_centre else self._as_of(min(version, self.version), False)
+
+    @cached_property
+    def centre(self) -> Schema:
+        """Return what the centre has: dropped columns too, for as long as they are declared."""
+        return self._as_of(self.version, True)
+
+    def centre_at(self, version: int) -> Schema:
+        """Return what the centre had in an earlier version."""
+        return self._as_of(min(version, self.version), True)
+
+    @cached_property
+    def memo(self) -> dict[object, Any]:
+        """Return where what follows from this declaration alone is kept, once it was found (schema/lens.py)."""
+        return {}
+
+    def _as_of(self, version: int, centre: bool) -> Schema:
+        known: Schema | None = self.memo.get((version, centre))
+        if known is None:
+            found = (_table_as_of(table, version, centre) for table in self.every or self.tables)
+            known = Schema(tuple(table for table in found if table is not None), version, self.every or self.tables, centre)
+            self.memo[version, centre] = known
+        return known
+
     @cached_property
     def digest(self) -> str:
         """Return a hash of everything that matters to the other side."""
@@ -134,7 +165,40 @@ def build(models: Iterable[type[Synced]]) -> Schema:
 
     for table in sorted(tables.values(), key=lambda table: (_ORDER[table.kind], table.name)):
         place(table, ())
-    return Schema(tuple(done.values()))
+    every = tuple(done.values())
+    version = max((table.version for table in every), default=1)
+    plain = not any(column.is_dropped for table in every for column in table.columns)
+    return Schema(every if plain else _current(every, version), version, every)
+
+
+def _current(every: tuple[Table, ...], version: int) -> tuple[Table, ...]:
+    return tuple(table for table in (_table_as_of(each, version, False) for each in every) if table is not None)
+
+
+def _table_as_of(table: Table, version: int, centre: bool) -> Table | None:
+    """Return a table as a version declared it; rules that name columns it had not yet are not among its rules."""
+    if table.since > version:
+        return None
+    pairs = [(column, as_of(column, version, centre=centre)) for column in table.columns]
+    now = {column.name: then.name for column, then in pairs if then is not None}
+    cells = [_cell_as_of(cell, now) for cell in table.cells]
+    return replace(
+        table,
+        columns=tuple(then for _, then in pairs if then is not None),
+        cells=tuple(cell for cell in cells if cell.columns),
+        scope=tuple(_renamed(rule, now) for rule in table.scope if isinstance(rule, Everyone) or rule.column in now),
+        ties=tuple(_renamed(tie, now) for tie in table.ties if tie.column in now),
+        indexes=tuple(now[name] for name in table.indexes if name in now),
+    )
+
+
+def _cell_as_of(cell: Cell, now: dict[str, str]) -> Cell:
+    name = now.get(cell.name, cell.name) if cell.columns == (cell.name,) else cell.name
+    return replace(cell, name=name, columns=tuple(now[column] for column in cell.columns if column in now))
+
+
+def _renamed(rule: Any, now: dict[str, str]) -> Any:
+    return rule if isinstance(rule, Everyone) else replace(rule, column=now[rule.column])
 
 
 _ORDER = {Kind.REFERENCE: 0, Kind.RECORD: 1, Kind.SET: 2, Kind.DOCUMENT: 3, Kind.EVENT: 4}

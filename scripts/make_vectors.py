@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from schema.registry import SCHEMA_VERSION, Schema, load  # noqa: E402
+from schema.registry import Schema, load  # noqa: E402
 from sync import columns, messages  # noqa: E402
 from sync.builder import SegmentBuilder  # noqa: E402
 from sync.change import NEVER, Delete, Edit, Insert, Op, Transaction, Update, Withdrawn  # noqa: E402
@@ -844,11 +844,21 @@ def table_digest(schema: Schema) -> str:
     return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 
+def shape_digest(schema: Schema) -> str:
+    """Return a hash of what other versions of the declaration are read from: tables, columns and cells, without their rules."""
+    shown = [
+        (t.name, str(t.kind), t.key, t.columns, [(cell.name, cell.columns) for cell in t.cells])
+        for t in sorted(schema.tables, key=lambda t: t.name)
+    ]
+    return hashlib.sha256(repr(shown).encode()).hexdigest()
+
+
 def freeze() -> None:
     """Write the hashes of the current versions, those of earlier schema versions kept."""
     known = json.loads(FROZEN.read_text(encoding="utf-8")) if FROZEN.exists() else {"messages": {}, "tables": {}}
     known["messages"][str(PROTOCOL_VERSIONS[-1])] = message_digest()
-    known["tables"][str(SCHEMA_VERSION)] = table_digest(load(()))
+    known["tables"][str(load(()).version)] = table_digest(load(()))
+    known.setdefault("shapes", {})[str(load(()).version)] = shape_digest(load(()))
     write(FROZEN, known)
 
 

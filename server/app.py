@@ -37,6 +37,7 @@ from sync.errors import (
     Internal,
     Malformed,
     MethodNotAllowed,
+    NewerFile,
     NotFound,
     OutpostError,
     TooBusy,
@@ -308,8 +309,10 @@ def _json(document: dict[str, Any]) -> Response:
 
 
 def problem_response(error: Exception) -> Response:
-    """Return the problem document of the error; one that is not of our tree is logged and said to be ours."""
-    if not isinstance(error, OutpostError):
+    """Return the problem document of the error; one that is not of our tree is logged and said to be ours. So is a database
+    that a newer program has upgraded: nodes try again, once somebody has started this server anew.
+    """
+    if not isinstance(error, OutpostError) or isinstance(error, NewerFile):
         incident = secrets.token_hex(4)
         log.error("incident %s", incident, exc_info=error)
         error = Internal(incident=incident)

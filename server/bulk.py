@@ -20,6 +20,7 @@ from schema.capture import Store
 from schema.declare import By, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
+from schema.lens import lens_between
 from server import scopes, whole
 from server.holding import ACCEPTS
 from server.merge import Pusher
@@ -44,7 +45,8 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
         return False
     store.connection.execute("SAVEPOINT bulk")
     try:
-        done = _insert_all(store, pusher, blocks, version, alone)
+        sealed_at = segments[0].schema if alone and segments[0].schema <= store.schema.version else 0
+        done = _insert_all(store, pusher, blocks, version, sealed_at)
     except dbapi2.IntegrityError:  # a key that is there already
         done = False
     if not done:
@@ -108,7 +110,7 @@ def _waits(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock]) -> bool:
     return any(not held.isdisjoint(column) for block in blocks for column in block.values if column and type(column[0]) is str)
 
 
-def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], version: int, alone: bool) -> bool:
+def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], version: int, sealed_at: int) -> bool:
     parents: dict[str, dict[Any, Keys]] = {}
     found: list[tuple[Table, InsertBlock, list[Keys]]] = []
     needed = {rule.table for block in blocks for rule in store.schema.by_name[block.table].parents}
@@ -121,16 +123,16 @@ def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], ver
             identities = block.values[block.columns.index(table.key[0])]
             parents.setdefault(table.name, {}).update(zip(identities, keys, strict=True))
         found.append((table, block, keys))
-    common = _common(found) if alone else frozenset[str]()
+    common = _common(store, found, sealed_at) if sealed_at else frozenset[str]()
     for table, block, keys in found:
-        _insert_block(store, pusher, table, block, keys, version, common)
+        _insert_block(store, pusher, table, block, keys, version, dict.fromkeys(common, sealed_at))
     return True
 
 
-def _common(found: Sequence[tuple[Table, InsertBlock, list[Keys]]]) -> frozenset[str]:
+def _common(store: Store, found: Sequence[tuple[Table, InsertBlock, list[Keys]]], version: int) -> frozenset[str]:
     """Return the scope keys that all rows of a segment have, if it is one to be told whole."""
     tables = {table.name for table, _, _ in found}
-    complete = all(block.columns == table.names for table, block, _ in found)
+    complete = all(block.columns == lens_between(store.schema, version).tables[table.name].complete for table, block, _ in found)
     if len(tables) < len(found) or not complete or sum(block.count for _, block, _ in found) < whole.WHOLE_ROWS_MIN:
         return frozenset()
     return frozenset.intersection(*(frozenset(distinct) for _, _, keys in found for distinct in set(keys)))
@@ -161,10 +163,11 @@ def _values(block: InsertBlock, column: str) -> list[Any]:
 
 
 def _insert_block(
-    store: Store, pusher: Pusher, table: Table, block: InsertBlock, keys: list[Keys], version: int, common: frozenset[str]
+    store: Store, pusher: Pusher, table: Table, block: InsertBlock, keys: list[Keys], version: int, common: dict[str, int]
 ) -> None:
     """Insert rows in the order they came in: sorted by scope, each key of the table's index would fall among earlier ones,
-    which takes three times as long, here and on every node that pulls them. All rows of the segment have the `common` keys.
+    which takes three times as long, here and on every node that pulls them. All rows of the segment have the `common` keys
+    and all columns of the version that is given for each.
     """
     rows = list(zip(*block.values, strict=True))
     before = _highest(store, table)
@@ -173,8 +176,8 @@ def _insert_block(
     if low <= before:
         raise AssertionError("row numbers of one batch are consecutive")
     for key, (first, last, count) in _spans(keys).items():
-        part, at = count < last - first + 1, store.schema.version if key in common else 0
-        scopes.note(store, table, [key], version, low + first, pusher.inc, scopes.STATE, low + last, part=part, whole=at)
+        part, at = count < last - first + 1, low + first
+        scopes.note(store, table, [key], version, at, pusher.inc, scopes.STATE, low + last, part=part, whole=common.get(key, 0))
 
 
 def _spans(keys: list[Keys]) -> dict[str, tuple[int, int, int]]:

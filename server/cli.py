@@ -37,7 +37,7 @@ from schema.console import (
 )
 from schema.lock import exclusive
 from schema.registry import load
-from server import cli_backup, held, held_cli, held_list, ingest, nodes, report
+from server import cli_backup, cli_schema, held, held_cli, held_list, ingest, nodes, report
 from server import conflicts as conflict_list
 from server import home as home_of
 from server.importing import import_reference
@@ -51,6 +51,7 @@ BUSY = "A server is running on this home already."
 
 app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
 app.add_typer(held_cli.app, name="held")
+app.add_typer(cli_schema.app, name="schema")
 
 
 class Subject(enum.StrEnum):

@@ -7,11 +7,13 @@ Every effect happens in `writing()`: one transaction at a time, which is also wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Store
 from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import Sqlite
@@ -20,13 +22,14 @@ from schema.registry import Schema
 from sync import box
 from sync.errors import AlreadyThere, NotJoined
 
-BOOKKEEPING = (
+_TABLES = (
     # the end of the journal, and which life of the server this is
     "CREATE TABLE IF NOT EXISTS _server (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, head INTEGER NOT NULL,"
     " digest BLOB NOT NULL, schema INTEGER NOT NULL, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE IF NOT EXISTS _node (node INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
     " public_key BLOB, revoked_ms INTEGER, invited_ms INTEGER, joined_ms INTEGER, last_push_ms INTEGER, last_pull_ms INTEGER,"
-    " unsynced INTEGER, conflicts INTEGER, held INTEGER, cursor INTEGER NOT NULL DEFAULT 0)",
+    " unsynced INTEGER, conflicts INTEGER, held INTEGER, cursor INTEGER NOT NULL DEFAULT 0,"
+    " schema INTEGER)",  # version of the declaration, as it last told
     # what each node tells of rows that differ from ours
     "CREATE TABLE IF NOT EXISTS _differing (node INTEGER PRIMARY KEY, rows INTEGER NOT NULL, told_ms INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _invitation (code_hash BLOB PRIMARY KEY, node INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
@@ -96,22 +99,34 @@ BOOKKEEPING = (
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
 )
 
+BOOKKEEPING = Bookkeeping("server", _TABLES)
+
 READERS_MAX = 8
 
 
-class Database:
-    """One server's database. Thread-safe; `writing` is exclusive."""
+def _clock_ms() -> int:
+    return int(time.time() * 1000)
 
-    def __init__(self, path: Path, schema: Schema, dialect: Dialect | None = None) -> None:
+
+class Database:
+    """One server's database. Thread-safe; `writing` is exclusive. Its tables have dropped columns too (`Schema.centre`)."""
+
+    def __init__(self, path: Path, schema: Schema, dialect: Dialect | None = None, *, clock_ms: Callable[[], int] = _clock_ms) -> None:
         if not path.exists():
             raise NotJoined(f"There is no server here yet ({path}). Start one with: outpost server init")
-        self.path, self.schema, self.dialect = path, schema, dialect or Sqlite()
+        self.path, self.schema, self.dialect = path, schema.centre, dialect or Sqlite()
         self._lock = threading.RLock()
         self._readers: SimpleQueue[Connection] = SimpleQueue()
         self._writer = self.dialect.open(path)
-        install(self._writer, self.dialect, schema, BOOKKEEPING)
-        self.numbers = number_tables(self._writer, schema)
-        self._store = Store(self._writer, self.dialect, schema, self.numbers)
+        from server.upgrade import ServerKeeper  # it journals and releases, and what does that needs this module
+
+        try:
+            install(self._writer, self.dialect, self.schema, BOOKKEEPING, ServerKeeper(clock_ms))
+        except BaseException:
+            self._writer.close()
+            raise
+        self.numbers = number_tables(self._writer, self.schema)
+        self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
 
     @contextmanager
     def writing(self) -> Iterator[Store]:
@@ -119,6 +134,7 @@ class Database:
         with self._lock:
             self.dialect.begin_write(self._writer)
             try:
+                require_mine(self._writer, self.schema)
                 yield self._store
                 self._writer.commit()  # may fail too, on a full disk: the transaction must not stay open
             except BaseException:
@@ -134,6 +150,7 @@ class Database:
             connection = self.dialect.open(self.path)
         try:
             self.dialect.begin_read(connection)
+            require_mine(connection, self.schema)
             yield Store(connection, self.dialect, self.schema, self.numbers)
             connection.commit()  # keeps temporary tables: undoing one makes SQLite read the whole schema and compile everything again
         finally:
@@ -164,7 +181,7 @@ def create(path: Path, schema: Schema) -> Database:
                 raise AlreadyThere(f"There is a server here already ({path}).")
         elif connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise AlreadyThere(f"There is another database here already ({path}).")
-        install(connection, Sqlite(), schema, BOOKKEEPING)
+        install(connection, Sqlite(), schema.centre, BOOKKEEPING)
         connection.execute(
             "INSERT INTO _server (id, epoch, head, digest, schema, box_key) VALUES (1, 1, 0, ?, ?, ?)",
             (bytes(32), schema.version, box.new_key()),

@@ -12,10 +12,10 @@ A position is (sweep, step, version, row): where to go on. Spec: PROTOCOL.md §8
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from schema.capture import Store, read_rows
 from schema.declare import Table
@@ -27,13 +27,15 @@ from server import whole as whole_segments
 from server.draft import Draft
 from server.notices import Notices
 from server.scopes import DEAD, ENTER, LEAVE, STATE
+from server.skew import View
 from server.sweep import Step, Sweep, may_have
 from sync.errors import Malformed
 from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX, ROW_BYTES_MAX
-from sync.messages import Page, Point, Position, PullRequest, Removals, Rows
-from sync.rows import columns_of
+from sync.messages import Page, Point, Position, PullRequest, Removals
 
 _BEGIN = -1
+
+Block = TypeVar("Block")
 
 Entry = tuple[int, int, int, int, int, int]
 """A line of the change index: version, first row, last row, op, part, whole (server/scopes.py `note`)."""
@@ -57,11 +59,11 @@ class _Runs:
 class Feed:
     """One node's view of one snapshot."""
 
-    def __init__(self, store: Store, node: int, inc: int, cursor: int) -> None:
-        self.store, self.node, self.inc, self.cursor = store, node, inc, cursor
+    def __init__(self, store: Store, node: int, inc: int, cursor: int, view: View, afresh: frozenset[str] = frozenset()) -> None:
+        self.store, self.node, self.inc, self.cursor, self.view, self.afresh = store, node, inc, cursor, view, afresh
         self.head = journal.head(store)
         self.scope = scopes.entitled(store, node)
-        self._plan = Sweep(store, node, cursor, cursor, self.head.number, self.scope)
+        self._plan = Sweep(store, node, cursor, cursor, self.head.number, self.scope, afresh)
         self._touched: dict[tuple[int, str], _Runs | None] = {}
         self._wholes: dict[tuple[str, int], whole_segments.Whole | None] = {}
         self._huge: frozenset[int] = frozenset()  # rows of the lines looked at that no page can hold
@@ -73,25 +75,35 @@ class Feed:
         while True:
             stopped = self._sweep(draft, low, high, number, (version, row))
             if stopped is not None:
-                return draft, Position(low, high, *stopped)
+                return draft, Position(low, high, *stopped, self._steps)
             if high == self.head.number:
                 return draft, None
             low, high, number, version, row = high, self.head.number, 0, _BEGIN, _BEGIN
+
+    @property
+    def _steps(self) -> int:
+        """Return what tells the steps of a sweep from those of another declaration."""
+        return int(self.store.schema.digest[:8], 16)
 
     def _start(self, position: Position | None) -> tuple[int, int, int, int, int]:
         if position is None:
             return self.cursor, self.head.number, 0, _BEGIN, _BEGIN
         if not self.cursor <= position.low <= position.high <= self.head.number:
             raise Malformed("this position does not lie between the cursor and the centre's version")
+        if position.plan != self._steps:  # the centre was upgraded meanwhile: its steps have other numbers now
+            return position.low, position.high, 0, _BEGIN, _BEGIN
         return position.low, position.high, position.step, position.version, position.row
 
     def _sweep(self, draft: Draft, low: int, high: int, first: int, start: tuple[int, int]) -> tuple[int, int, int] | None:
         """Run the steps of a sweep; return (step, version, row) where the page was full, or None at the end."""
-        if low == high:
+        if low == high and not (self.afresh and low == self.cursor):
             return None
-        number, self._plan = 0, Sweep(self.store, self.node, self.cursor, low, high, self.scope)
+        number, self._plan = 0, Sweep(self.store, self.node, self.cursor, low, high, self.scope, self.afresh)
         self._wholes.clear()
         for step in self._plan.steps():
+            if self.view.table(step.table.name) is None:
+                number += 1
+                continue
             if number >= first and (step.mode == "lost" or step.scope in self.scope or step.scope == scopes.node_scope(self.node)):
                 stopped = self._step(draft, step, low, high, start if number == first else (_BEGIN, _BEGIN))
                 if stopped is not None:
@@ -213,7 +225,7 @@ class Feed:
             return None  # row by row: the node may have some of them
         place = (step.scope, version)
         if place not in self._wholes:
-            self._wholes[place] = whole_segments.find(self.store, *place, self._plan.earlier(step))
+            self._wholes[place] = whole_segments.find(self.view, *place, self._plan.earlier(step))
         return self._wholes[place]
 
     def _graves(self, step: Step, low: int, high: int) -> list[int]:
@@ -412,7 +424,8 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
     """Return the next page for a node, on the caller's snapshot. Raises Diverged, UnknownIncarnation, Malformed."""
     journal.require(store, request.cursor, request.highest)
     inc, chain = histories.find(store, node, request.incarnation)
-    feed = Feed(store, node, inc, request.cursor.number)
+    view = View.of(store, request.schema)
+    feed = Feed(store, node, inc, request.cursor.number, view, frozenset(request.afresh))
     draft, position = feed.page(request.position, request.rows)
     return Page(
         epoch=journal.epoch(store),
@@ -422,24 +435,28 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
         to=Point(feed.head.number, feed.head.digest),
         chain=chain,
         position=position,
-        rows=tuple(_rows(store.schema.by_name[name], rows) for name, rows in draft.rows.items() if rows),
+        rows=tuple(_some(view.rows(store.schema.by_name[name], _unique(rows)) for name, rows in draft.rows.items() if rows)),
         sealed=tuple(draft.sealed),
-        removals=_removals(store, draft.removals),
-        deaths=_removals(store, draft.deaths),
-        conflicts=tuple(draft.conflicts),
+        removals=_removals(view, draft.removals),
+        deaths=_removals(view, draft.deaths),
+        conflicts=view.conflicts(draft.conflicts),
         segments=tuple(draft.segments),
         verdicts=tuple(draft.verdicts),
         points=journal.backups(store, request.cursor.number) if position is None else (),
         covered=journal.covered(store),
-        proof=proof.make(store, node, feed.scope, feed.cursor, feed.head.number) if position is None else None,
+        proof=proof.make(view, node, feed.scope, feed.cursor, feed.head.number) if position is None else None,
+        schema=view.version,
     )
 
 
-def _rows(table: Table, rows: list[Any]) -> Rows:
-    unique = list({row[-1]: row for row in rows}.values()) if len({row[-1] for row in rows}) != len(rows) else rows
-    return Rows(table.name, table.names, len(unique), columns_of(unique, len(table.names)))
+def _some(blocks: Iterable[Block | None]) -> Iterator[Block]:
+    return (block for block in blocks if block is not None)
 
 
-def _removals(store: Store, found: dict[str, dict[tuple[Any, ...], None]]) -> tuple[Removals, ...]:
-    tables = [(store.schema.by_name[name], list(keys)) for name, keys in found.items() if keys]
-    return tuple(Removals(table.name, len(keys), columns_of(keys, len(table.key))) for table, keys in tables)
+def _unique(rows: list[Any]) -> list[Any]:
+    return list({row[-1]: row for row in rows}.values()) if len({row[-1] for row in rows}) != len(rows) else rows
+
+
+def _removals(view: View, found: dict[str, dict[tuple[Any, ...], None]]) -> tuple[Removals, ...]:
+    tables = [(view.store.schema.by_name[name], list(keys)) for name, keys in found.items() if keys]
+    return tuple(_some(view.removals(table, keys) for table, keys in tables))

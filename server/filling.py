@@ -18,7 +18,7 @@ from schema.capture import Store, same
 from schema.declare import Table
 from schema.images import pack_tuple
 from schema.keys import key_text
-from server import conflicts, healing, journal, rows, scopes
+from server import conflicts, healing, journal, rows, scopes, skew
 from server.conflicts import Conflict
 from server.holding import Hold, check_required, check_values
 from server.merge import bury_row
@@ -27,7 +27,6 @@ from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX
 from sync.merge import CENTRE, FILLED
 from sync.messages import OfferReply, OfferRequest, Page
 from sync.rows import rows_of
-from sync.segment import read_segment
 from sync.wire import unpack
 
 LONG_AGO = -(2**53)
@@ -196,16 +195,7 @@ def _added(table: Table) -> list[str]:
 
 def _rows(store: Store, page: Page) -> Iterator[tuple[Table, Row]]:
     """Yield a page's rows, parents first, as they may stand in the tables."""
-    found: list[tuple[Table, Row]] = []
-    for block in page.rows:
-        table = store.schema.by_name.get(block.table)
-        if table is not None and block.columns == table.names:
-            found += [(table, row) for row in zip(*rows_of(block.values, block.count, len(table.names)), strict=True)]
-    for sealed in page.sealed:
-        for inserts in read_segment(sealed.body).inserts:
-            table = store.schema.by_name.get(inserts.table)
-            if table is not None and inserts.columns == table.names:
-                found += [(table, row) for row in zip(*inserts.values, strict=True)]
+    found = list(skew.rows_of_page(store, page))
     found.sort(key=lambda entry: store.schema.rank[entry[0].name])
     return ((table, row) for table, row in found if _is_sound(table, row))
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from schema.capture import Store
 from server import healing
+from server.skew import open_segment
 from sync.change import Transaction
 from sync.compose import compose
 from sync.errors import Malformed, TooLarge
 from sync.limits import SEGMENT_PARTS_MAX
 from sync.policy import Policy, policies
-from sync.segment import OpenSegment, read_segment, transactions
+from sync.segment import OpenSegment, transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Works:
         """Return a transaction as it was sealed."""
         if segment != self._segment:
             seq, body, inc = self._store.connection.execute("SELECT seq, body, inc FROM _journal WHERE segment = ?", (segment,)).fetchone()
-            opened = healing.as_told(self._store, read_segment(body))
+            opened = healing.as_told(self._store, open_segment(self._store, body))
             parts = [*earlier_parts(self._store, inc, seq), opened] if opened.part == 2 else [opened]
             self._found = {work.index: work for work in whole_transactions(self._store, parts)}
             self._segment = segment
@@ -128,7 +129,7 @@ def earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
     for kind, body in store.connection.execute(sql, (inc, seq, SEGMENT_PARTS_MAX)):
         if kind != "part":
             break
-        parts.append(healing.as_told(store, read_segment(body)))
+        parts.append(healing.as_told(store, open_segment(store, body)))
         if len(parts) == SEGMENT_PARTS_MAX:
             raise TooLarge(f"a transaction comes in more than {SEGMENT_PARTS_MAX} parts")
     return parts[::-1]

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from schema.files import write_whole
 from schema.registry import Schema
 from server.database import Database, create
 from sync.errors import BadValue, NotJoined, UsError
@@ -34,9 +35,21 @@ def initialise(home: Path, url: str | None, schema: Schema) -> Path:
     """Create the server's database and return its path. Raises AlreadyThere, BadValue, NotYet."""
     path = home / DATABASE if url is None else path_of(url)
     home.mkdir(parents=True, exist_ok=True)
-    create(path, schema).close()
-    if url is not None:
-        (home / ELSEWHERE).write_text(json.dumps({"path": str(path.resolve())}), encoding="utf-8")
+    if url is None:
+        create(path, schema).close()
+        return path
+    note = home / ELSEWHERE
+    earlier = note.read_text(encoding="utf-8") if note.exists() else None
+    # noted first, so that an init that is cut is finished by the next: a database that no home names would be taken for another's
+    write_whole(note, json.dumps({"path": str(path.resolve())}))
+    try:
+        create(path, schema).close()
+    except BaseException:
+        if earlier is None:
+            note.unlink()
+        else:
+            write_whole(note, earlier)
+        raise
     return path
 
 

@@ -21,13 +21,14 @@ from server.held import Held, Works, say
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows
 from server.merge import Merging, Pusher
+from server.skew import open_segment, waits_for_upgrade
 from sync.change import Insert, Transaction
 from sync.digest import segment_point
 from sync.errors import Forked, Gap, Malformed, TooLarge
 from sync.limits import PUSH_SEGMENTS_MAX
 from sync.merge import CENTRE
 from sync.messages import Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
-from sync.segment import OpenSegment, read_segment, transactions
+from sync.segment import OpenSegment, transactions
 
 LOOKS_MAX, TRIES_MAX = 2_000, 500
 """Held transactions that one request looks at, and tries again; the next request goes on from there."""
@@ -67,7 +68,7 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
         return _told(verdict_of(store, known[1]), sealed, body)
     if point.number != history.end.number + 1:
         raise Gap(f"The centre holds this node's history up to {history.end.number}, not {point.number - 1}.")
-    segment = read_segment(body)
+    segment = open_segment(store, body)
     if _journaled(store, segment.id):
         history.adopt(store, pusher.node, segment.id)
     else:
@@ -133,6 +134,7 @@ def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, ve
     except Hold as hold:
         store.connection.execute("ROLLBACK TO one")
         store.connection.execute("RELEASE one")
+        waits_for_upgrade(store, hold, work.schema)
         _keep(store, pusher, work, segment, version, now_ms, hold, place)
         return
     store.connection.execute("RELEASE one")
@@ -245,6 +247,7 @@ def _try(store: Store, held: Held, work: Transaction, now_ms: int) -> int:
     except Hold as hold:
         store.connection.execute("ROLLBACK TO try")
         store.connection.execute("RELEASE try")
+        waits_for_upgrade(store, hold, work.schema)
         if isinstance(hold, Refuse):
             put_aside(store, held, work, hold, now_ms)
             return 1

@@ -19,6 +19,7 @@ from schema.declare import EVERYONE, Kind, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
+from schema.lens import complete, known_cells
 from server import conflicts, rows, scopes, waits
 from server.conflicts import Conflict
 from server.holding import BELOW, Hold, Refuse, check_required, check_values, touched
@@ -99,7 +100,7 @@ class Merging:
         elif isinstance(op, Update):
             for edit in op.edits:
                 cell = table.cell_named.get(edit.cell)
-                if cell is None or cell.columns != edit.columns:
+                if cell is None or (table.name, cell.name, edit.columns) not in known_cells(self.store.schema):
                     raise Hold("schema", f"the centre has no {op.table}.{edit.cell}")
                 check_values(table, dict(zip(edit.columns, edit.new, strict=True)))
         if table.kind is Kind.REFERENCE and not self.approved:
@@ -320,10 +321,11 @@ class Merging:
         metas = rows.metas(self.store, table, rid)
         altered = False
         now: dict[str, Any] = {}
-        for edit in edits:
-            cell = table.cell_named[edit.cell]
+        for pushed in edits:
+            cell = table.cell_named[pushed.cell]
             number = rows.cell_number(table, cell)
             standing = tuple(now.get(name, values[table.position[name]]) for name in cell.columns)
+            edit = complete(pushed, cell, standing)
             meta = metas.get(number) or metas.get(rows.BIRTH) or Meta(0, CENTRE, 0, 0, "")
             outcome = self._outcome(table, edit, standing, meta, insert)
             if outcome.conflict:

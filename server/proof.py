@@ -6,33 +6,39 @@ has, its own work included. Segments that lie there as they were pushed are name
 
 from __future__ import annotations
 
-from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.digests import Part, digest_sorted
 from server import scopes, verify, whole
 from server.scopes import ENTER
+from server.skew import View
 from sync.messages import Proof, TableDigest
 
 
-def make(store: Store, node: int, scope: frozenset[str], cursor: int, head: int) -> Proof | None:
-    """Return the proof of a pull from `cursor` to `head`; None where the node's entitlement changed: that takes a full verify."""
+def make(view: View, node: int, scope: frozenset[str], cursor: int, head: int) -> Proof | None:
+    """Return the proof of a pull from `cursor` to `head`; None where the node's entitlement changed, or it has a column
+    of another type: that takes a full verify.
+    """
+    store = view.store
     if cursor == head:
         return Proof((), ())
     moved = "SELECT 1 FROM _entitled WHERE node = ? AND (since > ? OR until > ?) LIMIT 1"
     if cursor and store.connection.execute(moved, (node, cursor, cursor)).fetchone():
         return None
     verify.show(store, scope)
-    proof = _Proof(store, scope, scopes.node_scope(node), cursor, head)
-    tables = [found for table in store.schema.tables if (found := proof.table(table)) is not None]
+    compared = view.compared(())
+    if any(names for _, names in compared):
+        return None
+    proof = _Proof(view, scope, scopes.node_scope(node), cursor, head)
+    tables = [found for table, _ in compared if (found := proof.table(table)) is not None]
     return Proof(tuple(tables), tuple(proof.whole.values()))
 
 
 class _Proof:
-    def __init__(self, store: Store, scope: frozenset[str], private: str, cursor: int, head: int) -> None:
-        self.store, self.scope, self.private, self.span = store, sorted(scope), private, (cursor, head)
-        store.connection.execute("CREATE TEMP TABLE IF NOT EXISTS _proof_rid (rid INTEGER PRIMARY KEY)")
+    def __init__(self, view: View, scope: frozenset[str], private: str, cursor: int, head: int) -> None:
+        self.view, self.store, self.scope, self.private, self.span = view, view.store, sorted(scope), private, (cursor, head)
+        view.store.connection.execute("CREATE TEMP TABLE IF NOT EXISTS _proof_rid (rid INTEGER PRIMARY KEY)")
         self.whole = self._find_whole()
 
     def _find_whole(self) -> dict[int, bytes]:
@@ -44,7 +50,7 @@ class _Proof:
             others = [other for other in self.scope if other != key]
             versions = {row[0] for t in fixed for row in self.store.connection.execute(sql, (t, key, *self.span)).fetchall()}
             for version in sorted(versions):
-                if whole.find(self.store, key, version, others) is not None:
+                if whole.find(self.view, key, version, others) is not None:
                     body = "SELECT segment FROM _journal WHERE ver = ?"
                     found[version] = self.store.connection.execute(body, (version,)).fetchone()[0]
         return found

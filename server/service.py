@@ -101,8 +101,8 @@ class Service:
         told = request.told
         with self.database.writing() as store:
             store.connection.execute(
-                "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ? WHERE node = ?",
-                (now_ms, told.unsynced, told.conflicts, told.held, page.to.number, node),
+                "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ?, schema = ? WHERE node = ?",
+                (now_ms, told.unsynced, told.conflicts, told.held, page.to.number, request.schema, node),
             )
             store.connection.execute(
                 "INSERT INTO _differing (node, rows, told_ms) VALUES (?, ?, ?) ON CONFLICT (node)"

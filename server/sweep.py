@@ -35,8 +35,11 @@ class Step:
 class Sweep:
     """The steps from one version to another for one node."""
 
-    def __init__(self, store: Store, node: int, cursor: int, low: int, high: int, scope: frozenset[str]) -> None:
+    def __init__(
+        self, store: Store, node: int, cursor: int, low: int, high: int, scope: frozenset[str], afresh: frozenset[str] = frozenset()
+    ) -> None:
         self.store, self.cursor, self.low, self.scope = store, cursor, low, scope
+        self._afresh = afresh if low == cursor else frozenset[str]()  # once in a pull: the first sweep tells all of them
         self._private = scopes.node_scope(node)
         rows = store.connection.execute("SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (node,)).fetchall()
 
@@ -69,9 +72,15 @@ class Sweep:
                 return (key for key in keys if _prefix(key) in prefixes)
 
             for scope in concerning(self._kept):
-                yield Step(table, scope, "kept", self._ranks[scope], self.low)
+                if table.name in self._afresh:  # as if it had come back: all its rows, the node's own too
+                    yield Step(table, scope, "regained", self._ranks[scope], self.low, _END)
+                else:
+                    yield Step(table, scope, "kept", self._ranks[scope], self.low)
             yield Step(table, self._private, "kept", 0, self.low)
             for scope in concerning(self._gained):
+                if table.name in self._afresh:
+                    yield Step(table, scope, "regained", self._ranks[scope], self.cursor, _END)
+                    continue
                 mode, begin = ("regained", self.cursor) if scope in self._broken else ("gained", self.low)
                 yield Step(table, scope, mode, self._ranks[scope], begin, self._gained[scope], self._held)
             for scope in concerning(self._lost):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schema.capture import Store, clean_row, read_rows
@@ -14,6 +14,7 @@ from schema.keys import key_text, where_key
 from schema.registry import ScopePath
 from server import histories, journal, scopes
 from server.draft import PAGE_BYTES
+from server.skew import View
 from sync.errors import Malformed, Moved, UnknownTable
 from sync.limits import ROW_BYTES_MAX, VERIFY_ROWS_MAX
 from sync.messages import (
@@ -24,13 +25,12 @@ from sync.messages import (
     Found,
     KeyRange,
     RangeDigest,
-    Rows,
     TableDigest,
     VerifyReply,
     VerifyRequest,
     Wanted,
 )
-from sync.rows import columns_of, rows_of, tuple_of, weight_of
+from sync.rows import rows_of, tuple_of, weight_of
 from sync.values import value_order
 
 
@@ -42,10 +42,14 @@ def verify(store: Store, node: int, request: VerifyRequest) -> VerifyReply:
     if head.number != request.cursor.number:
         raise Moved(f"The centre is at version {head.number} now.")
     show(store, scopes.entitled(store, node))
+    view = View.of(store, request.schema)
+    compared = view.compared(request.only)
     if not request.ranges and request.wanted is None:
-        return VerifyReply(head.number, tuple(_table(store, table) for table in store.schema.tables), (), None)
-    found = _found(store, request.wanted) if request.wanted is not None else None
-    return VerifyReply(head.number, (), _ranges(store, request.ranges), found)
+        digests = tuple(_table(store, table, names) for table, names in compared)
+        return VerifyReply(head.number, digests, (), None, view.version)
+    found = _found(view, request.wanted) if request.wanted is not None else None
+    ranges = _ranges(store, {table.name: table for table, _ in compared}, request.ranges)
+    return VerifyReply(head.number, (), ranges, found, view.version)
 
 
 def show(store: Store, scope: frozenset[str]) -> None:
@@ -76,12 +80,12 @@ def _parts(store: Store, table: Table) -> list[Part]:
     return [Part(quote(table.name), in_scope(store, table))]
 
 
-def _table(store: Store, table: Table) -> TableDigest:
-    return TableDigest(table.name, *digest_of(store, table, _parts(store, table)))
+def _table(store: Store, table: Table, names: tuple[str, ...]) -> TableDigest:
+    return TableDigest(table.name, *digest_of(store, table, _parts(store, table)), names)
 
 
-def _known(store: Store, name: str) -> Table:
-    table = store.schema.by_name.get(name)
+def _known(tables: Mapping[str, Table], name: str) -> Table:
+    table = tables.get(name)
     if table is None:
         raise UnknownTable(f"The centre has no table {name}.")
     return table
@@ -90,21 +94,21 @@ def _known(store: Store, name: str) -> Table:
 # --- ranges -------------------------------------------------------------------------------------------------------------
 
 
-def _ranges(store: Store, asked: Sequence[KeyRange]) -> tuple[RangeDigest, ...]:
+def _ranges(store: Store, tables: Mapping[str, Table], asked: Sequence[KeyRange]) -> tuple[RangeDigest, ...]:
     """Answer for ranges that follow each other, so that no row is read twice."""
     if sum(each.rows for each in asked) > VERIFY_ROWS_MAX:
         raise Malformed(f"a request to verify asks for more than {VERIFY_ROWS_MAX} rows")
     last: tuple[str, Any] | None = None
     done = set[str]()
     for each in asked:
-        table = _known(store, each.table)
+        table = _known(tables, each.table)
         low, high = _order(table, each.low), _order(table, each.high)
         follows = last is None or (last[0] != each.table and each.table not in done) or (last[0] == each.table and _meets(last[1], low))
         if not follows:
             raise Malformed("the ranges of a request to verify do not follow each other")
         last = (each.table, high)
         done.add(each.table)
-    return tuple(answer(store, _known(store, each.table), _parts(store, _known(store, each.table)), each) for each in asked)
+    return tuple(answer(store, tables[each.table], _parts(store, tables[each.table]), each) for each in asked)
 
 
 def _order(table: Table, key: Any) -> Any:
@@ -121,9 +125,9 @@ def _meets(high: Any, low: Any) -> bool:
 # --- rows by key --------------------------------------------------------------------------------------------------------
 
 
-def _found(store: Store, wanted: Wanted) -> Found:
-    """Return as many of the rows as a page holds, in the order they were asked for."""
-    table = _known(store, wanted.table)
+def _found(view: View, wanted: Wanted) -> Found:
+    """Return as many of the rows as a page holds, in the order they were asked for, in the columns of the node."""
+    store, table = view.store, _known(view.tables, wanted.table)
     if wanted.count > VERIFY_ROWS_MAX:
         raise Malformed(f"a request to verify asks for more than {VERIFY_ROWS_MAX} rows")
     states, rows, size = bytearray(), list[Any](), 0
@@ -143,7 +147,9 @@ def _found(store: Store, wanted: Wanted) -> Found:
         states.append(FOUND)
         rows.append(clean_row(found[0]))
         size += bytes_
-    return Found(bytes(states), Rows(table.name, table.names, len(rows), columns_of(rows, len(table.names))))
+    block = view.rows(table, rows)
+    assert block is not None
+    return Found(bytes(states), block)
 
 
 def _was_ever(store: Store, table: Table, key: tuple[Any, ...]) -> bool:

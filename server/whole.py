@@ -1,9 +1,9 @@
 """Whole segments: what a node pushed goes on to the others as it came, where all of it is in one scope of theirs.
 
 A line of the change index that is `whole` says: this version is one segment of nothing but new documents and events, all
-its rows have this scope key, and it names every column of the schema's version given there (server/bulk.py). A pull then
-tells the segment's bytes, unread, instead of the rows: a seventh of the centre's work. The step of the segment's first
-table tells it, the steps of its other tables leave its lines out.
+its rows have this scope key, and it names every column of the version of the declaration given there (server/bulk.py).
+Where the node has these very columns, a pull then tells the segment's bytes, unread, instead of the rows: a seventh of the
+centre's work. The step of the segment's first table tells it, the steps of its other tables leave its lines out.
 
 Every step, on whatever page, decides for itself whether a segment is told whole. So nothing here may depend on what can
 change from no to yes while a pull is under way: rows would be left out that nobody told. From yes to no only tells them
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
+from server.skew import View
 from sync.messages import SealedRows
 
 WHOLE_ROWS_MIN = 1_000
@@ -32,9 +33,11 @@ class Whole:
     rows: int
 
 
-def find(store: Store, scope: str, version: int, earlier: Iterable[str]) -> Whole | None:
-    """Return the segment of a version if all its rows are in the scope, none in an earlier one, and all as they were pushed."""
-    lines = _lines(store, scope, version)
+def find(view: View, scope: str, version: int, earlier: Iterable[str]) -> Whole | None:
+    """Return the segment of a version if all its rows are in the scope, none in an earlier one, and all as they were pushed, in
+    the columns the node has.
+    """
+    store, lines = view.store, _lines(view, scope, version)
     if not lines or not all(_untouched(store, table, low, high) for table, low, high in lines):
         return None
     told = "SELECT 1 FROM _change WHERE t = ? AND sc = ? AND ver = ?"
@@ -50,15 +53,18 @@ def read(store: Store, version: int, whole: Whole) -> SealedRows:
     return SealedRows(whole.rows, body)
 
 
-def _lines(store: Store, scope: str, version: int) -> list[tuple[str, int, int]]:
-    """Return the tables of a whole segment, in the order of steps, each with its first and last row."""
-    sql = "SELECT lo, hi FROM _change WHERE t = ? AND sc = ? AND ver = ? AND whole = ?"
-    fixed = [table.name for table in store.schema.tables if table.name in store.schema.fixed]
-    return [
-        (name, *run)
-        for name in fixed
-        for run in store.connection.execute(sql, (store.numbers[name], scope, version, store.schema.version)).fetchall()
-    ]
+def _lines(view: View, scope: str, version: int) -> list[tuple[str, int, int]]:
+    """Return the tables of a whole segment, in the order of steps, each with its first and last row; none if the node has other
+    columns of any of them.
+    """
+    store, found = view.store, list[tuple[str, int, int]]()
+    sql = "SELECT lo, hi, whole FROM _change WHERE t = ? AND sc = ? AND ver = ? AND whole > 0"
+    for name in (table.name for table in store.schema.tables if table.name in store.schema.fixed):
+        for low, high, sealed_at in store.connection.execute(sql, (store.numbers[name], scope, version)).fetchall():
+            if sealed_at not in view.unchanged(name):
+                return []
+            found.append((name, low, high))
+    return found
 
 
 def _untouched(store: Store, table: str, low: int, high: int) -> bool:

@@ -275,6 +275,24 @@ class AlreadyThere(UsError):
     status = 409
 
 
+class NewerFile(UsError):
+    """This database was written by a newer program than this one."""
+
+    code = "home.newer"
+    status = 409
+    kept = "The database was not touched; everything in it is safe."
+    todo = "Update this program, then go on."
+
+
+class CannotUpgrade(UsError):
+    """This database cannot be brought up to this program's version."""
+
+    code = "home.upgrade"
+    status = 409
+    kept = "The database is as it was; everything in it is safe, and the program before this one goes on with it."
+    todo = "Put right what the message names, then open it again."
+
+
 class NotEqual(UsError):
     """Node and centre do not hold the same rows."""
 

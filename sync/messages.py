@@ -230,6 +230,7 @@ class Position(Message, frozen=True):
     step: Count  # table and scope, in the server's order
     version: Version
     row: Version
+    plan: Count = 0  # of which steps: the centre's tables may have changed since
 
 
 class PullRequest(Message, frozen=True):
@@ -243,6 +244,8 @@ class PullRequest(Message, frozen=True):
     position: Position | None
     rows: Count  # rows wanted per page
     told: Told
+    schema: Count = 1  # version of the declaration the node has
+    afresh: Names = ()  # tables to tell from the beginning: the node has more of their columns than when it pulled them
 
 
 class Rows(Message, frozen=True):
@@ -318,6 +321,7 @@ class TableDigest(Message, frozen=True):
     table: Name
     rows: Count
     digest: Digest
+    columns: Names = ()  # those that were compared; none: all of the version
 
 
 class Proof(Message, frozen=True):
@@ -347,6 +351,7 @@ class Page(Message, frozen=True):
     points: Annotated[tuple[Point, ...], Notices]  # of the backups in (since, to] (RULES H13)
     covered: Version  # a backup that the centre can be restored from holds everything up to here
     proof: Proof | None  # on the last page, where it costs no more than what changed
+    schema: Count = 1  # version of the declaration that its rows are in: the older one of both sides
 
 
 # --- after a restore (§7.7) ---------------------------------------------------------------------------------------------
@@ -434,6 +439,13 @@ class Wanted(Message, frozen=True):
     key: Columns
 
 
+class Compared(Message, frozen=True):
+    """Columns of a table that can be compared, key first."""
+
+    table: Name
+    columns: Names
+
+
 class VerifyRequest(Message, frozen=True):
     """Node → server: what do you hold in my scope (§9.3)? Neither ranges nor rows asked for: digests of all tables."""
 
@@ -443,6 +455,8 @@ class VerifyRequest(Message, frozen=True):
     cursor: Point
     ranges: Annotated[tuple[KeyRange, ...], Ranges]  # they follow each other
     wanted: Wanted | None
+    schema: Count = 1  # version of the declaration the node has
+    only: Annotated[tuple[Compared, ...], Tables] = ()  # tables of which it has only these columns
 
 
 class RangeDigest(Message, frozen=True):
@@ -473,3 +487,4 @@ class VerifyReply(Message, frozen=True):
     tables: Annotated[tuple[TableDigest, ...], Tables]
     ranges: Annotated[tuple[RangeDigest, ...], Ranges]
     found: Found | None
+    schema: Count = 1  # version of the declaration that is compared: the older one of both sides

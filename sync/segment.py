@@ -225,7 +225,7 @@ def transactions(segment: OpenSegment, key_columns: dict[str, tuple[str, ...]], 
     """
     every = range(segment.transactions)
     keep = set(every) if wanted is None else set(every).intersection(wanted)
-    found = {i: Transaction(i, segment.first + i, segment.wall[i], segment.base[i]) for i in sorted(keep)}
+    found = {i: Transaction(i, segment.first + i, segment.wall[i], segment.base[i], schema=segment.schema) for i in sorted(keep)}
     for decision in segment.decisions:
         if decision.transaction in keep:
             found[decision.transaction].decisions.append(decision.conflict)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from schema.declare import Table
+from schema.past import Column
 
 ROW_ID = "_rid"
 """The engine's own row number: rises with every insert and is never used twice (SPIKE §1)."""
@@ -75,6 +76,15 @@ class Dialect(Protocol):
 
     def tables(self, tables: Sequence[Table]) -> list[str]:
         """Return the DDL of declared tables, their indexes and views."""
+
+    def create(self, table: Table, name: str) -> str:
+        """Return the DDL of a declared table under a name, without its indexes."""
+
+    def column(self, column: Column) -> str:
+        """Return the DDL of a column outside the key."""
+
+    def type_name(self, column: Column) -> str:
+        """Return the type a column is declared with."""
 
     def capture(self, table: Table, number: int) -> list[str]:
         """Return the DDL that captures what any program does to the table; `number` stands for it in the log."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sqlcipher3 import dbapi2
 
-from schema.declare import Cell, Column, Table
+from schema.declare import Cell, Table
 from schema.dialects.base import ROW_ID, Connection
+from schema.past import Column
 
 DELETED = -1
 REPLACED = -3
@@ -89,22 +90,37 @@ class Sqlite:
         """Return the DDL of declared tables, and of indexes where a scope or a tie runs through a column."""
         script: list[str] = []
         for table in tables:
-            columns = [_column(column, column.name in table.key) for column in table.columns]
-            key = ", ".join(map(quote, table.key))
-            body = ", ".join([*columns, f"{ROW_ID} INTEGER PRIMARY KEY AUTOINCREMENT", f"UNIQUE ({key})"])
-            script.append(f"CREATE TABLE IF NOT EXISTS {quote(table.name)} ({body})")
+            script.append(self.create(table, table.name))
             script += [
                 f"CREATE INDEX IF NOT EXISTS {quote(f'_{table.name}.{column}')} ON {quote(table.name)} ({quote(column)})"
                 for column in _indexed(table)
             ]
         return script
 
+    def create(self, table: Table, name: str) -> str:
+        """Return the DDL of a declared table under a name."""
+        columns = [_column(column, column.name in table.key) for column in table.columns]
+        key = ", ".join(map(quote, table.key))
+        body = ", ".join([*columns, f"{ROW_ID} INTEGER PRIMARY KEY AUTOINCREMENT", f"UNIQUE ({key})"])
+        return f"CREATE TABLE IF NOT EXISTS {quote(name)} ({body})"
+
+    def column(self, column: Column) -> str:
+        """Return the DDL of a column outside the key."""
+        return _column(column, False)
+
+    def type_name(self, column: Column) -> str:
+        """Return the type a column is declared with."""
+        return _TYPES[column.type]
+
     def bookkeeping(self) -> list[str]:
         """Return the DDL of state, marks and log."""
         return [
             "CREATE TABLE IF NOT EXISTS _state (id INTEGER PRIMARY KEY, applying INTEGER NOT NULL DEFAULT 0)",
             "INSERT OR IGNORE INTO _state (id, applying) VALUES (1, 0)",
-            "CREATE TABLE IF NOT EXISTS _table (t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+            "CREATE TABLE IF NOT EXISTS _table (t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rules TEXT)",
+            # values that a change of their column's type could not carry over, as they were
+            "CREATE TABLE IF NOT EXISTS _unconverted (tbl TEXT NOT NULL, key TEXT NOT NULL, col TEXT NOT NULL, schema INTEGER NOT NULL,"
+            " value BLOB NOT NULL, PRIMARY KEY (tbl, key, col, schema)) WITHOUT ROWID",
             "CREATE TABLE IF NOT EXISTS _mark (t INTEGER PRIMARY KEY, rid INTEGER NOT NULL)",
             "CREATE TABLE IF NOT EXISTS _log (seq INTEGER PRIMARY KEY AUTOINCREMENT, t INTEGER NOT NULL, rid INTEGER NOT NULL,"
             " c INTEGER NOT NULL, wall INTEGER, old)",

@@ -115,6 +115,16 @@ def test_elements_behind_the_last_are_ignored(vector: dict[str, Any]) -> None:
     assert message_json(unpack(getattr(messages, vector["type"]), longer)) == vector["fields"]
 
 
+@pytest.mark.covers("P-4.4")
+@each(MESSAGES["valid"])
+def test_a_message_may_end_before_fields_that_came_later(vector: dict[str, Any]) -> None:
+    type_: type[Message] = getattr(messages, vector["type"])
+    later = [field for field in msgspec.structs.fields(type_) if not field.required]
+    elements = msgspec.msgpack.decode(bytes.fromhex(vector["msgpack"]))
+    earlier = unpack(type_, compress(msgspec.msgpack.encode(elements[: len(elements) - len(later)])))
+    assert [getattr(earlier, field.name) for field in later] == [field.default for field in later]
+
+
 # --- segments ----------------------------------------------------------------------------------------------------------
 
 

@@ -240,3 +240,27 @@ def test_a_document_that_was_typed_twice_is_held_and_the_rest_is_proven(world: W
         assert "verify" not in asked(node, node.sync)
         assert standing(node).is_proven
     assert [entry["code"] for entry in l3.held()] == ["key"]
+    line = (
+        "INSERT OR REPLACE INTO sale_line (id, sale_id, name, qty_milli, unit_price_e4, amount_minor) VALUES ('l1', 's1', 'Gin', 1, 1, 1)"
+    )
+    k2.sql(line)  # of one that both have had for long
+    assert "verify" not in asked(k2, k2.sync)
+    assert standing(k2).is_proven
+    assert [entry["code"] for entry in k2.held()] == ["key"]
+    assert k2.verify()
+
+
+@pytest.mark.parametrize("table", ["sale", "sale_line"])
+def test_a_row_of_a_whole_segment_that_is_not_written_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    k2, l3 = furnish(world)
+    sales(k2, 0, 1_200)
+    k2.sync()
+    insert_rows = node_apply.insert_rows
+
+    def forget(connection: Any, name: str, columns: Any, rows: Any) -> None:
+        insert_rows(connection, name, columns, rows[:-1] if name == table else rows)
+
+    monkeypatch.setattr(node_apply, "insert_rows", forget)
+    assert l3.sync().differing == 1
+    monkeypatch.undo()
+    assert l3.repaired()["equal"]

@@ -6,7 +6,6 @@ Real processes over loopback HTTP; SIGKILL, so nothing of ours gets a chance to 
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests import foreign
-from tests.processes.conftest import ROOT, Node
+from tests.faults.processes import Centre, NodeHome, Running, Starter
 
 DRIVERS = Path(__file__).parent / "drivers"
 YEAR_MS = 365 * 24 * 3600 * 1000
@@ -30,92 +29,6 @@ TABLES = {
     "payment": "id, sale_id, method, amount_minor",
     "contact": "id, kind, name, branch_id, phone",
 }
-
-
-@dataclass
-class Running:
-    """A command that was started."""
-
-    pid: int
-    out: Path
-    err: Path
-
-
-class Starter:
-    """Starts commands as processes of their own, at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
-        command = [sys.executable, "-m", "tests.processes.drivers.starter"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def _order(self, order: dict[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(order), file=self.process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
-
-    def start(self, *arguments: object, clock_offset_ms: int = 0) -> Running:
-        """Start a command."""
-        self.count += 1
-        out, err = self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
-        order = {"arguments": list(map(str, arguments)), "out": str(out), "err": str(err), "clock_offset_ms": clock_offset_ms}
-        return Running(self._order({"start": order})["pid"], out, err)
-
-    def wait(self, running: Running) -> int:
-        """Wait for a command's end; return its status, negative if it was killed."""
-        status: int = self._order({"wait": running.pid})["status"]
-        assert "Traceback" not in running.err.read_text(encoding="utf-8"), running.err.read_text(encoding="utf-8")
-        return status
-
-    def kill(self, running: Running) -> int:
-        """Kill a command outright; return its status."""
-        os.kill(running.pid, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
-        return self.wait(running)
-
-    def ok(self, *arguments: object, clock_offset_ms: int = 0) -> Any:
-        """Run a command to its end; return its document."""
-        running = self.start(*arguments, "--json", clock_offset_ms=clock_offset_ms)
-        assert self.wait(running) == 0, running.out.read_text(encoding="utf-8")
-        return json.loads(running.out.read_text(encoding="utf-8"))
-
-    def close(self) -> None:
-        self.process.communicate("")
-
-
-class Centre:
-    """A server that is killed and started again on the same port."""
-
-    def __init__(self, starter: Starter, folder: Path) -> None:
-        self.starter, self.folder, self.home, self.port = starter, folder, folder / "server", 0
-        self.running: Running | None = None
-        starter.ok("server", "--home", self.home, "init")
-        self.start()
-
-    @property
-    def path(self) -> Path:
-        return self.home / "server.db"
-
-    def start(self) -> None:
-        self.running = self.starter.start("server", "--home", self.home, "run", "--port", self.port)
-        deadline = time.monotonic() + 30
-        while not (line := self.running.out.read_text(encoding="utf-8") if self.running.out.exists() else "").endswith("\n"):
-            assert time.monotonic() < deadline, self.running.err.read_text(encoding="utf-8")
-            time.sleep(0.01)  # a process starts; there is nothing else to wait for
-        self.port = int(line.strip().rsplit(":", 1)[1])
-
-    def kill(self) -> None:
-        if self.running is not None:
-            running, self.running = self.running, None
-            assert self.starter.kill(running) == -signal.SIGKILL
-
-    def node(self, name: str, *scope: str) -> Node:
-        keys = [part for key in scope for part in ("--scope", key)]
-        code = self.starter.ok("server", "--home", self.home, "invite", "--name", name, *keys)["code"]
-        node = Node(self.folder / name)
-        self.starter.ok("node", "--home", node.home, "join", f"http://127.0.0.1:{self.port}", code, "--plain")
-        return node
 
 
 @pytest.fixture
@@ -132,11 +45,11 @@ def centre(starter: Starter, tmp_path: Path) -> Iterator[Centre]:
     made.kill()
 
 
-def database(node: Node) -> Path:
-    return node.home / "node.db"
+def database(node: NodeHome) -> Path:
+    return node.path
 
 
-def sell(node: Node, first: int, count: int) -> None:
+def sell(node: NodeHome, first: int, count: int) -> None:
     """Let a foreign program record receipts with two lines and a payment each, and as many contacts, in one commit."""
     keys = [f"{node.home.name}-{i:06}" for i in range(first, first + count)]
     statements = {
@@ -174,11 +87,11 @@ def reader(*paths: Path) -> Reader:
     return Reader(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
 
-def sync(starter: Starter, node: Node) -> Running:
+def sync(starter: Starter, node: NodeHome) -> Running:
     return starter.start("node", "--home", node.home, "sync", "--json")
 
 
-def settle(starter: Starter, *nodes: Node) -> None:
+def settle(starter: Starter, *nodes: NodeHome) -> None:
     for _ in range(3):
         for node in nodes:
             starter.ok("node", "--home", node.home, "sync")
@@ -186,7 +99,7 @@ def settle(starter: Starter, *nodes: Node) -> None:
         assert starter.ok("node", "--home", node.home, "verify")["equal"]
 
 
-def assert_all_arrived(starter: Starter, centre: Centre, receipts: int, *nodes: Node) -> None:
+def assert_all_arrived(starter: Starter, centre: Centre, receipts: int, *nodes: NodeHome) -> None:
     settle(starter, *nodes)
     first = rows(centre.path)
     assert len(first["sale"]) == receipts
@@ -283,13 +196,13 @@ database.commit()
 """
 
 
-def write_with_late_clock(node: Node, sql: str) -> None:
+def write_with_late_clock(node: NodeHome, sql: str) -> None:
     """Let a foreign program write on a machine whose clock is a year behind: the time capture's triggers read, too."""
     subprocess.run([sys.executable, "-I", "-c", LATE_CLOCK, str(database(node)), sql], check=True)
 
 
 @pytest.fixture
-def late(starter: Starter, centre: Centre) -> tuple[Node, Node]:
+def late(starter: Starter, centre: Centre) -> tuple[NodeHome, NodeHome]:
     """Two laptops that both know a contact; the clock of the second is a year behind."""
     right, wrong = centre.node("right", "branch:LON"), centre.node("wrong", "branch:LON")
     foreign.run(database(right), "INSERT INTO contact (id, kind, name, branch_id, phone) VALUES ('c1', 'person', 'Ann', 'LON', '0')")
@@ -298,7 +211,7 @@ def late(starter: Starter, centre: Centre) -> tuple[Node, Node]:
     return right, wrong
 
 
-def test_a_later_edit_wins_from_a_machine_whose_clock_is_a_year_behind(starter: Starter, late: tuple[Node, Node]) -> None:
+def test_a_later_edit_wins_from_a_machine_whose_clock_is_a_year_behind(starter: Starter, late: tuple[NodeHome, NodeHome]) -> None:
     right, wrong = late
     foreign.run(database(right), "UPDATE contact SET phone = 'earlier'")
     starter.ok("node", "--home", right.home, "sync")
@@ -312,7 +225,9 @@ def test_a_later_edit_wins_from_a_machine_whose_clock_is_a_year_behind(starter: 
     assert starter.ok("node", "--home", right.home, "conflicts") == []
 
 
-def test_of_two_edits_that_did_not_know_of_each_other_the_later_wins_whatever_the_clocks(starter: Starter, late: tuple[Node, Node]) -> None:
+def test_of_two_edits_that_did_not_know_of_each_other_the_later_wins_whatever_the_clocks(
+    starter: Starter, late: tuple[NodeHome, NodeHome]
+) -> None:
     """The centre corrects stamps by the difference of the clocks."""
     right, wrong = late
     foreign.run(database(right), "UPDATE contact SET phone = 'earlier'")

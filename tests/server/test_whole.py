@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from node.cycle import Cycle
-from schema.registry import SCHEMA_VERSION
+from schema.registry import load
 from server import whole
+from server.skew import View
 from sync.builder import SegmentBuilder
 from sync.digest import segment_point
 from sync.errors import BadReply, UnknownTable
@@ -216,13 +217,13 @@ def test_a_row_that_came_back_is_not_as_it_was_pushed(world: World) -> None:
     till.sync()
     with world.database.reading() as store:
         version = store.connection.execute("SELECT ver FROM _journal WHERE kind = 'segment'").fetchone()[0]
-        assert whole.find(store, "branch:LON", version, ()) is not None
+        assert whole.find(View.of(store, 1), "branch:LON", version, ()) is not None
     till.sql("INSERT INTO sale_line (id, sale_id, qty_milli, unit_price_e4, amount_minor) VALUES ('late', 's0003', 1, 1, 1)")
     world.sql("DELETE FROM sale WHERE id = 's0003'")
     till.sync()  # the line brings its sale back
     assert world.sql("SELECT COUNT(*) FROM sale") == [(1200,)]
     with world.database.reading() as store:
-        assert whole.find(store, "branch:LON", version, ()) is None
+        assert whole.find(View.of(store, 1), "branch:LON", version, ()) is None
     other.sync()
     till.sync()
     assert world.agree()
@@ -237,7 +238,7 @@ def test_a_segment_that_leaves_columns_out_goes_on_as_rows(world: World, monkeyp
     builder.begin(1, 0)
     columns = ("id", "product_id", "branch_id", "qty_milli", "reason", "moved_ms")
     builder.insert_rows("stock_move", columns, [("m1", "p", "LON", 1, "r", 1)], [0])
-    body = builder.build(bytes(range(16)), SCHEMA_VERSION, 1)
+    body = builder.build(bytes(range(16)), load(()).version, 1)
     state = till.database.state()
     sealed = Sealed(body, segment_point(state.acked, body).digest, None)
     told, version = Told(0, 0, 0, 0), PROTOCOL_VERSIONS[-1]

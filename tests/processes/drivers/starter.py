@@ -1,24 +1,36 @@
 """Starts commands as real processes that can be killed at any moment; imports the program once, every command is a fork of it.
 
-{"start": {"arguments": […], "out": path, "err": path, "clock_offset_ms": 0}}   answers {"pid": …} at once
-{"wait": pid}                                                                   answers {"status": …}, negative: killed
+{"start": {"arguments": […], "out": path, "err": path, …}}   answers {"pid": …} at once
+{"wait": pid}                                                answers {"status": …}, negative: killed
+
+`clock_offset_ms` makes the program's clock wrong; `call` names a function of tests/faults to run instead of the program;
+`stopped` lets the process stop itself (SIGSTOP) before it does anything, so that a tracer can be attached; `watch` names
+a page that its calls are counted in (tests/faults/shim.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import node.cli
 import schema.console
+import server.app
 import server.cli
+import server.serve
 from schema.cli import main
 from schema.registry import load
+from tests.faults import shim, workload
+from tests.faults.power import record
 
 PARTS = (node.cli, server.cli, schema.console)
+IMPORTED = (server.app, server.serve)
+CALLS = {"write": workload.write, "foreign_write": workload.foreign_write, "exchange": workload.exchange, "record": record.record}
 
 
 def shift_clock(offset_ms: int) -> None:
@@ -32,7 +44,23 @@ def shift_clock(offset_ms: int) -> None:
             module.now_ms = now_ms
 
 
-def start(arguments: list[str], out: str, err: str, clock_offset_ms: int = 0) -> dict[str, Any]:
+def carry_out(arguments: list[Any], call: str | None) -> int:
+    """Run the program, or one of our own functions, whose first argument is a folder."""
+    if call is None:
+        return main(arguments)
+    CALLS[call](Path(arguments[0]), *arguments[1:])
+    return 0
+
+
+def start(
+    arguments: list[Any],
+    out: str,
+    err: str,
+    clock_offset_ms: int = 0,
+    call: str | None = None,
+    stopped: bool = False,
+    watch: str | None = None,
+) -> dict[str, Any]:
     """Fork a command."""
     pid = os.fork()
     if pid:
@@ -43,9 +71,17 @@ def start(arguments: list[str], out: str, err: str, clock_offset_ms: int = 0) ->
             os.dup2(os.open(path, mode | os.O_CREAT | (os.O_TRUNC if descriptor else 0), 0o600), descriptor)
         if clock_offset_ms:
             shift_clock(clock_offset_ms)
-        status = main(arguments)
+        if watch is not None:
+            shim.watch(watch)
+        if stopped:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        status = carry_out(arguments, call)
         sys.stdout.flush()
         sys.stderr.flush()
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
     finally:
         os._exit(status)
 

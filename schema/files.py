@@ -1,0 +1,29 @@
+"""Files: what is to be there after a power loss must be synced, and so must its name: the folder it lies in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def to_disk(path: Path) -> None:
+    """Make a file's content durable, or the names in a folder."""
+    if os.name == "nt" and path.is_dir():
+        return  # a folder cannot be opened there, and the file system keeps a journal of names
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file, durably: whoever looks, now or after a power loss, sees all of it or what was there before."""
+    new = path.with_name(f"{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    to_disk(path.parent)

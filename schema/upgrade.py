@@ -1,0 +1,165 @@
+"""Upgrade: declared tables of an older version, made those of this one in place, with the rows that are in them.
+
+    what was written before is sealed (node) or journaled (centre) under the old declaration ─► triggers go
+    ─► columns added and renamed; tables whose columns changed their type, or lost one, built anew ─► triggers come back
+
+Runs inside the caller's one transaction: all of it or nothing. Row numbers stay, so marks and what is on its way stay
+valid. A value that does not convert is kept as it is and noted in `_unconverted`. Driven by schema/install.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from schema.capture import Store, clean_row, read_rows
+from schema.declare import Table
+from schema.dialects.base import ROW_ID, Connection
+from schema.dialects.sqlite import quote
+from schema.images import pack_values
+from schema.keys import key_text
+from schema.lens import ColumnLens, Lens, TableLens
+from schema.past import ColumnType
+from sync.errors import CannotUpgrade
+from sync.values import RawText
+
+CHUNK_ROWS = 5_000
+_NEW = "_upgrading"
+_PYTHON: dict[ColumnType, type] = {"text": str, "integer": int, "real": float, "blob": bytes}
+
+
+def drop_capture(connection: Connection) -> None:
+    """Drop the engine's triggers: another release writes others under the same names."""
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '\\_t%' ESCAPE '\\'").fetchall():
+        connection.execute(f"DROP TRIGGER {quote(name)}")
+
+
+def upgrade_tables(store: Store, lens: Lens) -> None:
+    """Make the tables of `lens.older` those of `lens.newer`. Raises CannotUpgrade. `store` has the newer schema."""
+    for table in lens.tables.values():
+        if not table.is_plain or table.older.indexes != table.newer.indexes:
+            drop_indexes(store.connection, table.older.name)
+        if table.is_plain:
+            continue
+        kept = all(column.newer is not None and not column.changes for column in table.columns if column.older is not None)
+        same_null = all(
+            column.older.nullable == column.newer.nullable
+            for column in table.columns
+            if column.older is not None and column.newer is not None
+        )
+        if kept and same_null:
+            _alter(store, table)
+        else:
+            _rebuild(store, table)
+
+
+def drop_indexes(connection: Connection, table: str) -> None:
+    """Drop the engine's indexes of a table: they are made anew under the names of its columns."""
+    sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND name LIKE '\\_%' ESCAPE '\\'"
+    for (name,) in connection.execute(sql, (table,)).fetchall():
+        connection.execute(f"DROP INDEX {quote(name)}")
+
+
+def _alter(store: Store, table: TableLens) -> None:
+    """Add and rename columns: that touches no row."""
+    name, execute = quote(table.newer.name), store.connection.execute
+    for column in table.columns:
+        if column.older is not None and column.newer is not None and column.older.name != column.newer.name:
+            execute(f"ALTER TABLE {name} RENAME COLUMN {quote(column.older.name)} TO {quote(column.newer.name)}")
+    for column in table.columns:
+        if column.older is None and column.newer is not None:
+            execute(f"ALTER TABLE {name} ADD COLUMN {store.dialect.column(column.newer)}")
+
+
+def _rebuild(store: Store, table: TableLens) -> None:
+    """Build a table anew, with every row under its number, and convert what changed its type."""
+    connection, name = store.connection, table.newer.name
+    others = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL", (name,)
+    ).fetchall()
+    highest = store.dialect.highest(connection).get(name, 0)
+    connection.execute(store.dialect.create(table.newer, _NEW))
+    shared = [column for column in table.columns if column.older is not None and column.newer is not None]
+    target = ", ".join([*(quote(column.newer.name) for column in shared if column.newer), ROW_ID])
+    source = ", ".join([*(quote(column.older.name) for column in shared if column.older), ROW_ID])
+    connection.execute(f"INSERT INTO {_NEW} ({target}) SELECT {source} FROM {quote(name)} ORDER BY {ROW_ID}")
+    for column in shared:
+        if column.changes:
+            _convert(store, table, column)
+    connection.execute(f"DROP TABLE {quote(name)}")
+    connection.execute("PRAGMA legacy_alter_table=ON")  # views of other programs may name the table that is away just now
+    connection.execute(f"ALTER TABLE {_NEW} RENAME TO {quote(name)}")
+    connection.execute("PRAGMA legacy_alter_table=OFF")
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, highest))
+    for (sql,) in others:
+        _restore(connection, name, sql)
+
+
+def _restore(connection: Connection, table: str, sql: str) -> None:
+    """Make another program's index or trigger again. Raises CannotUpgrade."""
+    try:
+        connection.execute(sql)
+    except Exception as error:
+        raise CannotUpgrade(
+            f"Another program's index or trigger on {table} does not fit its new columns: {error}. Drop it first."
+        ) from error
+
+
+def _convert(store: Store, table: TableLens, column: ColumnLens) -> None:
+    assert column.older is not None
+    assert column.newer is not None
+    key = table.newer.key
+    width = len(key)
+    names = ", ".join(map(quote, [*key, column.older.name]))
+    sql = f"SELECT {names}, {ROW_ID} FROM {quote(table.older.name)} WHERE {ROW_ID} > ? ORDER BY {ROW_ID} LIMIT ?"
+    update = f"UPDATE {_NEW} SET {quote(column.newer.name)} = %s WHERE {ROW_ID} = ?"
+    wanted, last = _PYTHON[column.newer.type], -(1 << 62)
+    while rows := read_rows(store, sql, (last, CHUNK_ROWS)):
+        last = rows[-1][-1]
+        for row in map(clean_row, rows):
+            value = row[width]
+            found = column.up(value)
+            if isinstance(found, RawText):
+                store.connection.execute(update % "CAST(? AS TEXT)", (found.raw, row[-1]))
+            else:
+                store.connection.execute(update % "?", (found, row[-1]))
+            if found is not None and type(found) is not wanted:
+                note_unconverted(store, table.newer, row[:width], column.newer.name, value)
+
+
+def note_unconverted(store: Store, table: Table, key: Sequence[Any], column: str, value: Any) -> None:
+    """Keep a value that does not convert exactly as it was, where it can be found: SQLite may read it as a number."""
+    store.connection.execute(
+        "INSERT OR REPLACE INTO _unconverted (tbl, key, col, schema, value) VALUES (?, ?, ?, ?, ?)",
+        (table.name, key_text(tuple(key)), column, store.schema.version, pack_values([value])),
+    )
+
+
+def require_columns(store: Store, what: str) -> None:
+    """Check that the tables are those of the declaration. Raises CannotUpgrade: it was changed without a new version."""
+    for table in store.schema.tables:
+        found = {row[1]: row[2] for row in store.connection.execute(f"PRAGMA table_info({quote(table.name)})").fetchall()}
+        if not found:
+            continue  # it is not there yet
+        for column in table.columns:
+            declared = store.dialect.type_name(column)
+            if found.get(column.name) != declared:
+                there = "is not there" if column.name not in found else f"is {found[column.name]}, not {declared}"
+                raise CannotUpgrade(
+                    f"{what}: {table.name}.{column.name} {there}. The declaration of {table.name} changed without a new version;"
+                    " say beside the column what changed, and in which version (schema/past.py)."
+                )
+
+
+def require_rules(store: Store, older: Sequence[Table]) -> None:
+    """Check that kinds, keys and scopes are those the tables were made with. Raises CannotUpgrade."""
+    known: dict[str, str | None] = dict(store.connection.execute("SELECT name, rules FROM _table").fetchall())
+    for table in older:
+        if known.get(table.name) not in (None, rules(table)):
+            raise CannotUpgrade(f"The kind, the key or the scope of {table.name} changed. Declare another table; this one stays as it is.")
+
+
+def rules(table: Table) -> str:
+    """Return what of a table cannot be changed in place."""
+    return repr((str(table.kind), table.key, sorted(map(repr, table.scope))))

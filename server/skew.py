@@ -1,0 +1,134 @@
+"""Skew: nodes whose declaration is older or newer than the centre's.
+
+    an older node's work ─ up ─► today's columns ─► judged, merged        (a column it does not know stays as it stands)
+    a newer node's work  ─────► what names unknown columns is held (`schema`), until the centre is upgraded
+    today's rows ─ down ─► an older node's columns; tables it does not know are left out
+
+Spec: PROTOCOL.md §11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from schema.capture import Store
+from schema.declare import Table
+from schema.lens import TableLens, lens_between
+from schema.notices import down_notice
+from server.holding import Hold
+from sync.messages import Compared, ConflictNotice, Page, Removals, Rows
+from sync.rows import columns_of, rows_of
+from sync.segment import OpenSegment, read_segment
+
+
+def open_segment(store: Store, body: bytes) -> OpenSegment:
+    """Return a segment in the centre's columns; one from a newer node as it is. Raises what read_segment raises."""
+    segment = read_segment(body)
+    return lens_between(store.schema, min(segment.schema, store.schema.version)).up_segment(segment)
+
+
+def rows_of_page(store: Store, page: Page) -> Iterator[tuple[Table, tuple[Any, ...]]]:
+    """Yield the rows of a page that was once told, in whatever version, in the centre's columns; new columns by default."""
+    for block in page.rows:
+        table = _known(store, page.schema, block.table, block.columns)
+        if table is not None:
+            columns = rows_of(block.values, block.count, len(block.columns))
+            yield from ((table.newer, table.up_row(row)) for row in zip(*columns, strict=True))
+    for sealed in page.sealed:
+        segment = read_segment(sealed.body)
+        for inserts in segment.inserts:
+            table = _known(store, segment.schema, inserts.table, inserts.columns)
+            if table is not None:
+                yield from ((table.newer, table.up_row(row)) for row in zip(*inserts.values, strict=True))
+
+
+def _known(store: Store, version: int, name: str, columns: Sequence[str]) -> TableLens | None:
+    """Return how a version had a table, if these are all its columns."""
+    table = lens_between(store.schema, min(version, store.schema.version)).tables.get(name)
+    return table if table is not None and tuple(columns) == table.older.names else None
+
+
+def waits_for_upgrade(store: Store, hold: Hold, version: int) -> None:
+    """Say of what an older centre cannot read, from a newer node, that it waits for the centre's upgrade (server/waits.py)."""
+    if version > store.schema.version and hold.code in ("type", "null"):
+        hold.code = "schema"
+
+
+@dataclass(frozen=True)
+class View:
+    """The centre's rows as a node's version of the declaration has them."""
+
+    store: Store
+    version: int
+    is_ahead: bool = False  # the node knows more than is shown here
+
+    @staticmethod
+    def of(store: Store, version: int) -> View:
+        """Return the view of a node: of one that is ahead, the centre's own version."""
+        return View(store, min(version, store.schema.version), version > store.schema.version)
+
+    def table(self, name: str) -> TableLens | None:
+        """Return how the node has a table, or None if it does not know it."""
+        return lens_between(self.store.schema, self.version).tables.get(name)
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Return the tables that the node knows, in the centre's columns."""
+        return {table.name: table for table in self.store.schema.tables if self.table(table.name) is not None}
+
+    def rows(self, table: Table, rows: Sequence[Any]) -> Rows | None:
+        """Return rows (values in declared order, more may follow) as a block of a page; None for a table it does not know."""
+        lens = self.table(table.name)
+        if lens is None:
+            return None
+        if lens.is_plain:
+            return Rows(table.name, table.names, len(rows), columns_of(rows, len(table.names)))
+        names = lens.older.names
+        if not rows:
+            return Rows(table.name, names, 0, columns_of((), len(names)))
+        columns = zip(*(row[: len(table.names)] for row in rows), strict=True)
+        found = list(zip(*lens.down_rows(list(columns), len(rows)), strict=True))
+        return Rows(table.name, names, len(rows), columns_of(found, len(names)))
+
+    def removals(self, table: Table, keys: Sequence[tuple[Any, ...]]) -> Removals | None:
+        """Return removed rows as a block of a page; None for a table it does not know."""
+        if self.table(table.name) is None:
+            return None
+        return Removals(table.name, len(keys), columns_of(keys, len(table.key)))
+
+    def conflicts(self, notices: Iterable[ConflictNotice]) -> tuple[ConflictNotice, ...]:
+        """Return what the node can read of conflicts: those of columns it knows."""
+        lens = lens_between(self.store.schema, self.version)
+        found = (down_notice(lens, notice) for notice in notices)
+        return tuple(notice for notice in found if notice is not None)
+
+    def unchanged(self, table: str) -> frozenset[int]:
+        """Return the versions whose segments hold rows of a table in the very columns that the node has, as far as is known."""
+        lens, memo = self.table(table), self.store.schema.memo
+        if lens is None or self.is_ahead:
+            return frozenset()
+        known: frozenset[int] | None = memo.get((table, self.version))
+        if known is None:
+            every = [self.store.schema.at(version) for version in range(1, self.store.schema.version + 1)]
+            same = (each.version for each in every if table in each.by_name and each.by_name[table].columns == lens.older.columns)
+            known = memo[table, self.version] = frozenset(same)
+        return known
+
+    def compared(self, only: Sequence[Compared]) -> list[tuple[Table, tuple[str, ...]]]:
+        """Return the tables that node and centre can compare, each with the columns that both have, and how the node calls
+        these: no names where they are all it has.
+        """
+        asked = {entry.table: entry.columns for entry in only}
+        found = []
+        for table in self.store.schema.tables:
+            lens = self.table(table.name)
+            if lens is None:
+                continue
+            wanted = asked.get(table.name, lens.older.names)
+            shared = [column for column in lens.comparable if column.older is not None and column.older.name in wanted]
+            names = tuple(column.older.name for column in shared if column.older is not None)
+            columns = tuple(column.newer for column in shared if column.newer is not None)
+            found.append((replace(table, columns=columns), () if names == lens.older.names else names))
+        return found

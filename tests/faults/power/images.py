@@ -1,0 +1,171 @@
+"""Images: open what the disk shows after a power loss and look for what was acknowledged before it.
+
+Two machines lose power, each alone: the node, which must have every commit that was acknowledged on it, and the centre,
+which must have everything that a node was told had arrived.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sqlcipher3 import dbapi2
+
+from node import outbox
+from node.database import Database
+from schema.registry import load
+from tests.faults.power.disk import Disk
+from tests.faults.power.trace import Step, read
+from tests.faults.workload import own_contact
+
+INTEGRITY_EVERY: Final = 20
+OPENED_EVERY: Final = 100
+TRIES: Final = 6
+MACHINES: Final = {"node": ("till", "node.db"), "centre": ("server", "server.db")}
+
+
+@dataclass
+class Told:
+    """What has been acknowledged until now: on the node, and as arrived at the centre."""
+
+    joined: bool = False
+    here: set[str] = field(default_factory=set)
+    arrived: set[str] = field(default_factory=set)
+
+    def hear(self, line: str) -> None:
+        """Note one mark of the recording."""
+        if line == "joined":
+            self.joined = True
+        elif line == "synced":
+            self.arrived |= self.here
+        else:
+            self.here.add(line)
+
+
+@dataclass
+class Found:
+    """What the images of one recording showed."""
+
+    images: int = 0
+    unique: int = 0
+    integrity: int = 0
+    opened: int = 0
+    lost: list[str] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        """Count another's images too."""
+        self.images += other.images
+        self.unique += other.unique
+        self.integrity += other.integrity
+        self.opened += other.opened
+        self.lost += other.lost
+
+
+def examine(trace: Path, machine: str, count: int, seed: int, scratch: Path) -> Found:
+    """Open `count` images of one machine, at moments and with losses drawn by the seed."""
+    chance, found = random.Random(f"{seed} {machine}"), Found()
+    folder, database = MACHINES[machine]
+    steps = list(read(trace))
+    disk = Disk(f"{_under(steps)}/{folder}")
+    ours = [at for at, step in enumerate(steps) if step.path.startswith(disk.folder) or step.path.endswith("/acks")]
+    moments: dict[int, int] = {}
+    for _ in range(count):
+        at = chance.choice(ours)
+        moments[at] = moments.get(at, 0) + 1
+    told, seen, marks = Told(), set[Any](), set[Any]()
+    for at, step in enumerate(steps):
+        if step.path.endswith("/acks"):
+            for line in step.data.decode().splitlines():
+                told.hear(line)
+        elif step.path == disk.folder or step.path.startswith(f"{disk.folder}/"):
+            disk.do(step)
+        for _ in range(moments.get(at, 0)):
+            drawn = _new_image(disk, chance, seen, len(told.here))
+            if drawn is None:
+                continue  # all that the disk may show here has been looked at
+            files, mark = drawn
+            found.images += 1
+            found.unique += mark not in marks
+            marks.add(mark)
+            error = _look(files, database, told, machine, found, scratch)
+            if error:
+                found.lost.append(f"{machine}, seed {seed}, after step {at}: {error}")
+    return found
+
+
+def _new_image(disk: Disk, chance: random.Random, seen: set[Any], told: int) -> tuple[dict[str, bytes], Any] | None:
+    """Return an image that was not looked at yet with as much acknowledged; None if none is found."""
+    for _ in range(TRIES):
+        files, mark = disk.image(chance)
+        if (mark, told) not in seen:
+            seen.add((mark, told))
+            return files, mark
+    return None
+
+
+def _under(steps: Iterable[Step]) -> str:
+    return next(step.path for step in steps if step.path.endswith("/acks")).rpartition("/")[0]
+
+
+def _look(files: dict[str, bytes], database: str, told: Told, machine: str, found: Found, scratch: Path) -> str | None:
+    """Return what one image lacks, None if it is whole."""
+    expected = told.here if machine == "node" else told.arrived
+    if machine == "node" and told.joined and not files.get("node.key"):
+        return "the key of a node that had joined is gone"
+    if database not in files:
+        return "the database is gone" if expected or told.joined else None
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name, content in files.items():
+        if name.startswith(database):
+            (scratch / name).write_bytes(content)
+    try:
+        error = _read(scratch / database, expected, found)
+        if error is None and machine == "node" and told.joined and found.images % OPENED_EVERY == 0:
+            found.opened += 1
+            _open_as_we_do(scratch / database)
+    except dbapi2.DatabaseError as damaged:
+        begun = bool(expected) or told.joined
+        error = f"it cannot be read: {damaged}" if begun or "no such table" not in str(damaged) else None
+    return error
+
+
+def _read(path: Path, expected: set[str], found: Found) -> str | None:
+    # read only where that will do: closing then spares the checkpoint, a third of the time
+    mode = "rw" if path.with_name(f"{path.name}-journal").exists() else "ro"
+    with closing(dbapi2.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)) as connection:
+        if found.images % INTEGRITY_EVERY == 0:
+            found.integrity += 1
+            said = connection.execute("PRAGMA integrity_check").fetchall()
+            if said != [("ok",)]:
+                return f"integrity_check says {said[:3]}"
+        sales = {row[0] for row in connection.execute("SELECT id FROM sale").fetchall()}
+        counts = connection.execute(
+            "SELECT (SELECT COUNT(*) FROM sale_line), (SELECT COUNT(*) FROM payment), (SELECT COUNT(*) FROM stock_move)"
+        ).fetchone()
+        if counts != (2 * len(sales), len(sales), len(sales)):
+            return f"of {len(sales)} sales some are not whole: {counts}"
+        missing = sorted(line[5:] for line in expected if line.startswith("sale ") and line[5:] not in sales)
+        if missing:
+            return f"{len(missing)} acknowledged sales are missing, the first {missing[0]}"
+        return _edit_is_missing(connection, expected)
+
+
+def _edit_is_missing(connection: Any, expected: set[str]) -> str | None:
+    latest = max((int(line.split()[2]) for line in expected if " own " in line), default=None)
+    if latest is None:
+        return None
+    row = connection.execute("SELECT phone FROM contact WHERE id = ?", (own_contact("till"),)).fetchone()
+    return None if row and int(row[0]) >= latest else f"the acknowledged edit {latest} is missing: {row}"
+
+
+def _open_as_we_do(path: Path) -> None:
+    """Open a node's image with the program itself and seal what waits: what the next command does first."""
+    with closing(Database(path, load(), lambda: time.time_ns() // 1_000_000)) as database, database.writing() as store:
+        outbox.seal(store, database.clock_ms())

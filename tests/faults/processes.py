@@ -1,0 +1,162 @@
+"""A centre and nodes as real processes that are started, stopped, killed and started again, with the ordinary commands.
+
+Commands are forks of one process that has imported the program (tests/processes/drivers/starter.py), so a command costs
+some milliseconds, opens its own files and connections, and dies as any process does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30
+
+
+@dataclass
+class Running:
+    """A command that was started."""
+
+    pid: int
+    out: Path
+    err: Path
+
+    def said(self) -> str:
+        """Return what it has printed so far."""
+        return self.out.read_text(encoding="utf-8") if self.out.exists() else ""
+
+
+def state(running: Running) -> str:
+    """Return the letter that the system gives for a process's state; one that ended is Z until it is waited for."""
+    text = Path(f"/proc/{running.pid}/stat").read_text(encoding="utf-8")
+    return text.rpartition(")")[2].split()[0]
+
+
+class Starter:
+    """Starts commands as processes of their own, at once. `environment` is added to theirs."""
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+        self.folder, self.count = folder, 0
+        command = [sys.executable, "-m", "tests.processes.drivers.starter"]
+        everything = os.environ | (environment or {})
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=everything)
+
+    def _order(self, order: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def start(self, *arguments: object, **how: Any) -> Running:
+        """Start a command; see the driver for `how`."""
+        self.count += 1
+        out, err = self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
+        typed = [each if isinstance(each, (int, float)) and how.get("call") else str(each) for each in arguments]
+        return Running(self._order({"start": {"arguments": typed, "out": str(out), "err": str(err), **how}})["pid"], out, err)
+
+    def wait(self, running: Running) -> int:
+        """Wait for a command's end; return its status, negative if it was killed."""
+        status: int = self._order({"wait": running.pid})["status"]
+        errors = running.err.read_text(encoding="utf-8") if running.err.exists() else ""
+        assert "Traceback" not in errors, errors
+        return status
+
+    def kill(self, running: Running) -> int:
+        """Kill a command outright; return its status."""
+        os.kill(running.pid, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
+        return self.wait(running)
+
+    def run(self, *arguments: object, **how: Any) -> tuple[int, Any]:
+        """Run a command to its end; return its status and its document."""
+        running = self.start(*arguments, "--json", **how)
+        return self.wait(running), json.loads(running.said())
+
+    def ok(self, *arguments: object, **how: Any) -> Any:
+        """Run a command that must succeed; return its document."""
+        status, document = self.run(*arguments, **how)
+        assert status == 0, document
+        return document
+
+    def close(self) -> None:
+        """End the starter; what it started must have ended."""
+        self.process.communicate("")
+
+
+@dataclass(frozen=True)
+class NodeHome:
+    """A node's folder."""
+
+    home: Path
+
+    @property
+    def name(self) -> str:
+        """Return what it is called."""
+        return self.home.name
+
+    @property
+    def path(self) -> Path:
+        """Return its database."""
+        return self.home / "node.db"
+
+
+class Centre:
+    """A server that is killed and started again on the same port."""
+
+    def __init__(self, starter: Starter, folder: Path) -> None:
+        self.starter, self.folder, self.home, self.port = starter, folder, folder / "server", 0
+        self.running: Running | None = None
+        starter.ok("server", "--home", self.home, "init")
+        self.start()
+
+    @property
+    def path(self) -> Path:
+        """Return its database."""
+        return self.home / "server.db"
+
+    def start(self, **how: Any) -> None:
+        """Serve; returns when the server listens."""
+        self.running = self.starter.start("server", "--home", self.home, "run", "--port", self.port, **how)
+        if not how.get("stopped"):
+            self.await_ready()
+
+    def await_ready(self) -> None:
+        """Wait until the server listens."""
+        assert self.running is not None
+        deadline = time.monotonic() + START_SECONDS
+        while not (line := self.running.said()).endswith("\n"):
+            assert time.monotonic() < deadline, self.running.err.read_text(encoding="utf-8")
+            time.sleep(0.005)  # a process starts; there is nothing else to wait for
+        self.port = int(line.strip().rsplit(":", 1)[1])
+
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        if self.running is not None:
+            running, self.running = self.running, None
+            assert self.starter.kill(running) == -signal.SIGKILL
+
+    def reap(self) -> int:
+        """Wait for the end of a server that something else has killed."""
+        assert self.running is not None
+        running, self.running = self.running, None
+        return self.starter.wait(running)
+
+    def invite(self, name: str, *scope: str) -> str:
+        """Return an invitation code."""
+        keys = [part for key in scope for part in ("--scope", key)]
+        code: str = self.starter.ok("server", "--home", self.home, "invite", "--name", name, *keys)["code"]
+        return code
+
+    def node(self, name: str, *scope: str, port: int = 0) -> NodeHome:
+        """Return a new node that has joined, through another port if one is given."""
+        node = NodeHome(self.folder / name)
+        url = f"http://127.0.0.1:{port or self.port}"
+        self.starter.ok("node", "--home", node.home, "join", url, self.invite(name, *scope), "--plain")
+        return node
