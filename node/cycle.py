@@ -15,7 +15,7 @@ from typing import get_args
 
 from node import healing, outbox, proof, retained, series, verdicts
 from node.apply import Applied, apply, check_page, page_rows
-from node.database import OFFERING, Database, State, afresh, hear, read_state
+from node.database import OFFERING, RELOAD, Database, State, afresh, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
@@ -79,8 +79,11 @@ class Cycle:
                 self._offer()
                 self.push(report)
                 self._reload(report)
+                reloading = self.database.state().healing == RELOAD
                 if not self.pull(report).is_proven:
                     self._verify(report)
+                if reloading:
+                    self.push(report)  # what had to wait until now
                 report.differing = proof.standing(self.database.store).differing
                 return report
             except (Forked, Gap, UnknownIncarnation):
@@ -161,9 +164,13 @@ class Cycle:
             return outbox.seal(store, self.database.clock_ms())
 
     def _push_request(self) -> PushRequest | None:
-        store = self.database.store
+        with self.database.reading() as store:  # another process of this node may be at it too
+            return self._request_of(store)
+
+    def _request_of(self, store: Store) -> PushRequest | None:
         state = read_state(store.connection)
-        segments = list(_batch(store))
+        # what is pushed while everything is taken anew would count as our echo and be missing afterwards
+        segments = list(_batch(store)) if state.healing != RELOAD else []
         if not segments and state.registered:
             return None
         adopted = store.connection.execute("SELECT segment FROM _adopted LIMIT ?", (ADOPTED_MAX,)).fetchall()
@@ -241,10 +248,13 @@ class Cycle:
 
     def _stage_all(self, report: Report) -> tuple[Page | None, int]:
         """Fetch pages until the pull is complete; return the number of the last that is staged. A pull of one page is returned."""
+        begun = self.database.state()
         position, number = self._resume()
         rows = 0
         for _ in range(PAGES_MAX):
             state = self.database.state()
+            if (state.incarnation, state.epoch, state.begin) != (begun.incarnation, begun.epoch, begun.begin):
+                raise Stale("another process of this node has moved on meanwhile")
             page = self.exchange.pull(self._pull_request(state, position))
             rows += page_rows(page)
             with self.database.writing() as store:

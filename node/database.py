@@ -142,10 +142,10 @@ class Database:
             try:
                 require_mine(self.connection, self.schema)
                 yield self.store
+                self.connection.commit()  # may fail too, on a full disk: the transaction must not stay open
             except BaseException:
                 self.connection.rollback()
                 raise
-            self.connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
@@ -154,8 +154,9 @@ class Database:
             try:
                 self.dialect.begin_read(self.connection)
                 yield self.store
+                self.connection.commit()  # keeps temporary tables, and with them the schema and all that is compiled
             finally:
-                self.connection.commit()
+                self.connection.rollback()
 
     def state(self) -> State:
         """Return who this node is and how far it has come."""

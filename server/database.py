@@ -136,10 +136,10 @@ class Database:
             try:
                 require_mine(self._writer, self.schema)
                 yield self._store
+                self._writer.commit()  # may fail too, on a full disk: the transaction must not stay open
             except BaseException:
                 self._writer.rollback()
                 raise
-            self._writer.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
@@ -152,6 +152,7 @@ class Database:
             self.dialect.begin_read(connection)
             require_mine(connection, self.schema)
             yield Store(connection, self.dialect, self.schema, self.numbers)
+            connection.commit()  # keeps temporary tables: undoing one makes SQLite read the whole schema and compile everything again
         finally:
             connection.rollback()
             if self._readers.qsize() < READERS_MAX:

@@ -154,9 +154,9 @@ class Feed:
             "regained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since) OR op > {ENTER} AND ver > :low", _BEGIN),
             "lost": (f"op <= {ENTER} OR ver > :low", _BEGIN),
         }[step.mode]
-        sql = (
+        sql = (  # LIMIT: a bare variable would be planned anew on every call
             f"SELECT ver, lo, hi, op, part, whole FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
-            " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT :limit"
+            " AND (ver > :version OR ver = :version AND hi > :row) ORDER BY ver, lo, op LIMIT 0 + :limit"
         )
         values = {
             "t": t,

@@ -47,7 +47,8 @@ class Fresh:
 class Typist:
     """Types one transaction into what is in view."""
 
-    def __init__(self, fresh: Fresh, view: Rows, scope: frozenset[str], tables: Sequence[str] = ()) -> None:
+    def __init__(self, fresh: Fresh, view: Rows, scope: frozenset[str], tables: Sequence[str] = (), today: str = "") -> None:
+        self.today = today
         self.random, self.fresh, self.view, self.tables = fresh.random, fresh, view, tables
         self.branches = sorted(key[7:] for key in scope if key.startswith("branch:"))
         self.owners = sorted(key[6:] for key in scope if key.startswith("owner:"))
@@ -290,7 +291,7 @@ class Typist:
             return
         amounts = [self.random.randrange(1, 500) for _ in range(self.random.choice([1, 2, 2, 3]))]
         branch = self.branch()
-        self.insert("receipt", {"id": key, "branch": branch, "owner": self.owner(), "total": sum(amounts)})
+        self.insert("receipt", {"id": key, "branch": branch, "owner": self.owner(), "day": self.today, "total": sum(amounts)})
         for amount in amounts:
             self.insert("receipt_line", {"id": f"L{self.fresh.number()}", "receipt_id": key, "amount": amount})
         if branch and self.random.random() < 0.3:

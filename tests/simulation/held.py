@@ -70,7 +70,7 @@ class HeldHistory(History):
         before = station.view()
         self.say(station.name, "program writes", *statements)
         self._as_program(station.program, statements)
-        self.record(before, station.view(), station.gone)
+        station.typed |= self.record(before, station.view(), station.gone)
 
     def _held_rows(self, station: Station, table: str, verdict: str = "held") -> list[dict[str, Any]]:
         view = station.view()[table]
@@ -90,7 +90,7 @@ class HeldHistory(History):
         before = station.view()
         if self.random.random() < 0.5:
             held.correct(station.node.database, row["id"], [f"branch={value}"], f"{row['table']}:{row['key']}")
-            self.record(before, station.view(), station.gone)
+            station.typed |= self.record(before, station.view(), station.gone)
         else:
             more = f", name = '{self.fresh.text()}', points = COALESCE(points, 0) + 3" if row["table"] == "client" else ""
             self._type(station, [(f"UPDATE {row['table']} SET branch = ?{more} WHERE id = ?", [value, row["key"]])])
@@ -135,7 +135,7 @@ class HeldHistory(History):
             return
         self.say(station.name, "sends again", row["id"])
         self.counts["sent again"] += 1
-        self.record(before, station.view(), station.gone)
+        station.typed |= self.record(before, station.view(), station.gone)
         self.causes.lives.add(("client", (row["key"],)))
 
     # --- people at the centre ----------------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ class HeldHistory(History):
                 name, verdict = (work.segment, work.index), self.verdict(work, self.head)
                 if verdict not in ("done", "refused"):
                     raise Violation(f"{station.name}: {work} is {verdict} at the end")
-                self.counts[f"ended {'replaced' if name in self.replaced else verdict}"] += 1
-                if work.ops and (verdict == "refused" or name in self.replaced) and name not in names:
+                self.counts[f"ended {'replaced' if name in self.life.replaced else verdict}"] += 1
+                if work.ops and (verdict == "refused" or name in self.life.replaced) and name not in names:
                     raise Violation(f"{station.name}: {work} was not applied, and is not kept")
 
 
@@ -178,9 +178,9 @@ def run_held(seed: int, trace: bool = False) -> tuple[Any, str | None]:
     """Run one history of held work; return it and what went wrong."""
     from random import Random
 
-    from tests.simulation.world import seeded, templates
+    from tests.simulation.world import pool, seeded
 
-    templates(None)
+    pool(None)
     with seeded(Random(seed ^ 0xE1D)):
         world = HeldHistory(seed, trace, ())
         try:

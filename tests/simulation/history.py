@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,14 +17,17 @@ from server import ingest, whole
 from sync.errors import BadValue, NoSuch
 from tests.simulation.actors import BRANCHES, OWNERS, TABLE_SETS, Typist
 from tests.simulation.checks import Judge
+from tests.simulation.disk import Process
+from tests.simulation.mishaps import Kept, KeptCentre, mishaps
 from tests.simulation.network import Wire, exchange, killed, pull_again, push_again
 from tests.simulation.oracle import FIXED, Key, Rows, read
-from tests.simulation.world import SimulatedWorld, Station, Violation, seeded, templates
+from tests.simulation.world import SimulatedWorld, Station, Violation, pool, seeded
 
 Gone = dict[tuple[str, Key], set[Any]]
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 ROUNDS_MAX = 14
+DEFAULT_FAULTS = ("base", "disk", "clock")
 
 
 @dataclass
@@ -39,9 +43,17 @@ class Outcome:
 class History(SimulatedWorld):
     """A world and what happens in it."""
 
-    def __init__(self, seed: int, trace: bool, tables: Sequence[str], within: Path | None = None) -> None:
+    def __init__(
+        self, seed: int, trace: bool, tables: Sequence[str], within: Path | None = None, faults: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(seed, trace, within)
         self.tables = tables
+        self.mishaps = mishaps(faults)
+        self.network = {"hang": 0.03, "cut off": 0.03, "twice": 0.03} if "base" in faults else {}
+        self.full: set[Process] = set()  # whose disk is full
+        self.server_skew = 0
+        self.kept: dict[str, list[Kept]] = {}
+        self.kept_centres: list[KeptCentre] = []
         self.old_pushes: list[tuple[str, bytes]] = []
         self.old_pages: list[tuple[str, bytes]] = []
         self.used_page = False
@@ -61,7 +73,7 @@ class History(SimulatedWorld):
         """Live through it. Raises Violation."""
         for index in range(self.random.choice([2, 3, 3])):
             station = self.join(f"n{index}", Wire, *self.scope())
-            self.say(station.name, "joins", *sorted(self.scope_of(station.name)))
+            self.say(station.name, "joins", *sorted(self.scope_of(station.origin)))
         self.centre_writes(initial=True)
         for number in range(self.random.choice([8, 15, 25, 40])):
             self.clock.now += self.random.randrange(1, 2000)
@@ -71,21 +83,36 @@ class History(SimulatedWorld):
         self.say("-- the centre rests at", *self.centre.execute("SELECT head, hex(digest) FROM _server").fetchone())
         self.judge.final()
 
+    def server_time(self) -> int:
+        """Return what the server's clock shows."""
+        return self.clock.read(self.server_skew)
+
+    def is_full(self, process: Process, error: Exception) -> bool:
+        """Tell whether an error is what a full disk says."""
+        return process in self.full and "full" in str(error)
+
     def step(self) -> None:
         random, station = self.random, self.random.choice(self.stations)
+        chance = random.random()
+        for mishap, odds in self.mishaps:
+            chance -= odds
+            if chance < 0:
+                mishap(self, station)
+                return
         chance = random.random()
         if chance < 0.40:
             self.user_writes(station)
         elif chance < 0.45:
             self.centre_writes()
         elif chance < 0.58:
-            exchange(self, station, "push", meanwhile=self.meanwhile, lose=0.25, cut=0.05, late=0.1)
+            exchange(self, station, "push", meanwhile=self.meanwhile, **{"lose": 0.25, "cut": 0.05, "late": 0.1, **self.network})
         elif chance < 0.70:
-            odds = {"lose": 0.06, "cut": 0.06, "between": 0.3, "late": 0.1, "keep_page": 0.3}
+            odds = {"lose": 0.06, "cut": 0.06, "between": 0.3, "late": 0.1, "keep_page": 0.3, **self.network}
             exchange(self, station, "pull", random.choice([10_000, 1, 2, 3]), self.meanwhile, **odds)
         elif chance < 0.83:
             rows = random.choice([10_000, 10_000, 3])
-            exchange(self, station, "sync", rows, self.meanwhile, lose=0.08, cut=0.02, between=0.15, late=0.05, keep_page=0.1)
+            odds = {"lose": 0.08, "cut": 0.02, "between": 0.15, "late": 0.05, "keep_page": 0.1, **self.network}
+            exchange(self, station, "sync", rows, self.meanwhile, **odds)
         elif chance < 0.86:
             killed(self, station)
         elif chance < 0.885:
@@ -93,7 +120,7 @@ class History(SimulatedWorld):
         elif chance < 0.91:
             self.decide()
         elif chance < 0.94:
-            self.rescope(station.name, *self.scope())
+            self.rescope(station.origin, *self.scope())
         elif chance < 0.98:
             self.resolve(station)
         else:
@@ -103,14 +130,14 @@ class History(SimulatedWorld):
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
-    def user_writes(self, station: Station) -> None:
+    def user_writes(self, station: Station, ours: bool | None = None) -> None:
         """Let a program or our own code write one transaction on a node."""
         before = station.view()
-        scope = self.scope_of(station.name)
-        statements = Typist(self.fresh, before, scope, self.tables).type(self.random.choice([1, 1, 2, 3]))
+        scope = self.scope_of(station.origin)
+        statements = Typist(self.fresh, before, scope, self.tables, day(station.process.clock_ms())).type(self.random.choice([1, 1, 2, 3]))
         if not statements:
             return
-        ours = self.random.random() < 0.4
+        ours = self.random.random() < 0.4 if ours is None else ours
         self.say(station.name, "writes" if ours else "program writes", *statements)
         self.counts["own transactions" if ours else "programs' transactions"] += 1
         if ours:
@@ -119,13 +146,14 @@ class History(SimulatedWorld):
                     writing.connection.execute(sql, values)
         else:
             self._as_program(station.program, statements)
-        self.record(before, station.view(), station.gone)
+        station.typed |= self.record(before, station.view(), station.gone)
         if ours or self.random.random() < 0.3:
             self.check(station, "after writing")
 
-    def record(self, before: Rows, after: Rows, gone: Gone) -> None:
-        """Take down what one person changed in one go."""
+    def record(self, before: Rows, after: Rows, gone: Gone) -> set[Any]:
+        """Take down what one person changed in one go; return the values."""
         self.causes.record(before, after, gone)
+        typed = self.judge.typed(before, after)
         for table in FIXED:
             changed = [key for key, row in before[table].items() if after[table].get(key) != row]
             self.tampered.update((table, key) for key in changed)
@@ -133,6 +161,9 @@ class History(SimulatedWorld):
             if key[0] in self.documents:
                 self.tampered.add(("receipt", key))
             self.documents.add(key[0])
+            row = after["receipt"][key]
+            self.judge.sold.append((row["id"], row["branch"], row["day"], row["total"]))
+        return typed
 
     @staticmethod
     def _as_program(connection: Any, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
@@ -145,7 +176,7 @@ class History(SimulatedWorld):
         """Let a central program write by plain SQL."""
         before = read(self.centre, self.schema)
         everywhere = frozenset([*(f"branch:{name}" for name in BRANCHES), *(f"owner:{name}" for name in OWNERS)])
-        typist = Typist(self.fresh, before, everywhere, self.tables)
+        typist = Typist(self.fresh, before, everywhere, self.tables, day(self.server_time()))
         statements = typist.type(self.random.choice([1, 1, 2]))
         if initial:
             typist.insert("ware", {"id": "W0", "name": self.fresh.text()})
@@ -179,7 +210,7 @@ class History(SimulatedWorld):
         elif chance < 0.85:
             self._alongside(station, "sync")
         elif chance < 0.9:
-            self.rescope(other.name, *self.scope())
+            self.rescope(other.origin, *self.scope())
         elif chance < 0.95:
             self.decide()
         elif other is not station:
@@ -204,10 +235,14 @@ class History(SimulatedWorld):
         else:
             pull_again(self, *self.old_pages.pop(self.random.randrange(len(self.old_pages))))
 
+    def waiting(self) -> list[Any]:
+        """Return the work that waits for a decision of the centre."""
+        with self.database.reading() as store:
+            return list(ingest.waiting(store))
+
     def decide(self, approve: bool | None = None) -> int:
         """Let the centre decide on some held work; return how much it decided on."""
-        with self.database.reading() as store:
-            waiting = ingest.waiting(store)
+        waiting = self.waiting()
         if not waiting:
             return 0
         held = self.random.choice(waiting)
@@ -217,7 +252,7 @@ class History(SimulatedWorld):
         if yes:
             self.approved.add((held.segment, held.txn))
         with self.database.writing() as store:
-            ingest.decide(store, held.id, yes, self.clock.read())
+            ingest.decide(store, held.id, yes, self.server_time())
         self.observe()
         return 1
 
@@ -226,7 +261,7 @@ class History(SimulatedWorld):
         super().rescope(name, *scope)
         self.observe()
         if self.scope_of(name) != frozenset(scope):
-            self.entitled[name].append((self.head, frozenset(scope)))
+            self.life.entitled[name].append((self.head, frozenset(scope)))
             self.counts["rescoped"] += 1
 
     def resolve(self, station: Station) -> None:
@@ -253,7 +288,7 @@ class History(SimulatedWorld):
             self.say("  ", error.code)
             return
         self.counts["resolved"] += 1
-        self.record(before, station.view(), station.gone)
+        station.typed |= self.record(before, station.view(), station.gone)
         self.judge.resolved(conflict, before, station.view())
         self.check(station, "after resolving")
 
@@ -267,22 +302,25 @@ class History(SimulatedWorld):
         for number in range(ROUNDS_MAX):
             moved = sum(exchange(self, station, "sync") for station in self.stations)
             decided = 0
-            if number < 2:
-                while self.random.random() < 0.7 and self.decide():
-                    decided += 1
-            else:
-                while self.decide(approve=False):
-                    decided += 1
-            if number >= 2 and not moved and not decided:
+            while (number > 1 or self.random.random() < 0.7) and self.decide(False if number > 1 else None):
+                decided += 1
+            if not moved and not decided and not self.waiting():
                 return
         raise Violation("never quiet")
 
 
-def run(seed: int, *, trace: bool = False, table_set: str = "all", within: Path | None = None) -> Outcome:
+def day(at_ms: int) -> str:
+    """Return the day that a clock shows."""
+    return str(dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).date())
+
+
+def run(
+    seed: int, *, trace: bool = False, table_set: str = "all", within: Path | None = None, faults: Iterable[str] = DEFAULT_FAULTS
+) -> Outcome:
     """Run one history. What the engine itself trips over is a violation too."""
-    templates(within)
+    pool(within)
     with seeded(Random(seed ^ 0x5EED)), patch.object(whole, "WHOLE_ROWS_MIN", 1 if seed % 2 else whole.WHOLE_ROWS_MIN):
-        world = History(seed, trace, TABLE_SETS[table_set], within)
+        world = History(seed, trace, TABLE_SETS[table_set], within, frozenset(faults))
         try:
             world.run()
             violation = None

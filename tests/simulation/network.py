@@ -9,16 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from sqlcipher3 import dbapi2
+
 import node.apply
 import server.centre
 import server.ingest
 from node import pending
 from node.cycle import Cycle, Report
-from sync.errors import OutpostError, Stale
+from node.database import Database
+from sync.errors import Diverged, Forked, Gap, OutpostError, Stale, UnknownIncarnation
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest
 from sync.segment import read_segment
 from sync.wire import pack, unpack
+from tests.simulation.disk import Crash
 from tests.simulation.world import SimulatedWorld, Station, Violation
 from tests.world import Link, ReplyLost
 
@@ -42,28 +46,61 @@ class Wire(Link):
 
     def _carry(self, kind: str, request: Any, type_: Any, reply_type: Any) -> Any:
         world: Any = self.world
-        station: Station = world.station(self.identity)
+        station: Station = world.station_of(self)
         self._before(world, station, kind)
         body = pack(request)
         if kind == "push" and request.segments:
             world.old_pushes.append((station.name, body))
-        handle = getattr(world.service, kind)
-        try:
-            answer = handle(self.identity, unpack(type_, body, MESSAGE_BYTES_MAX), world.clock.read())
-            reply = pack(answer)
-            world.counts["segments told whole"] += len(answer.sealed) if kind == "pull" else 0
-        finally:
-            world.observe()
+        if self._happens(world, "hang"):
+            world.counts[f"request hangs, {kind}"] += 1
+            world.say("  hangs", kind)  # a push comes later, when something old turns up, or never before the end
+            raise RequestLost(kind)
+        if self._happens(world, "cut off"):
+            self._cut_off(world, type_, body, f"request {kind}")
+        if self._happens(world, "twice"):
+            world.counts[f"request twice, {kind}"] += 1
+            self._serve(world, kind, type_, body)
+        reply = self._serve(world, kind, type_, body)
         if self._happens(world, "lose"):
             world.counts[f"lost reply {kind}"] += 1
             world.say("  reply lost", kind)
             raise ReplyLost(kind)
         if kind == "pull" and self._happens(world, "keep page"):
             world.old_pages.append((station.name, reply))
+        if self._happens(world, "cut off"):
+            self._cut_off(world, reply_type, reply, f"reply {kind}")
         if self._happens(world, "late"):
             world.counts[f"late reply {kind}"] += 1
             self._other(world, station)
         return unpack(reply_type, reply, MESSAGE_BYTES_MAX)
+
+    def _serve(self, world: Any, kind: str, type_: Any, body: bytes) -> bytes:
+        """Let the server answer. If its process dies of it, or its disk is full, the node hears nothing but that."""
+        try:
+            answer = getattr(world.service, kind)(self.identity, unpack(type_, body, MESSAGE_BYTES_MAX), world.server_time())
+            reply = pack(answer)
+        except Crash:
+            world.open_server()
+            world.say("  the server died and starts again")
+            raise ReplyLost(kind) from None
+        except dbapi2.OperationalError as error:
+            if not world.is_full(world.process, error):
+                raise
+            raise ReplyLost(kind) from None
+        finally:
+            world.observe()
+        world.counts["segments told whole"] += len(answer.sealed) if kind == "pull" else 0
+        return reply
+
+    def _cut_off(self, world: Any, type_: Any, body: bytes, what: str) -> None:
+        """Let a message arrive in part: whoever gets it must notice."""
+        world.counts[f"cut off, {what}"] += 1
+        world.say("  cut off", what)
+        try:
+            unpack(type_, body[: world.random.randrange(len(body))], MESSAGE_BYTES_MAX)
+        except OutpostError:
+            raise RequestLost(what) from None
+        raise Violation(f"half a message passed for a whole one: {what}")
 
     def _happens(self, world: SimulatedWorld, what: str) -> bool:
         return world.random.random() < self.odds.get(what, 0)
@@ -93,13 +130,22 @@ class Wire(Link):
 
 
 def exchange(
-    world: SimulatedWorld, station: Station, what: str, rows: int = 10_000, meanwhile: Meanwhile = lambda _: None, **odds: float
+    world: Any,
+    station: Station,
+    what: str,
+    rows: int = 10_000,
+    meanwhile: Meanwhile = lambda _: None,
+    database: Database | None = None,
+    **odds: float,
 ) -> int:
-    """Run an exchange (push, pull or sync) as it goes, with its mishaps; return what it moved."""
+    """Run an exchange (push, pull or sync) as it goes, with its mishaps; return what it moved.
+
+    `database` is that of another process of the same node.
+    """
     wire: Any = station.node.link
     wire.odds, wire.page, wire.meanwhile = {name.replace("_", " "): chance for name, chance in odds.items()}, 0, meanwhile
     world.say(station.name, what, f"rows={rows}" if rows < 10_000 else "", f"cursor={station.cursor}")
-    cycle, report = Cycle(station.node.database, wire, rows=rows), Report()
+    cycle, report = Cycle(database or station.node.database, wire, rows=rows), Report()
     station.busy += 1
     try:
         match what:
@@ -113,14 +159,29 @@ def exchange(
         pass
     except Stale:
         world.counts["stale stage"] += 1
+    except (Diverged, Forked, Gap, UnknownIncarnation) as error:
+        world.counts[f"{error.code} in half an exchange"] += 1  # a whole one begins a new history, or heals
+        if what == "sync" or not (world.copied or world.restored):
+            raise
+        world.say("  ", error.code)
+    except Crash:
+        world.say("  ", station.name, "died and starts again")
+    except dbapi2.OperationalError as error:
+        if not world.is_full(station.process, error):
+            raise
+        world.say("  ", station.name, "its disk is full")
     finally:
         station.busy -= 1
         wire.odds = {}
+        if station.process.dead:
+            world.open_node(station)
     world.counts["pushed"] += report.pushed
     world.counts["pulled"] += report.pulled
     world.counts["removed"] += report.removed
     if report.new_history:
-        raise Violation(f"{station.name} began a new history, and nobody copied or restored it")
+        world.counts["new history"] += 1
+        if not (world.copied or world.restored):
+            raise Violation(f"{station.name} began a new history, and nobody copied or restored it")
     world.say("  ", station.name, f"pushed={report.pushed} pulled={report.pulled} removed={report.removed} cursor={station.cursor}")
     world.check(station, f"after {what}")
     return report.pushed + report.pulled + report.removed
@@ -157,21 +218,23 @@ def killed(world: SimulatedWorld, station: Station) -> None:
     before = (station.cursor, world.head)
     with killed_in(module, name, world):
         exchange(world, station, "sync")
-    if module is node.apply and name in ("mark_all", "hear") and station.cursor != before[0]:
+    if module is node.apply and name in ("mark_all", "hear") and station.cursor > before[0]:
         raise Violation(f"{station.name} was killed in {name} and moved its cursor")
 
 
-def push_again(world: SimulatedWorld, name: str, body: bytes) -> None:
+def push_again(world: Any, name: str, body: bytes) -> None:
     """Deliver an old push once more: what the centre knows has no effect."""
     station = next(station for station in world.stations if station.name == name)
-    world.service.absorb(world.clock.read())
+    world.service.absorb(world.server_time())
     world.observe()
     request = unpack(PushRequest, body, MESSAGE_BYTES_MAX)
-    known = all(read_segment(sealed.body).id in world.journal for sealed in request.segments)
+    known = all(
+        getattr(sealed, "again", None) is None and read_segment(sealed.body).id in world.life.journal for sealed in request.segments
+    )
     world.say("stale push of", name, "known" if known else "not known yet")
     head = world.head
     try:
-        world.service.push(station.node.link.identity, request, world.clock.read())
+        world.service.push(station.node.link.identity, request, world.server_time())
         world.counts["stale push" if known else "late push"] += 1
     except OutpostError as error:
         world.counts[f"stale push: {error.code}"] += 1
@@ -209,4 +272,8 @@ def pull_again(world: Any, name: str, reply: bytes) -> None:
         world.counts["stale page refused"] += 1
     except RequestLost:
         world.counts["stale page staged"] += 1
+    except (Diverged, Forked) as error:
+        world.counts[f"stale page: {error.code}"] += 1
+        if not (world.copied or world.restored):
+            raise
     world.check(station, "after a stale page")

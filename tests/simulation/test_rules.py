@@ -15,7 +15,7 @@ from node.cycle import Cycle, Report
 from node.writer import transaction
 from schema.images import unpack_tuple
 from server import ingest
-from tests.simulation.world import SimulatedWorld, seeded, templates
+from tests.simulation.world import SimulatedWorld, pool, seeded
 from tests.world import Link, Node, ReplyLost, World
 
 MANY = 12
@@ -31,7 +31,7 @@ class Told(SimulatedWorld):
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    templates(None)
+    pool(None)
     with seeded(Random(1)):
         made = Told(1)
         yield made

@@ -10,7 +10,6 @@ import atexit
 import os
 import secrets
 import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,53 +20,34 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from sqlcipher3 import dbapi2
-
+import node.cycle
 import node.database
 import server.database
-from schema.dialects.base import Connection
-from schema.dialects.sqlite import Sqlite
+from node.database import read_state
+from schema.capture import Look, Store
 from schema.keys import key_text
 from server import nodes
 from server.service import Service
 from sync.change import Delete, Op
-from sync.messages import JoinRequest
+from sync.messages import JoinRequest, Point
 from sync.segment import read_segment, transactions
 from tests.simulation.actors import Fresh
 from tests.simulation.causes import Causes
+from tests.simulation.disk import File, Pool, Process, SimulatedSqlite, make_folder
+from tests.simulation.lives import Life, Snapshot, Work
 from tests.simulation.oracle import Key, Rows, all_keys, cut, differences, read, replay
 from tests.simulation.schema import simulated_schema
+from tests.simulation.threads import OneThread
 from tests.world import Clock, Link, Node, World
-
-MEMORY = Path("/dev/shm")
 
 
 class Violation(AssertionError):
     """Something that must hold did not."""
 
 
-class SimulatedSqlite(Sqlite):
-    """SQLite without waiting for a disk, whose triggers read the simulator's clock."""
-
-    def __init__(self, clock_ms: Callable[[], int]) -> None:
-        self.clock_ms = clock_ms
-
-    def open(self, url: Path, *, readonly: bool = False) -> Connection:
-        connection: Any = dbapi2.connect(str(url), isolation_level=None, check_same_thread=False, cached_statements=512)
-        for pragma in ("journal_mode=WAL", "synchronous=OFF", "temp_store=MEMORY", "cache_size=-2000", "secure_delete=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("julianday", 1, lambda _now: 2440587.5 + self.clock_ms() / 86_400_000)
-        return connection  # type: ignore[no-any-return]
-
-
-def make_folder() -> Path:
-    """Return a new folder for simulated files, in memory if the machine has such a place."""
-    return Path(tempfile.mkdtemp(prefix="outpost-sim-", dir=MEMORY if MEMORY.is_dir() else None))
-
-
 @cache
-def templates(within: Path | None) -> Path:
-    """Return a folder with an empty server.db and node.db, made once per process; `within` a folder, or to be cleaned up."""
+def pool(within: Path | None) -> Pool:
+    """Return this process's files, made from an empty server.db and node.db; `within` a folder, or to be cleaned up."""
     folder = within / f"process-{os.getpid()}" if within else make_folder()
     folder.mkdir(exist_ok=True)
     if within is None:
@@ -76,13 +56,18 @@ def templates(within: Path | None) -> Path:
     server.database.create(folder / "server.db", schema).close()
     begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16), "box_key": bytes(32)}
     node.database.create(folder / "node.db", schema, lambda: 0, **begin).close()  # type: ignore[arg-type]
-    return folder
+    return Pool(folder)
 
 
 @contextmanager
 def seeded(random: Random) -> Iterator[None]:
-    """Let `secrets` draw from the seed; skip creating tables that the templates have."""
+    """Let `secrets` and the order of threads draw from the seed; skip creating and numbering tables that the templates have."""
+    numbers = {table.name: number for number, table in enumerate(simulated_schema().tables, 1)}
     with (
+        patch.object(OneThread, "random", Random(random.random())),
+        patch.object(node.cycle, "ThreadPoolExecutor", OneThread),
+        patch.object(node.database, "number_tables", lambda *_: numbers),
+        patch.object(server.database, "number_tables", lambda *_: numbers),
         patch.object(secrets, "token_bytes", random.randbytes),
         patch.object(secrets, "choice", random.choice),
         patch.object(node.database, "install", lambda *_: None),
@@ -91,33 +76,20 @@ def seeded(random: Random) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Work:
-    """One transaction of a node, as it was sealed."""
-
-    segment: bytes
-    index: int
-    number: int
-    ops: tuple[Op, ...]
-
-
-@dataclass
-class Snapshot:
-    """The centre's rows at one version, and every row's scope keys."""
-
-    rows: Rows
-    keys: dict[str, dict[Key, set[str]]]
-
-
 @dataclass
 class Station:
     """A node, another program's connection to its file, and what it has done so far."""
 
     node: Node
     program: Any
+    file: File
+    process: Process
+    origin: str  # the name under which the centre knows it; a clone has another of its own
     works: list[Work] = field(default_factory=list)
     sealed: int = 0  # newest segment taken down in `works`
     gone: dict[tuple[str, Key], set[Any]] = field(default_factory=dict)
+    typed: set[Any] = field(default_factory=set)  # values typed here
+    point_seen: Point | None = None  # its cursor, when it was looked at last
     busy: int = 0  # exchanges under way
 
     @property
@@ -126,24 +98,35 @@ class Station:
 
     @property
     def cursor(self) -> int:
-        return self.node.database.state().cursor.number
+        return read_state(self.program).cursor.number
+
+    @property
+    def has_changes(self) -> bool:
+        """Tell whether something is not sealed yet."""
+        database = self.node.database
+        return bool(Look(Store(self.program, database.dialect, database.schema, database.store.numbers)))
 
     def view(self) -> Rows:
-        return read(self.node.database.connection, self.node.database.schema)
+        return read(self.program, self.node.database.schema)
+
+
+def is_healing(station: Station) -> bool:
+    """Tell whether a node says that it is still healing from a restore of the centre: until then it shows rows of two histories."""
+    return bool(read_state(station.program).healing)
 
 
 class SimulatedWorld(World):
     """A server and its nodes, one history of them."""
 
     def __init__(self, seed: int, trace: bool = False, within: Path | None = None) -> None:
+        self.seed = seed
         self.random, self.clock, self.schema = Random(seed), Clock(), simulated_schema()
-        self.templates = templates(within)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"s{seed}-", dir=self.templates))
-        shutil.copy(self.templates / "server.db", self.folder / "server.db")
-        dialect = SimulatedSqlite(self.clock.read)
-        self.database = server.database.Database(self.folder / "server.db", self.schema, dialect)
-        self.service = Service(self.database)
-        self.centre: Any = dialect.open(self.folder / "server.db")
+        self.pool = pool(within)
+        self.taken: list[tuple[str, File]] = []
+        self.paths: list[Path] = []
+        self.file = self.take("server")
+        self.boot()
+        self.centre: Any = self.file.connect(Process("central program", self.clock.read))
         self.nodes: dict[str, Node] = {}
         self.stations: list[Station] = []
         self.fresh = Fresh(self.random)
@@ -152,11 +135,12 @@ class SimulatedWorld(World):
         self.traced, self.trace = trace, list[str]()
         self.head, self.dirty = 0, False
         empty: Rows = {table.name: {} for table in self.schema.tables}
-        self.snapshots = {0: Snapshot(empty, all_keys(empty))}
-        self.truth: dict[tuple[bytes, int], list[tuple[int, str]]] = defaultdict(list)
-        self.journal: dict[bytes, int] = {}
-        self.replaced: dict[tuple[bytes, int], tuple[int, tuple[bytes, int]]] = {}  # withdrawn work: when, and what took its place
-        self.entitled: dict[str, list[tuple[int, frozenset[str]]]] = {}
+        self.life = Life()
+        self.life.snapshots[0], self.life.digests[0] = Snapshot(empty, all_keys(empty)), bytes(32)
+        self.lives = [self.life]
+        self.works: dict[tuple[bytes, int], tuple[Work, str]] = {}  # everything sealed anywhere, and by whom
+        self.copied = self.restored = False  # whether a node's, or the centre's, database was ever copied back
+        self.beyond_recovery: set[Any] = set()  # transactions, or values, that were on no other disk than one that was overwritten
         self.conflict_values: dict[tuple[str, str], set[Any]] = defaultdict(set)
         self.watchers: list[Callable[[Snapshot, Snapshot], None]] = []
 
@@ -164,6 +148,25 @@ class SimulatedWorld(World):
         """Add a line to the trace."""
         if self.traced:
             self.trace.append(" ".join(map(str, words)))
+
+    # --- files and processes -------------------------------------------------------------------------------------------
+
+    def take(self, kind: str) -> File:
+        """Return an empty database file, given back at the end."""
+        file = self.pool.take(kind)
+        self.taken.append((kind, file))
+        return file
+
+    def new_path(self, kind: str) -> Path:
+        """Return where a copy may lie until the end."""
+        self.paths.append(self.pool.folder / f"{kind}-{len(self.paths)}.copy")
+        return self.paths[-1]
+
+    def boot(self) -> None:
+        """Start the server's process."""
+        self.process = Process("server", self.clock.read)
+        self.database = server.database.Database(self.file.path, self.schema, SimulatedSqlite(self.file, self.process))
+        self.service = Service(self.database)
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
@@ -173,26 +176,46 @@ class SimulatedWorld(World):
             code = nodes.invite(store, name, scope, self.clock.read())
         incarnation = self.random.randbytes(16)
         reply = self.service.join(JoinRequest((1,), code, self.random.randbytes(32), incarnation), self.clock.read())
-        path, skew = self.folder / f"{name}.db", [0]
-        shutil.copy(self.templates / "node.db", path)
-        dialect = SimulatedSqlite(lambda: self.clock.read(skew[0]))
-        database = node.database.Database(path, self.schema, lambda: self.clock.read(skew[0]), dialect)
-        sql = "UPDATE _node SET node = ?, name = ?, incarnation = ?, box_key = ?"
-        database.connection.execute(sql, (reply.node, name, incarnation, reply.box_key))
-        self.nodes[name] = Node(name, database, link(self, reply.node), skew)
-        station = Station(self.nodes[name], dialect.open(path))
-        self.stations.append(station)
+        file, skew = self.take("node"), [0]
+        process = Process(name, lambda: self.clock.read(skew[0]))
+        database = node.database.Database(file.path, self.schema, process.clock_ms, SimulatedSqlite(file, process))
+        database.connection.execute(
+            "UPDATE _node SET node = ?, name = ?, incarnation = ?, box_key = ?", (reply.node, name, incarnation, reply.box_key)
+        )
+        station = self.add_station(Node(name, database, link(self, reply.node), skew), file, process, name)
         self.observe()
-        self.entitled[name] = [(self.head, frozenset(scope))]
+        self.life.entitled[name] = [(self.head, frozenset(scope))]
         return station
 
-    def station(self, identity: str) -> Station:
-        return next(station for station in self.stations if station.node.link.identity == identity)
+    def add_station(self, made: Node, file: File, process: Process, origin: str) -> Station:
+        self.nodes[made.name] = made
+        program = file.connect(Process(f"program at {made.name}", process.clock_ms))
+        self.stations.append(Station(made, program, file, process, origin))
+        return self.stations[-1]
 
-    def scope_of(self, name: str, version: int | None = None) -> frozenset[str]:
+    def open_node(self, station: Station) -> None:
+        """Start a node's process anew on its file, after the old one died or the file was replaced."""
+        station.file.bury(station.process)
+        if station.program not in station.file.open:
+            station.program = station.file.connect(station.program.process)
+        station.process = Process(station.name, station.process.clock_ms)
+        dialect = SimulatedSqlite(station.file, station.process)
+        station.node.database = node.database.Database(station.file.path, self.schema, station.process.clock_ms, dialect)
+
+    def open_server(self) -> None:
+        """Start the server's process anew."""
+        self.file.bury(self.process)
+        if self.centre not in self.file.open:
+            self.centre = self.file.connect(self.centre.process)
+        self.boot()
+
+    def station_of(self, link: Link) -> Station:
+        return next(station for station in self.stations if station.node.link is link)
+
+    def scope_of(self, name: str, version: int | None = None, life: Life | None = None) -> frozenset[str]:
         """Return what a node was entitled to at a version, or is now."""
         found: frozenset[str] = frozenset()
-        for since, keys in self.entitled[name]:
+        for since, keys in (life or self.life).entitled[name]:
             if version is None or since <= version:
                 found = keys
         return found
@@ -201,53 +224,39 @@ class SimulatedWorld(World):
 
     def observe(self) -> None:
         """Take down what the centre holds now, if it has a new version, and look at what has become of its rows."""
-        head = self.centre.execute("SELECT head FROM _server").fetchone()[0]
+        head, digest = self.centre.execute("SELECT head, digest FROM _server").fetchone()
         if head == self.head:
             return
         rows = read(self.centre, self.schema)
-        last, now = self.snapshots[self.head], Snapshot(rows, all_keys(rows))
-        self.snapshots[head] = now
+        last, now = self.life.snapshots[self.head], Snapshot(rows, all_keys(rows))
+        self.life.snapshots[head], self.life.digests[head] = now, digest
         since, self.head, self.dirty = self.head, head, False
         self._take_down(since)
         for watcher in self.watchers:
             watcher(last, now)
 
     def _take_down(self, since: int) -> None:
+        life = self.life
         for segment, version in self.centre.execute("SELECT segment, ver FROM _journal WHERE ver > ? AND segment NOT NULL", (since,)):
-            self.journal[segment] = version
+            life.journal[segment] = version
         sql = "SELECT segment, txn, ver, into_segment, into_txn FROM _withdrawn WHERE into_segment NOT NULL"
-        self.replaced = {(segment, txn): (version, (into, index)) for segment, txn, version, into, index in self.centre.execute(sql)}
+        life.replaced = {(segment, txn): (version, (into, index)) for segment, txn, version, into, index in self.centre.execute(sql)}
         sql = "SELECT segment, txn, ver, verdict FROM _verdict WHERE ver > ? ORDER BY ver"
         for segment, index, version, verdict in self.centre.execute(sql, (since,)):
-            self.truth[segment, index].append((version, verdict))
+            life.truth[segment, index].append((version, verdict))
             self.counts[f"verdict {verdict}"] += 1
             self.say("  verdict", segment.hex()[:6], index, verdict, "at", version)
 
     def verdict(self, work: Work, version: int) -> str:
-        """Return what had become of a transaction at a version: pending, held, refused (or withdrawn), or done. Of one that a
-        correction took the place of: what had become of that.
-        """
-        return self._verdict((work.segment, work.index), version)
-
-    def _verdict(self, name: tuple[bytes, int], version: int) -> str:
-        since, into = self.replaced.get(name, (1 << 62, name))
-        if since <= version:
-            return self._verdict(into, version)
-        found = self.truth.get(name, ())
-        standing = "pending"
-        if self.journal.get(name[0], 1 << 62) <= version and not any(at == self.journal[name[0]] for at, _ in found):
-            standing = "done"
-        for at, verdict in found:
-            if at <= version:
-                standing = {"held": "held", "refused": "refused", "withdrawn": "refused"}.get(verdict, "done")
-        return standing
+        """Return what had become of a transaction at a version of this life of the centre."""
+        return self.life.verdict(work, version)
 
     # --- watching the nodes --------------------------------------------------------------------------------------------
 
     def harvest(self, station: Station) -> None:
         """Take down what a node has sealed."""
         sql = "SELECT seq, body FROM _segment WHERE seq > ? ORDER BY seq"
-        for seq, body in station.node.database.connection.execute(sql, (station.sealed,)).fetchall():
+        for seq, body in station.program.execute(sql, (station.sealed,)).fetchall():
             if seq != station.sealed + 1:
                 raise AssertionError("the simulator missed a segment")
             station.sealed = seq
@@ -256,40 +265,58 @@ class SimulatedWorld(World):
             for work in transactions(segment, keys):
                 self.causes.lives.update((op.table, op.key) for op in work.ops if isinstance(op, Delete))
                 station.works.append(Work(segment.id, work.index, work.number, tuple(work.ops)))
+                self.works[segment.id, work.index] = (station.works[-1], station.origin)
                 self.say("  sealed", station.name, segment.id.hex()[:6], work.index, f"n={work.number}", *map(_short, work.ops))
+
+    def life_of(self, station: Station) -> Life | None:
+        """Return the newest life of the centre that a node's cursor lies in; None: none that was ever seen."""
+        cursor = read_state(station.program).cursor
+        return next((life for life in reversed(self.lives) if life.digests.get(cursor.number) == cursor.digest), None)
 
     def expected(self, station: Station) -> Rows:
         """Return what a node's people must see: the centre's rows at its cursor, cut to its scope, and its pending work."""
-        cursor = station.cursor
-        snapshot = self.snapshots[cursor]
-        known = cut(snapshot.rows, snapshot.keys, self.scope_of(station.name, cursor))
-        pending = [op for work in station.works if self.verdict(work, cursor) in ("pending", "held") for op in work.ops]
+        cursor, life = station.cursor, self.life_of(station)
+        if life is None:
+            raise Violation(f"{station.name}: the centre never had the version at its cursor, {cursor}")
+        snapshot = life.snapshots[cursor]
+        known = cut(snapshot.rows, snapshot.keys, self.scope_of(station.origin, cursor, life))
+        pending = [op for work in station.works if life.verdict(work, cursor) in ("pending", "held") for op in work.ops]
         return replay(known, self.schema, pending)
 
     def check(self, station: Station, when: str) -> None:
         """Check that a node's tables are the centre's rows at its cursor, cut to its scope, and its own pending work."""
         self.harvest(station)
-        if station.node.database.has_changes():
+        self._cursor_stays(station, when)
+        if station.has_changes:
             return  # not sealed yet: looked at after the next exchange
+        if self.restored and is_healing(station):
+            self.counts["looked at while healing"] += 1
+            return
         self.counts["checks"] += 1
         found = differences(station.view(), self.expected(station))
         if found:
             raise Violation(f"{station.name} {when}, cursor {station.cursor}: " + "; ".join(found[:4]))
-        for row in [
-            row for row in station.gone if not any(row == (op.table, op.key) for work in self.unfinished(station) for op in work.ops)
-        ]:
-            del station.gone[row]
+        if station.gone:
+            unfinished = {(op.table, op.key) for work in self.unfinished(station) for op in work.ops}
+            station.gone = {row: known for row, known in station.gone.items() if row in unfinished}
+
+    def _cursor_stays(self, station: Station, when: str) -> None:
+        """Check that a cursor falls only where the centre has lost the version it was at, or where the node was put back."""
+        point, seen = read_state(station.program).cursor, station.point_seen
+        if seen is not None and point.number < seen.number and self.life.digests.get(seen.number) == seen.digest:
+            raise Violation(f"{station.name} {when}: the cursor fell from {seen.number} to {point.number}")
+        station.point_seen = point
 
     def unfinished(self, station: Station) -> list[Work]:
         """Return the work a node's cursor does not cover, or that is held."""
-        return [work for work in station.works if self.verdict(work, station.cursor) in ("pending", "held")]
+        life = self.life_of(station) or self.life
+        return [work for work in station.works if life.verdict(work, station.cursor) in ("pending", "held")]
 
     def close(self) -> None:
-        for station in self.stations:
-            station.program.close()
-        self.centre.close()
-        super().close()
-        shutil.rmtree(self.folder)
+        for kind, file in self.taken:
+            self.pool.give_back(kind, file)
+        for path in self.paths:
+            path.unlink(missing_ok=True)
 
 
 def _short(op: Op) -> str:

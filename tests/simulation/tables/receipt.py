@@ -17,4 +17,5 @@ class Receipt(Synced, table=True):
     id: str = Field(primary_key=True)
     branch: str | None = None
     owner: str | None = None
+    day: str | None = None
     total: int | None = None

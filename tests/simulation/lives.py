@@ -1,0 +1,69 @@
+"""What the simulator has seen of the centre: its rows at every version, and what had become of every transaction."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from sync.change import Op
+from tests.simulation.oracle import Key, Rows
+
+
+@dataclass(frozen=True)
+class Work:
+    """One transaction of a node, as it was sealed."""
+
+    segment: bytes
+    index: int
+    number: int
+    ops: tuple[Op, ...]
+
+
+@dataclass
+class Snapshot:
+    """The centre's rows at one version, and every row's scope keys."""
+
+    rows: Rows
+    keys: dict[str, dict[Key, set[str]]]
+
+
+class Life:
+    """One life of the centre: what it held at each version, and what had become of each transaction.
+
+    A centre that is restored begins another, which shares its first versions with the one before.
+    """
+
+    def __init__(self) -> None:
+        self.snapshots: dict[int, Snapshot] = {}
+        self.digests: dict[int, bytes] = {}
+        self.truth: dict[tuple[bytes, int], list[tuple[int, str]]] = defaultdict(list)
+        self.journal: dict[bytes, int] = {}
+        self.replaced: dict[tuple[bytes, int], tuple[int, tuple[bytes, int]]] = {}  # withdrawn work: when, and what took its place
+        self.entitled: dict[str, list[tuple[int, frozenset[str]]]] = {}
+
+    def copy(self) -> Life:
+        other = Life()
+        other.entitled = {name: list(found) for name, found in self.entitled.items()}
+        other.replaced = dict(self.replaced)
+        other.snapshots, other.digests, other.journal = dict(self.snapshots), dict(self.digests), dict(self.journal)
+        other.truth.update({name: list(found) for name, found in self.truth.items()})
+        return other
+
+    def verdict(self, work: Work, version: int) -> str:
+        """Return what had become of a transaction at a version: pending, held, refused (or withdrawn), or done. Of one that a
+        correction took the place of: what had become of that.
+        """
+        return self._verdict((work.segment, work.index), version)
+
+    def _verdict(self, name: tuple[bytes, int], version: int) -> str:
+        since, into = self.replaced.get(name, (1 << 62, name))
+        if since <= version:
+            return self._verdict(into, version)
+        found = self.truth.get(name, ())
+        standing = "pending"
+        if self.journal.get(name[0], 1 << 62) <= version and not any(at == self.journal[name[0]] for at, _ in found):
+            standing = "done"
+        for at, verdict in found:
+            if at <= version:
+                standing = {"held": "held", "refused": "refused", "withdrawn": "refused"}.get(verdict, "done")
+        return standing

@@ -1,0 +1,328 @@
+"""What happens to processes, disks, clocks and files. Each is one step of a history; each leaves the world fit to go on.
+
+base     a process dies before one of its statements, and starts again from what its file holds; so does a server
+disk     the disk is full from some write on, until there is room again
+clock    a clock jumps by up to twenty years
+copy     a node's file is put back to an older copy of itself; a copy is used beside it; two processes sync one file
+restore  the centre's file is put back to an older copy of itself
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlcipher3 import dbapi2
+
+import node.database
+from server import backup
+from tests.simulation.disk import Crash, Process, Session, SimulatedSqlite
+from tests.simulation.lives import Life, Work
+from tests.simulation.network import Wire, exchange
+from tests.simulation.world import Station, Violation
+from tests.world import Node
+
+if TYPE_CHECKING:
+    from tests.simulation.history import History
+
+FAULTS = ("base", "disk", "clock", "copy", "restore")
+YEARS_20_MS = 20 * 365 * 24 * 3600 * 1000
+STATEMENTS_MAX = 400
+"""A sync of the simulator's size runs a few hundred statements on either side."""
+STATIONS_MAX = 5
+_WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE")
+
+Step = Callable[["History", Station], None]
+
+
+def mishaps(faults: frozenset[str]) -> list[tuple[Step, float]]:
+    """Return what may happen, and how likely each is in a step."""
+    found: list[tuple[Step, float, str]] = [
+        (crash, 0.05, "base"),
+        (crash_writing, 0.015, "base"),
+        (restart_server, 0.01, "base"),
+        (fill_disk, 0.03, "disk"),
+        (wrong_clock, 0.02, "clock"),
+        (keep_copy, 0.03, "copy"),
+        (put_back, 0.03, "copy"),
+        (clone, 0.02, "copy"),
+        (two_processes, 0.03, "copy"),
+        (keep_centre, 0.05, "restore"),
+        (put_back_centre, 0.05, "restore"),
+    ]
+    return [(step, chance) for step, chance, fault in found if fault in faults]
+
+
+def _some_number(world: History) -> int:
+    """Return a number up to STATEMENTS_MAX, small ones as often as large ones."""
+    return int(math.exp(world.random.uniform(0, math.log(STATEMENTS_MAX))))
+
+
+# --- processes die -------------------------------------------------------------------------------------------------------
+
+
+def _die_at(process: Process, number: int) -> None:
+    last = process.statements + number
+
+    def hook(_session: Session, _sql: str) -> None:
+        if process.statements >= last:
+            process.die()
+
+    process.hook = hook
+
+
+def crash(world: History, station: Station) -> None:
+    """Run an exchange in which the node's or the server's process dies before one of its statements."""
+    whose = world.random.choice(["node", "server"])
+    process = station.process if whose == "node" else world.process
+    number = _some_number(world)
+    world.say(f"-- the {whose} dies at statement", number)
+    _die_at(process, number)
+    exchange(world, station, world.random.choice(["push", "pull", "sync", "sync"]), world.random.choice([10_000, 2]))
+    if not process.dead:
+        process.hook = None
+        world.counts["crash not reached"] += 1
+        return
+    world.counts[f"crash of the {whose}"] += 1
+    if world.random.random() < 0.3:
+        tear(world, station if whose == "node" else None)
+
+
+def crash_writing(world: History, station: Station) -> None:
+    """Let our own code die in the middle of a transaction: nothing of it may be there."""
+    _die_at(station.process, world.random.randrange(1, 40))
+    before = station.view()
+    try:
+        world.user_writes(station, ours=True)
+    except Crash:
+        world.open_node(station)
+        world.counts["crash while writing"] += 1
+        if station.view() != before:
+            raise Violation(f"{station.name} died while writing, and half of it is there") from None
+    station.process.hook = None
+
+
+def tear(world: History, station: Station | None) -> None:
+    """Cut the power: a station's machine, or the server's, goes on with what lies in file and log."""
+    world.counts["power cut"] += 1
+    if station is None:
+        world.file.tear()
+        world.open_server()
+    else:
+        station.file.tear()
+        world.open_node(station)
+        world.check(station, "after a power cut")
+
+
+def restart_server(world: History, _station: Station) -> None:
+    """Stop the server's process and start it again."""
+    world.counts["server restarted"] += 1
+    world.database.close()
+    world.open_server()
+
+
+# --- disk and clock --------------------------------------------------------------------------------------------------------
+
+
+def fill_disk(world: History, station: Station) -> None:
+    """Let a disk be full from the n-th write on, run an exchange, and make room again."""
+    whose = world.random.choice(["node", "server"])
+    process = station.process if whose == "node" else world.process
+    last = world.random.choice([1, 2, 3, 5, 10, 20, 50])
+    written, dirty = 0, False
+
+    def hook(session: Session, sql: str) -> None:
+        nonlocal written, dirty
+        writes = sql.lstrip().startswith(_WRITES)
+        if writes or (sql == "COMMIT" and dirty):  # the end of a reading needs no room
+            written, dirty = written + 1, writes
+            if written >= last:
+                if world.random.random() < 0.5:
+                    session.undo()  # SQLite may undo the whole transaction by itself
+                world.full.add(process)
+                raise dbapi2.OperationalError("database or disk is full")
+
+    world.say(f"-- the {whose}'s disk is full at write", last)
+    process.hook = hook
+    exchange(world, station, world.random.choice(["push", "pull", "sync", "sync"]), world.random.choice([10_000, 2]))
+    process.hook = None
+    if process in world.full:
+        world.full.remove(process)
+        world.counts[f"disk of the {whose} full"] += 1
+        exchange(world, station, "sync")  # there is room again
+
+
+def wrong_clock(world: History, station: Station) -> None:
+    """Set a node's clock, or the server's, years away."""
+    jump = world.random.choice([0, -YEARS_20_MS, YEARS_20_MS, world.random.randrange(-YEARS_20_MS, YEARS_20_MS)])
+    if world.random.random() < 0.3:
+        world.server_skew = jump
+        world.counts["server clock wrong"] += 1
+        world.say("the server's clock", jump)
+    else:
+        station.node.skew[0] = jump
+        world.counts["node clock years wrong"] += 1
+        world.say(station.name, "clock", jump)
+
+
+# --- copies of nodes -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Kept:
+    """A copy of a node's file, and what the simulator knew of it then."""
+
+    path: Path
+    works: list[Work]
+    sealed: int
+    gone: dict[Any, set[Any]]
+    typed: set[Any]
+
+
+def _copy_of(world: History, station: Station) -> Kept:
+    """Copy a node's file while nothing is under way. What programs wrote is sealed first (RULES §2 c)."""
+    world.check(station, "before a copy")
+    if station.has_changes:
+        exchange(world, station, "push", cut=1)
+        world.check(station, "before a copy")
+    path = world.new_path("copy")
+    target = dbapi2.connect(str(path))
+    station.program.backup(target)
+    target.close()
+    return Kept(path, list(station.works), station.sealed, dict(station.gone), set(station.typed))
+
+
+def keep_copy(world: History, station: Station) -> None:
+    """Make a backup of a node's file."""
+    world.say("-- copy of", station.name)
+    world.kept.setdefault(station.name, []).append(_copy_of(world, station))
+
+
+def put_back(world: History, station: Station) -> None:
+    """Put an older copy in the place of a node's file."""
+    kept = world.kept.get(station.name)
+    if not kept:
+        return
+    old = world.random.choice(kept)
+    world.say("--", station.name, "is put back to a copy")
+    world.harvest(station)
+    world.copied = True
+    world.counts["node put back"] += 1
+    _write_off(world, station, old)
+    station.node.database.close()
+    station.file.replace(old.path)
+    station.works, station.sealed, station.gone, station.typed = list(old.works), old.sealed, dict(old.gone), set(old.typed)
+    station.point_seen = None
+    world.open_node(station)
+    world.check(station, "put back")
+
+
+def _write_off(world: History, station: Station, old: Kept) -> None:
+    """Note what was on the overwritten disk and nowhere else."""
+    others = [other for other in world.stations if other is not station]
+    elsewhere = {(work.segment, work.index) for other in others for work in other.works} | {(w.segment, w.index) for w in old.works}
+    lost = [work for work in station.works if (work.segment, work.index) not in elsewhere and work.segment not in world.life.journal]
+    world.beyond_recovery.update((work.segment, work.index) for work in lost)
+    world.beyond_recovery.update(station.typed - old.typed)
+    world.counts["work lost with a disk"] += len(lost)
+
+
+def clone(world: History, station: Station) -> None:
+    """Copy a node's whole disk; both go on as the same node."""
+    if len(world.stations) >= STATIONS_MAX:
+        return
+    kept = _copy_of(world, station)
+    name = f"{station.name}'{len(world.stations)}"
+    world.say("-- clone", name)
+    world.counts["node cloned"] += 1
+    world.copied = True
+    file, skew = world.take("node"), [station.node.skew[0]]
+    file.replace(kept.path)
+    process = Process(name, lambda: world.clock.read(skew[0]))
+    database = node.database.Database(file.path, world.schema, process.clock_ms, SimulatedSqlite(file, process))
+    made = world.add_station(Node(name, database, Wire(world, station.node.link.identity), skew), file, process, station.origin)
+    made.works, made.sealed, made.gone, made.typed = kept.works, kept.sealed, kept.gone, kept.typed
+    world.check(made, "cloned")
+
+
+def two_processes(world: History, station: Station) -> None:
+    """Let a second process sync the same file, between two statements of the first."""
+    last, done = station.process.statements + _some_number(world), False
+    second = Process(f"second at {station.name}", station.process.clock_ms)
+
+    def hook(session: Session, _sql: str) -> None:
+        nonlocal done
+        if done or station.process.statements < last or session.in_transaction:
+            return
+        done = True
+        world.counts["second process"] += 1
+        world.say("  a second process syncs", station.name)
+        wire: Any = station.node.link
+        kept = (wire.odds, wire.page, wire.meanwhile)
+        dialect = SimulatedSqlite(station.file, second)
+        database = node.database.Database(station.file.path, world.schema, second.clock_ms, dialect)
+        exchange(world, station, "sync", database=database)
+        database.close()
+        wire.odds, wire.page, wire.meanwhile = kept
+
+    station.process.hook = hook
+    exchange(world, station, "sync", world.random.choice([10_000, 2]))
+    station.process.hook = None
+
+
+# --- copies of the centre ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class KeptCentre:
+    """A copy of the centre's file, and what the simulator knew of it then."""
+
+    path: Path
+    head: int
+    life: Life
+    central_typed: set[Any]
+    added: dict[Any, int]
+
+
+def keep_centre(world: History, _station: Station) -> None:
+    """Make a backup of the centre's file; what central programs wrote is in its journal."""
+    judge, path = world.judge, world.new_path("centre")
+    world.service.absorb(world.server_time())
+    announced = world.random.random() < 0.4
+    if announced:  # the engine's own backup, which tells nodes what they need not keep any longer
+        backup.backup(world.database, path, world.server_time())
+        world.kept_centres.clear()  # nobody goes back behind it
+        world.counts["centre backed up"] += 1
+    else:
+        target = dbapi2.connect(str(path))
+        world.centre.backup(target)
+        target.close()
+    world.observe()
+    world.say("-- backup" if announced else "-- copy", "of the centre at", world.head)
+    world.kept_centres.append(KeptCentre(path, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added)))
+
+
+def put_back_centre(world: History, _station: Station) -> None:
+    """Put an older copy in the place of the centre's file; nobody says so."""
+    if not world.kept_centres:
+        return
+    kept = world.random.choice(world.kept_centres)
+    world.say("-- the centre is put back to", kept.head, "from", world.head)
+    world.counts["centre put back"] += 1
+    world.restored = True
+    world.judge.centre_put_back(kept)
+    world.database.close()
+    told = world.random.random() < 0.3
+    if told:  # the engine's own restore, and the operator says so
+        world.counts["centre restored, and said so"] += 1
+        world.file.shut()
+        backup.restore(kept.path, world.file.path, world.schema, world.server_time(), new_epoch=True)
+    else:
+        world.file.replace(kept.path)
+    world.life, world.head = kept.life.copy(), kept.head
+    world.lives.append(world.life)
+    world.open_server()
+    world.observe()
