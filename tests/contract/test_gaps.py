@@ -53,7 +53,7 @@ def test_what_another_life_brought_first_is_own_and_seen(world: World) -> None:
     assert world.agree()
 
 
-@pytest.mark.covers("P-1.3", "P-8.12")
+@pytest.mark.covers("P-8.12")
 def test_no_reader_sees_a_part_of_a_pull(world: World) -> None:
     """Another connection looks every few instructions of the node's own while a sale comes in pages of one row."""
     k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
