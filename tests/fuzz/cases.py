@@ -14,18 +14,40 @@ import msgspec
 
 from schema.declare import Kind, Table
 from server.app import MEDIA
-from sync import wire
+from sync import box, wire
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
 from sync.digest import segment_point
-from sync.messages import JoinRequest, Message, Parent, Point, Position, PullRequest, PushRequest, Sealed, Segment, Told, VerifyRequest
+from sync.messages import (
+    Again,
+    Exceptional,
+    HealRequest,
+    JoinRequest,
+    KeyRange,
+    Message,
+    Offered,
+    OfferRequest,
+    Page,
+    Parent,
+    Point,
+    Position,
+    PullRequest,
+    PushRequest,
+    Sealed,
+    Segment,
+    Told,
+    VerifyRequest,
+    Wanted,
+)
+from sync.rows import columns_of, values_of
 from tests.fuzz import corpus
 from tests.fuzz.centre import Asked, Attacker, Centre, Headers
 from tests.fuzz.decoders import value
 from tests.fuzz.mutate import NUMBERS, TEXTS, Mutator
 
 BRANCHES = ("LON", "EDI", "SEC", "", "none", "LON" * 70)
-PATHS = ("/v1/push", "/v1/pull", "/v1/verify", "/v1/join", "/v1/nonce", "/v1/health", "/", "/console/console.css", "/console/icon.svg")
+PATHS = ("/v1/push", "/v1/pull", "/v1/verify", "/v1/heal", "/v1/offer", "/v1/join", "/v1/nonce", "/v1/health")
+PAGES = ("/v1/health", "/", "/", "/console/console.css", "/console/icon.svg")
 ODD_PATHS = ("/v1", "/v1/push/", "//v1/push", "/v2/push", "/console/../server.db", "/console/x.css", "/v1/push%00", "/docs", "/V1/PUSH")
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "BREW")
 JSON = "application/json"
@@ -60,9 +82,11 @@ class Cases:
             (6, "pull spoiled", lambda: self._spoiled("/v1/pull", self._pull_request(self._who()))),
             (4, "verify", self._verify),
             (3, "verify spoiled", lambda: self._spoiled("/v1/verify", self._verify_request(self._who()))),
+            (1, "heal", self._heal),
+            (5, "offer", self._offer),
             (8, "join", self._join),
             (2, "nonce", lambda: Asked("POST", "/v1/nonce", [], self.mutator.flip(b"{}"))),
-            (3, "page", lambda: Asked("GET", self.random.choice(("/", "/", *PATHS[5:])), self._some_headers())),
+            (3, "page", lambda: Asked("GET", self.random.choice(PAGES), self._some_headers())),
             (8, "headers", self._headers),
             (4, "address", self._address),
             (1, "sent again as it was", self._replay),
@@ -182,7 +206,7 @@ class Cases:
         at, segments = before, []
         for body in bodies:
             at = segment_point(Point(max(at.number, 0), at.digest), body)
-            segments.append(Sealed(body, at.digest if random.random() < 0.98 else bytes(32)))
+            segments.append(Sealed(body, at.digest if random.random() < 0.98 else bytes(32), self._again(head)))
         if random.random() < 0.03:
             segments = segments[::-1] + segments[:1]
         incarnation, parent = who.incarnation, None
@@ -191,7 +215,7 @@ class Cases:
             incarnation = self._one_of(random.randbytes(16), rare=(bytes(16), self._who().incarnation))
             if random.random() < 0.5:
                 at, parent_end = Point(0, bytes(32)), before
-                segments = [Sealed(body, (at := segment_point(at, body)).digest) for body in bodies]
+                segments = [Sealed(body, (at := segment_point(at, body)).digest, None) for body in bodies]
                 before = Point(0, bytes(32)) if parent_end.number >= 0 else parent_end
         adopted = (
             tuple(row[0] for row in self.centre.all("SELECT segment FROM _chain ORDER BY random() LIMIT 3"))
@@ -201,7 +225,7 @@ class Cases:
         return PushRequest(
             *(
                 1,
-                self._one_of(1, rare=(0, 2, 2**53)),
+                self._epoch(),
                 incarnation,
                 parent,
                 self._point(head),
@@ -211,7 +235,7 @@ class Cases:
                 adopted,
             ),
             self._one_of(self.centre.world.clock.now, rare=(0, -(2**53), 2**53)),
-            Told(self._one_of(0, rare=(2**53,)), 0, 0),
+            Told(self._one_of(0, rare=(2**53,)), 0, 0, 0),
         )
 
     def _own_point(self, who: Attacker) -> Point:
@@ -276,8 +300,19 @@ class Cases:
         cursor = self._one_of(self._point(head), rare=(Point(0, bytes(32)),))
         rows = self._one_of(0, 1, 3, 10_000, rare=(2**53, 60_001))
         return PullRequest(
-            1, 1, self._any_incarnation(who), cursor, self._point(head), position, rows, Told(0, self._one_of(0, rare=(2**53,)), 0)
+            1,
+            self._epoch(),
+            self._any_incarnation(who),
+            cursor,
+            self._point(head),
+            position,
+            rows,
+            Told(0, self._one_of(0, rare=(2**53,)), 0, 0),
         )
+
+    def _epoch(self) -> Any:
+        """Return which life of the centre this is, or another."""
+        return self._one_of(self.centre.all("SELECT epoch FROM _server")[0][0], rare=(0, 1, 2, 2**53))
 
     def _any_incarnation(self, who: Attacker) -> Any:
         return self._one_of(who.incarnation, rare=(bytes(16), self._who().incarnation, self.random.randbytes(16)))
@@ -287,7 +322,47 @@ class Cases:
         return self._signed(who, "/v1/pull", self._pull_request(who))
 
     def _verify_request(self, who: Attacker) -> VerifyRequest:
-        return VerifyRequest(1, self._one_of(1, rare=(0, 2)), self._any_incarnation(who), self._point(self.centre.head()))
+        random, ranges, wanted = self.random, list[KeyRange](), None
+        while random.random() < 0.5:
+            table = random.choice(self.tables)
+            low, high = sorted(random.sample(self.keys[table.name], 2))
+            bounds = [values_of([key, *"x" * (len(table.key) - 1)]) if random.random() < 0.8 else None for key in (low, high)]
+            ranges.append(KeyRange(self._one_of(table.name, rare=("no_such",)), *bounds, self._one_of(0, 3, rare=(2**53,))))
+        if random.random() < 0.3:
+            table = random.choice(self.tables)
+            some = (*self.keys[table.name], "")
+            keys = [tuple(self._one_of(*some, rare=(5, None)) for _ in table.key) for _ in range(random.choice((0, 1, 5)))]
+            wanted = Wanted(table.name, len(keys), columns_of(keys, len(table.key)))
+        epoch, point = self._epoch(), self._point(self.centre.head())
+        return VerifyRequest(1, epoch, self._any_incarnation(who), point, tuple(ranges), wanted)
+
+    # --- after a restore ---------------------------------------------------------------------------------------------------------
+
+    def _again(self, head: Point) -> Again | None:
+        """Say of a segment that it comes again from a history that was lost, now and then; nobody restored anything."""
+        if self.random.random() > 0.05:
+            return None
+        versions = (-1, 0, head.number, head.number + 5, 2**62)
+        exceptions = (Exceptional(0, self.random.choice(("held", "refused", "accepted")), head.number, "right", "so it was"),)
+        told = exceptions if self.random.random() < 0.3 else ()
+        return Again(self.random.choice(versions), self.random.choice(versions), self.random.random() < 0.2, told)
+
+    def _heal(self) -> Asked:
+        who = self._who()
+        points = tuple(self._point(self.centre.head()) for _ in range(self.random.choice((0, 1, 3))))
+        return self._signed(who, "/v1/heal", HealRequest(1, self._epoch(), self._any_incarnation(who), points))
+
+    def _offer(self) -> Asked:
+        """Pages of a history that never was, most of them well boxed."""
+        who, key = self._who(), box.public_key(self.centre.all("SELECT box_key FROM _server")[0][0])
+        pages = []
+        for _ in range(self.random.choice((0, 1, 2))):
+            plain = self.random.choice(corpus.plains()[Page])
+            body = self.mutator.frame(self.mutator.packed(plain) if self.random.random() < 0.7 else plain)
+            boxed = box.close(key, body)
+            boxed = self.mutator.flip(boxed) if self.random.random() < 0.2 else boxed
+            pages.append(Offered(self._one_of(1, 7, self.centre.head().number + 1, rare=(-1, 2**62)), boxed))
+        return self._signed(who, "/v1/offer", OfferRequest(1, self._epoch(), self._any_incarnation(who), tuple(pages)))
 
     def _verify(self) -> Asked:
         who = self._who()
@@ -323,7 +398,7 @@ class Cases:
     def _headers(self) -> Asked:
         """A good request whose headers are spoiled."""
         who = self._who()
-        path = self.random.choice(PATHS[:3])
+        path = self.random.choice(PATHS[:5])
         asked = self.centre.signed(who, path, wire.pack(self._pull_request(who)))
         headers = list(asked.headers)
         for _ in range(self.random.choice((1, 1, 2))):
@@ -351,7 +426,7 @@ class Cases:
         return Asked(asked.method, path, headers, self.mutator.flip(asked.body) if self.random.random() < 0.2 else asked.body)
 
     def _address(self) -> Asked:
-        path, method = self.random.choice((*PATHS, *ODD_PATHS)), self.random.choice(METHODS)
+        path, method = self.random.choice((*PATHS, *PAGES, *ODD_PATHS)), self.random.choice(METHODS)
         asked = self.centre.signed(self._who(), path, b"{}")
         return Asked(method, path, asked.headers, asked.body, self.random.choice(("", "", "a=1", "%00", "x" * 2000)))
 

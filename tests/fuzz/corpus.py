@@ -1,4 +1,4 @@
-"""What is spoiled: the test vectors, and messages built here with everything in them."""
+"""What is spoiled: the test vectors, and segments with everything in them."""
 
 from __future__ import annotations
 
@@ -12,43 +12,12 @@ import msgspec
 from sync import messages
 from sync.builder import SegmentBuilder
 from sync.change import Delete, Edit, Insert, Update
-from sync.columns import encode_column
-from sync.digest import segment_point
-from sync.messages import (
-    Accepted,
-    ConflictNotice,
-    Exceptional,
-    JoinReply,
-    LateVerdict,
-    Message,
-    Page,
-    Parent,
-    Point,
-    Position,
-    PullRequest,
-    PushReply,
-    PushRequest,
-    Removals,
-    Rows,
-    Sealed,
-    SealedRows,
-    Segment,
-    SegmentVerdict,
-    TableDigest,
-    Told,
-    Values,
-    VerifyReply,
-    VerifyRequest,
-)
-from sync.rows import columns_of, values_of
+from sync.messages import Message, Segment
 from sync.values import RawText
-from sync.wire import expand, pack
+from sync.wire import compress, expand
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-ZERO = Point(0, bytes(32))
-AT = Point(7, bytes(range(32)))
 ID = bytes(range(16))
-TOLD = Told(3, 1, 2)
 WALL = 1_760_000_000_000
 
 
@@ -87,37 +56,9 @@ def wide_segment() -> bytes:
 
 
 @cache
-def built() -> tuple[Message, ...]:
-    """Return messages with something in every field."""
-    body = segment()
-    sealed = Sealed(body, segment_point(ZERO, body).digest)
-    names = ("id", "name", "n")
-    rows = Rows("contact", names, 3, columns_of([("a", "Ann", 1), ("b", None, 2), ("c", RawText(b"\xfe"), None)], 3))
-    notice = ConflictNotice(
-        *(ID, 5, "contact", Values(1, encode_column(["c1"])), ("note",), None, values_of(["x"]), values_of([None]), "ask", "theirs", True),
-        *("London", "centre", WALL, "nobody knew"),
-    )
-    page = Page(
-        *(1, ID, 0, 7, AT, ZERO, Position(0, 7, 2, 5, 9), (rows,), (SealedRows(3, wide_segment()),)),
-        *((Removals("contact", 2, columns_of([("x",), ("y",)], 1)),), (notice,), (Accepted(ID, 4, 2, 1),)),
-        (LateVerdict(ID, 0, "held", 6, "parent", "its sale is not here"),),
-    )
-    exceptions = (Exceptional(1, "held", 7, "right", "not yours"),)
-    return (
-        PushRequest(1, 1, ID, Parent(bytes(16), AT), AT, AT, ZERO, (sealed,), (ID, bytes(16)), WALL, TOLD),
-        PushReply(1, AT, (SegmentVerdict(ID, 7, 2, exceptions),)),
-        PullRequest(1, 1, ID, AT, AT, Position(0, 7, 2, 5, 9), 100, TOLD),
-        page,
-        JoinReply(1, "018f7a2e", "Лондон", 1, 3),
-        VerifyRequest(1, 1, ID, AT),
-        VerifyReply(7, (TableDigest("contact", 2, bytes(32)),)),
-    )
-
-
-@cache
 def plains() -> dict[type[Message], list[bytes]]:
-    """Return messages by type, as msgpack: those of the vectors, valid and not, those built here, and segments."""
-    found: dict[type[Message], list[bytes]] = {type(message): [msgspec.msgpack.encode(message)] for message in built()}
+    """Return messages by type, as msgpack: those of the vectors, and segments."""
+    found: dict[type[Message], list[bytes]] = {}
     for vector in load("messages.json")["valid"]:
         found.setdefault(getattr(messages, vector["type"]), []).append(bytes.fromhex(vector["msgpack"]))
     bodies = [segment(), wide_segment(), *(bytes.fromhex(vector["body"]) for vector in load("segments.json")["valid"])]
@@ -153,9 +94,10 @@ def trees() -> list[Any]:
     return found
 
 
+@cache
 def frames() -> list[bytes]:
-    """Return every built message as it travels."""
-    return [pack(message) for message in built()]
+    """Return every message of the vectors as it travels."""
+    return [compress(plain) for entries in plains().values() for plain in entries]
 
 
 @cache

@@ -29,17 +29,11 @@ from sync.columns import encode_column
 from sync.errors import OutpostError
 from sync.limits import JOIN_BYTES_MAX, MESSAGE_BYTES_MAX
 from sync.messages import (
-    JoinReply,
     JoinRequest,
     Message,
-    Page,
-    PullRequest,
     PushReply,
-    PushRequest,
     Segment,
     Values,
-    VerifyReply,
-    VerifyRequest,
 )
 from sync.policies.union import between, canonical, members, onto
 from sync.policy import Cell, NoDifference, policies
@@ -49,7 +43,8 @@ from sync.values import RawText, is_clean, text_value, value_order
 from tests.fuzz import corpus
 from tests.fuzz.mutate import BLOBS, FLOATS, NUMBERS, TEXTS, Mutator
 
-MESSAGES: tuple[type[Message], ...] = (PushRequest, PushReply, PullRequest, Page, JoinRequest, JoinReply, VerifyRequest, VerifyReply)
+MESSAGES: tuple[type[Message], ...] = tuple(type_ for type_ in corpus.plains() if type_ is not Segment)
+"""Every message that travels, as the vectors name them."""
 STORED = (OutpostError, ValueError, TypeError, RecursionError)
 """What reading our own bookkeeping may raise when somebody has damaged it."""
 

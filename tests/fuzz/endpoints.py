@@ -24,7 +24,7 @@ from server.app import MEDIA, PROBLEM
 from sync import errors, wire
 from sync.digest import BEGINNING, version_point
 from sync.errors import OutpostError
-from sync.messages import JoinReply, Message, Page, PushReply, VerifyReply
+from sync.messages import HealReply, JoinReply, Message, OfferReply, Page, PushReply, VerifyReply
 from tests.fuzz.cases import Cases
 from tests.fuzz.centre import SECRET, Answer, Asked, Centre
 from tests.fuzz.run import memory_mib
@@ -39,6 +39,7 @@ LOOPBACK = 25
 SECONDS_MAX = 2.0
 FINDINGS_MAX = 50
 REPLIES: dict[str, type[Message]] = {"/v1/push": PushReply, "/v1/pull": Page, "/v1/verify": VerifyReply, "/v1/join": JoinReply}
+REPLIES |= {"/v1/heal": HealReply, "/v1/offer": OfferReply}
 
 
 def _codes(root: type[OutpostError]) -> frozenset[str]:
