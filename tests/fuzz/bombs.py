@@ -33,7 +33,7 @@ def bombs() -> Iterator[tuple[str, Callable[[bytes], object], bytes]]:
     wide = msgspec.msgpack.encode([f"c{n}" for n in range(500)])
 
     def a_segment(deletes: bytes = b"\x90", inserts: bytes = b"\x90", updates: bytes = b"\x90", decisions: bytes = b"\x90") -> bytes:
-        return b"\x9b\xc4\x10" + bytes(16) + b"\x01\x01\x01\0" + numbers + numbers + decisions + deletes + inserts + updates
+        return b"\x9c\xc4\x10" + bytes(16) + b"\x01\x01\x01\0" + numbers + numbers + decisions + deletes + inserts + updates + b"\x90"
 
     def constant(rows: int, number: int = 0) -> bytes:
         return msgspec.msgpack.encode(encode_column([number] * rows))
@@ -61,7 +61,7 @@ def bombs() -> Iterator[tuple[str, Callable[[bytes], object], bytes]]:
         lambda data: wire.unpack(Values, data),
         bomb(b"\0", size, b"\x92\1\x97\x07\xc4\0" + array(size), b"\x90\x90\x90\x90"),
     )
-    yield "decisions", read_whole_segment, bomb(b"\xc0", size, a_segment()[:-4] + array(size))
+    yield "decisions", read_whole_segment, bomb(b"\xc0", size, a_segment()[:-5] + array(size))
     yield "a map of many", lambda data: wire.unpack(Values, data), bomb(b"\0", size, b"\xdf" + array(size // 2)[1:])
     yield "arrays in arrays", lambda data: wire.unpack(Page, data), bomb(b"\x91", size)
     yield (

@@ -16,7 +16,7 @@ from schema.declare import Kind, Table
 from server.app import MEDIA
 from sync import box, wire
 from sync.builder import SegmentBuilder
-from sync.change import NEVER, Delete, Edit, Insert, Op, Update
+from sync.change import NEVER, Delete, Edit, Insert, Op, Update, Withdrawn
 from sync.digest import segment_point
 from sync.messages import (
     Again,
@@ -123,10 +123,17 @@ class Cases:
                 builder.add(index, self._op(min(base, head) if base >= 0 else base, wall))
             if random.random() < 0.2:
                 builder.decide(index, self._conflict())
+            if random.random() < 0.1:
+                builder.withdraw(index, Withdrawn(*self._some_work(), random.random() < 0.5))
         name = random.choice(
             [row[0] for row in self.centre.all("SELECT segment FROM _journal WHERE segment IS NOT NULL LIMIT 50")] or [bytes(16)]
         )
         return builder.build(self._one_of(random.randbytes(16), rare=(bytes(16), name)), self._one_of(1, rare=(0, 2, 2**53)), first, part)
+
+    def _some_work(self) -> tuple[bytes, int]:
+        """Name a transaction: held, of anybody, or none."""
+        held = self.centre.all("SELECT segment, txn FROM _held ORDER BY random() LIMIT 3")
+        return self._one_of(*(held or [(bytes(16), 0)]), rare=((self.random.randbytes(16), 0), (bytes(16), 2**53)))  # type: ignore[no-any-return]
 
     def _conflict(self) -> Any:
         """Return the id of a conflict: anybody's, or nobody's."""

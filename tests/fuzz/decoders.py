@@ -151,6 +151,8 @@ def read_whole_segment(data: bytes) -> None:
             builder.add(index, op)
         for conflict in work.decisions:
             builder.decide(index, conflict)
+        for withdrawn in work.withdrawals:
+            builder.withdraw(index, withdrawn)
     back = read_segment(builder.build(segment.id, segment.schema, segment.first, segment.part))
     for one, other in zip(works, transactions(back, keys), strict=True):
         same(_shape(one), _shape(other), "transaction")
@@ -172,7 +174,7 @@ def _shape(work: Transaction) -> object:
     for op in work.ops:
         parts = [repr((op.table, op.key, edit)) for edit in op.edits] if isinstance(op, Update) else [repr(op)]
         ops.update(parts if not isinstance(op, Insert) else [repr((op.table, sorted(op.values.items()), op.base, op.since))])
-    return (work.index, work.number, work.wall, work.base, sorted(work.decisions), ops)
+    return (work.index, work.number, work.wall, work.base, sorted(work.decisions), work.withdrawals, ops)
 
 
 # --- headers, values, policies ---------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def test_what_is_too_large_is_refused_in_little_memory(vector: tuple[str, str, b
 def _one_column(values: columns.Column, count: int) -> bytes:
     same, nevers = columns.Integers(0, b""), columns.Integers(NEVER, b"")
     block = Inserts("a", ("id",), count, same, nevers, nevers, (values,))
-    return pack(Segment(bytes(16), 1, 1, 1, 0, encode_column([0]), encode_column([0]), (), (), (block,), ()))
+    return pack(Segment(bytes(16), 1, 1, 1, 0, encode_column([0]), encode_column([0]), (), (), (block,), (), ()))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_what_a_few_bytes_stand_for_is_bounded(blocks: int, columns_: int, rows:
     names = tuple(f"c{number}" for number in range(columns_))
     none = encode_column([0] * rows)
     block = Inserts("a", names, rows, none, none, none, (columns.Nulls(),) * columns_)
-    body = pack(Segment(bytes(16), 1, 1, 1, 0, encode_column([1]), encode_column([0]), (), (), (block,) * blocks, ()))
+    body = pack(Segment(bytes(16), 1, 1, 1, 0, encode_column([1]), encode_column([0]), (), (), (block,) * blocks, (), ()))
     if fits:
         assert read_segment(body).inserts[0].count == rows
     else:
