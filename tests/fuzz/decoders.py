@@ -91,7 +91,7 @@ def message(type_: type[Message], bytes_max: int) -> Iterator[Target]:
         again(type_, wire.unpack(type_, data, bytes_max))
 
     def read_plain(data: bytes) -> None:
-        if type_ is not JoinRequest:
+        if type_.__name__.endswith("Request") and type_ is not JoinRequest:  # they begin with the protocol version
             wire.protocol_of(data)
         again(type_, wire.decode(type_, data))
 
