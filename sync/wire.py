@@ -31,11 +31,15 @@ MAGIC: Final = b"\x28\xb5\x2f\xfd"
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 """What msgspec raises for bytes it cannot decode; ValueError covers invalid UTF-8, RecursionError deep nesting."""
 
-_DECODERS: Final[dict[type, msgspec.msgpack.Decoder[Any]]] = {}
-
 
 class _Head(msgspec.Struct, array_like=True):
     protocol: int
+
+
+# Made while only one thread is here. msgspec describes a type at its first use, and a second thread that decodes meanwhile
+# finds half a description: a server whose first two requests came at once died of it (segmentation fault).
+_TYPES: Final[tuple[type, ...]] = (_Head, *Message.__subclasses__())
+_DECODERS: Final[dict[type, msgspec.msgpack.Decoder[Any]]] = {type_: msgspec.msgpack.Decoder(type_) for type_ in _TYPES}
 
 
 def compress(data: bytes) -> bytes:
@@ -83,16 +87,16 @@ def protocol_of(plain: bytes) -> int:
     Read before the rest, because a request of an unknown version need not have a shape we know. Raises Malformed.
     """
     try:
-        return msgspec.msgpack.decode(plain, type=_Head).protocol
+        return int(_DECODERS[_Head].decode(plain).protocol)
     except UNREADABLE as error:
         raise _malformed(error) from None
 
 
 def decode(type_: type[T], plain: bytes) -> T:
     """Return the message of this type that expanded bytes hold, checked. Raises Malformed."""
-    decoder = _decoder(type_)
+    decoder = _DECODERS.get(type_) or msgspec.msgpack.Decoder(type_)
     try:
-        message = decoder.decode(plain)
+        message: T = decoder.decode(plain)
     except UNREADABLE as error:
         raise _malformed(error) from None
     check(message)
@@ -142,14 +146,6 @@ def check(value: object) -> None:
 def _is_sound(kind: type) -> bool:
     """Tell whether every value of a type is one: texts, bytes, None, and columns."""
     return issubclass(kind, str | bytes | NoneType) or (issubclass(kind, msgspec.Struct) and not issubclass(kind, Message))
-
-
-def _decoder(type_: type[T]) -> msgspec.msgpack.Decoder[T]:
-    """Return the decoder of the type, made once: as many as there are messages."""
-    decoder = _DECODERS.get(type_)
-    if decoder is None:
-        decoder = _DECODERS[type_] = msgspec.msgpack.Decoder(type_)
-    return decoder
 
 
 def _malformed(error: Exception) -> Malformed:
