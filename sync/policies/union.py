@@ -15,6 +15,10 @@ class Changes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remove: list[str] = msgspec.field(name="del")
 
 
+_texts = msgspec.json.Decoder(list[str])
+_changes = msgspec.json.Decoder(Changes)  # made here, before threads begin (sync/wire.py)
+
+
 def _check(types: Sequence[ColumnType]) -> str | None:
     return one_column(types, "text")
 
@@ -30,7 +34,7 @@ def members(value: CellValue) -> frozenset[str]:
     if not isinstance(value, str):
         raise NoDifference(f"not a set of texts: {value!r}")
     try:
-        return frozenset(msgspec.json.decode(value, type=list[str]))
+        return frozenset(_texts.decode(value))
     except msgspec.MsgspecError:
         return frozenset((value,))
 
@@ -55,7 +59,7 @@ def onto(value: CellValue, difference: Value) -> Value:
     if not isinstance(difference, str):
         raise NoDifference(f"not a difference of sets: {difference!r}")
     try:
-        changes = msgspec.json.decode(difference, type=Changes)
+        changes = _changes.decode(difference)
     except msgspec.MsgspecError as error:
         raise NoDifference(f"not a difference of sets: {error}") from error
     return canonical((members(value) - frozenset(changes.remove)) | frozenset(changes.add))
