@@ -21,7 +21,7 @@ from schema.declare import Table
 from sync.builder import SegmentBuilder, new_rows
 from sync.change import Delete, Edit, Insert, Key, Op, Update
 from sync.digest import segment_point_of
-from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
+from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX, VALUE_BYTES_MAX
 from sync.messages import Point
 
 SEGMENT_BYTES_MAX = 12 * 1024 * 1024
@@ -37,6 +37,7 @@ class Sealing:
         self.end = chain_end(store, state.acked)
         self.sealed = 0
         self.told: set[tuple[str, Key]] = set()  # rows whose changes are sealed already
+        self.rows_max = min(SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX // _widest(store))  # a segment may hold
         self._begin()
 
     def _begin(self) -> None:
@@ -52,10 +53,10 @@ class Sealing:
             return
         group.withdrawals += tuple(withdrawing.replaced_by(self.store, group.changes))
         weight = group.weight()
-        if group.size > SEGMENT_ROWS_MAX or weight > SEGMENT_BYTES_MAX:
+        if group.size > self.rows_max or weight > SEGMENT_BYTES_MAX:
             self._add_in_parts(group)
             return
-        if self.builder.rows + group.size > SEGMENT_ROWS_MAX or self.weight + weight > SEGMENT_BYTES:
+        if self.builder.rows + group.size > self.rows_max or self.weight + weight > SEGMENT_BYTES:
             self._flush(0)
         self._put(group)
         self.weight += weight
@@ -204,6 +205,13 @@ class Sealing:
         self.number += counts
         self.sealed += counts
         self._begin()
+
+
+def _widest(store: Store) -> int:
+    """Return the most values that one row takes in a segment."""
+    tables = store.schema.tables
+    cells = [len(table.key) + 2 * len(cell.columns) for table in tables for cell in table.cells]
+    return max([*cells, *(len(table.names) for table in tables)])
 
 
 def chain_end(store: Store, acked: Point) -> Point:

@@ -26,6 +26,7 @@ WHY: Final = {
     "gone": "What it builds on was refused or withdrawn.",
     "refused": "The central office refused it.",
     "withdrawn": "It was taken back.",
+    "verify": "A repair put the centre's row in its place.",
     "replaced": "A correction has taken its place.",
 }
 """Why work waits, by code."""
@@ -51,6 +52,7 @@ _CORRECT: Final = {
     "refused": "correct what the office did not like and send it again",
     "gone": "put it under something the centre has and send it again",
     "withdrawn": "send it again, corrected",
+    "verify": "type it again, if it was right",
 }
 
 _APPROVE: Final = ("reference", "immutable", "right", "key")

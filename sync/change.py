@@ -83,4 +83,4 @@ class Transaction:
     decisions: list[bytes] = field(default_factory=list)
     before: int = NEVER  # the version at which a history that was lost had journaled it (RULES H14, H15)
     withdrawals: list[Withdrawn] = field(default_factory=list)
-    schema: int = field(default=0, compare=False)  # version of the declaration it was made under
+    schema: int = field(default=0, compare=False, repr=False)  # version of the declaration it was made under

@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from itertools import count as counter
 from operator import sub
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from sync.limits import COLUMN_LIST_MAX
 from sync.values import INT_MAX, INT_MIN, RawText, Value, is_clean, text_value
 
 NoneType = type(None)
@@ -42,6 +43,10 @@ DIGITS = (0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34)
 KINDS = bytes(range(6))
 CODES = " BHIIQQQQ"  # struct's code for the narrowest whole type of 1 … 8 bytes
 SIZES = (0, 1, 2, 4, 4, 8, 8, 8, 8)  # and its size
+
+
+_List = Annotated[list[T], msgspec.Meta(max_length=COLUMN_LIST_MAX)]
+"""More than any block has rows: its length is read and compared before memory is taken for the elements."""
 
 
 class MalformedColumn(ValueError):
@@ -83,7 +88,7 @@ class Floats(_Form, frozen=True, tag=3):
 class Texts(_Form, frozen=True, tag=4):
     """Clean texts."""
 
-    texts: list[str]
+    texts: _List[str]
 
 
 class Uuids(_Form, frozen=True, tag=5):
@@ -95,18 +100,18 @@ class Uuids(_Form, frozen=True, tag=5):
 class Blobs(_Form, frozen=True, tag=6):
     """Blobs."""
 
-    blobs: list[bytes]
+    blobs: _List[bytes]
 
 
 class Mixed(_Form, frozen=True, tag=7):
     """Values of several kinds, raw texts among them: one byte of kind per row, the values by kind."""
 
     kinds: bytes
-    integers: list[int]
-    floats: list[float]
-    texts: list[str]
-    blobs: list[bytes]
-    raws: list[bytes]
+    integers: _List[int]
+    floats: _List[float]
+    texts: _List[str]
+    blobs: _List[bytes]
+    raws: _List[bytes]
 
 
 class Dictionary(_Form, frozen=True, tag=8):

@@ -32,8 +32,14 @@ SEGMENT_ROWS_MAX: Final = 50_000
 SEGMENT_ROWS: Final = 10_000
 """Rows a node aims at per segment."""
 
-SEGMENT_BLOCKS_MAX: Final = 10_000
+SEGMENT_BLOCKS_MAX: Final = 4_000
 """Blocks of one kind (inserts, updates, deletes) in one segment."""
+
+SEGMENT_VALUES_MAX: Final = 12_000_000
+"""Values in one segment: of each block, its columns times its rows. NULLs take a byte each column on the wire, however many."""
+
+SEGMENT_COLUMNS_MAX: Final = 100_000
+"""Columns in one segment, of all its blocks together."""
 
 SEGMENT_PARTS_MAX: Final = 1_000
 """Segments one transaction may be spread over."""
@@ -70,6 +76,9 @@ PAGES_MAX: Final = 100_000
 
 POINTS_MAX: Final = 1_000
 """Points of the server's history that a node remembers, and shows after a restore."""
+
+COLUMN_LIST_MAX: Final = 100_000
+"""Texts, blobs or other values listed in one column; more than a block has rows."""
 
 VALUE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one text (as UTF-8) or blob in a segment."""

@@ -16,7 +16,7 @@ from operator import gt
 from sync.change import Delete, Edit, Insert, Key, Transaction, Update, Withdrawn
 from sync.columns import Column, Deltas, Integers, decode_column
 from sync.errors import Malformed, MalformedBlock, TooLarge
-from sync.limits import MESSAGE_BYTES_MAX, MILLIS_MAX, SEGMENT_ROWS_MAX
+from sync.limits import MESSAGE_BYTES_MAX, MILLIS_MAX, SEGMENT_COLUMNS_MAX, SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX
 from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Withdrawal
 from sync.rows import bounded, in_one_tree
 from sync.values import Value
@@ -89,6 +89,10 @@ def read_segment(body: bytes) -> OpenSegment:
     blocks: list[Deletes | Inserts | Updates] = [*segment.deletes, *segment.inserts, *segment.updates]
     if sum(block.count for block in blocks) > SEGMENT_ROWS_MAX or segment.transactions > SEGMENT_ROWS_MAX:
         raise TooLarge(f"a segment holds more than {SEGMENT_ROWS_MAX} rows")
+    widths = list(map(_width, blocks))
+    values = sum(width * block.count for width, block in zip(widths, blocks, strict=True))
+    if sum(widths) > SEGMENT_COLUMNS_MAX or values > SEGMENT_VALUES_MAX:
+        raise TooLarge(f"a segment holds more than {SEGMENT_COLUMNS_MAX} columns, or {SEGMENT_VALUES_MAX} values")
     if segment.transactions < 1 or (segment.part and segment.transactions != 1):
         raise Malformed("a segment holds at least one transaction, a part of one exactly one")
     if any(decision.transaction >= segment.transactions for decision in segment.decisions):
@@ -113,6 +117,17 @@ def read_segment(body: bytes) -> OpenSegment:
         )
     _check_bases(opened)
     return opened
+
+
+def _width(block: Deletes | Inserts | Updates) -> int:
+    """Return how many columns of values a block holds: what they stand for takes memory, however short they are written."""
+    match block:
+        case Inserts():
+            return len(block.values)
+        case Updates():
+            return len(block.key) + len(block.old) + len(block.new)
+        case _:
+            return len(block.key)
 
 
 def _check_bases(segment: OpenSegment) -> None:

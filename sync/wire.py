@@ -10,6 +10,7 @@ opens a sealed segment.
 from __future__ import annotations
 
 import math
+from types import NoneType
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -122,10 +123,12 @@ def check(value: object) -> None:
         for name in value.__struct_fields__:
             check(getattr(value, name))
     elif isinstance(value, tuple):
-        for item in value:
-            if isinstance(item, bool):
-                raise Malformed("The message holds true or false where a value is expected.")
-            check(item)
+        kinds = set(map(type, value))
+        if bool in kinds:
+            raise Malformed("The message holds true or false where a value is expected.")
+        if not all(map(_is_sound, kinds)):  # names and columns need no look at each of them
+            for item in value:
+                check(item)
     elif isinstance(value, float):
         if math.isnan(value):
             raise Malformed("The message holds a number that is not a number (NaN).")
@@ -134,6 +137,11 @@ def check(value: object) -> None:
             raise Malformed("The message holds an integer beyond 64 bits.")
     elif not isinstance(value, str | bytes | None | msgspec.Struct):
         raise Malformed("The message holds a list or map where a value is expected.")
+
+
+def _is_sound(kind: type) -> bool:
+    """Tell whether every value of a type is one: texts, bytes, None, and columns."""
+    return issubclass(kind, str | bytes | NoneType) or (issubclass(kind, msgspec.Struct) and not issubclass(kind, Message))
 
 
 def _decoder(type_: type[T]) -> msgspec.msgpack.Decoder[T]:

@@ -269,6 +269,26 @@ def test_h8_an_own_write_of_another_life_was_not_seen(world: World, k2: Node, c1
     assert world.agree()
 
 
+def test_h8_an_edit_of_a_new_life_has_not_seen_what_the_old_one_wrote(world: World, k2: Node, c1: str) -> None:
+    """The same, with an edit after the new insert: it rests on the insert, which lost, and not on the held edit before it."""
+    with transaction(k2.database) as tx:
+        tx.insert("ware", {"id": "w1"})
+        tx.update("client", ("c1",), {"memo": "held"})
+    k2.sync()
+    world.sql("UPDATE client SET branch = 'B' WHERE id = 'c1'")
+    k2.sync()
+    k2.sql("INSERT INTO client (id, branch, memo) VALUES ('c1', 'A', 'anew')")
+    k2.sync()
+    k2.sql("UPDATE client SET memo = 'later' WHERE id = 'c1'")
+    k2.sync()
+    while world.sql("SELECT 1 FROM _held"):
+        approve(world)
+    k2.sync()
+    assert world.sql("SELECT memo FROM client") == [("held",)]
+    rows = world.sql("SELECT mine, theirs FROM _conflict WHERE columns = '[\"memo\"]' ORDER BY ver")
+    assert [(unpack_tuple(mine), unpack_tuple(theirs)) for mine, theirs in rows] == [(("anew",), ("held",)), (("later",), ("held",))]
+
+
 def held_pair(k2: Node) -> None:
     """Write one transaction that is held, for a ware in it, and one over it."""
     with transaction(k2.database) as tx:

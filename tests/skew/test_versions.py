@@ -12,6 +12,7 @@ import pytest
 from sqlmodel import Field
 
 import server.database
+from node.verify import verify, verify_and_repair
 from schema.declare import By, Kind, Sync, Synced
 from schema.registry import build
 from server.service import Service
@@ -220,6 +221,27 @@ def test_conflicts_over_columns_that_one_side_does_not_know(make: Make) -> None:
     world.settle()
     assert (world.centre_row("person", "ann") or {})["note"] == "old"
     assert world.agree()
+
+
+@pytest.mark.covers("P-11.9")
+@pytest.mark.parametrize(("node", "centre"), [(1, 2), (1, 3), (1, 5), (5, 3), (3, 1), (5, 4)])
+def test_rows_that_differ_are_found_and_repaired_between_versions(make: Make, node: int, centre: int) -> None:
+    world = make(centre)
+    here, there = world.node_of(node, "here"), world.node_of(centre, "there")
+    for key in ("ann", "bob", "cat"):
+        insert(there, "person", ANN | {"id": key})
+    there.sync()
+    here.sync()
+    assert here.verify()
+    for statement in ("DELETE FROM person WHERE id = 'ann'", "UPDATE person SET city = 'wrong' WHERE id = 'bob'"):
+        here.sql("UPDATE _state SET applying = 1")  # unnoticed by capture
+        here.sql(statement)
+        here.sql("UPDATE _state SET applying = 0")
+    found = verify(here.database, here.link)
+    assert sorted((row["key"], row["what"]) for row in found["rows"]) == [("ann", "missing here"), ("bob", "differs")]
+    assert verify_and_repair(here.database, here.link)["equal"]
+    fax = {"fax": "f1" if centre < 4 else ""}
+    assert all(shows(world, "here", key, ANN | {"id": key} | fax) for key in ("ann", "bob", "cat"))
 
 
 @pytest.mark.covers("P-11.7")

@@ -27,7 +27,11 @@ from sync.columns import (
     decode_column,
     encode_column,
 )
+from sync.errors import Malformed
+from sync.limits import COLUMN_LIST_MAX
+from sync.messages import Values
 from sync.values import RawText, Value, text_value
+from sync.wire import decode
 
 READER: msgspec.msgpack.Decoder[Column] = msgspec.msgpack.Decoder(Column)
 NAN_PLANES = struct.pack("<d", float("nan"))
@@ -423,3 +427,12 @@ def test_a_great_count_costs_nothing_where_the_lengths_disagree() -> None:
             decode_column(cast(Column, column), 2**40)
     with pytest.raises(MalformedColumn):
         decode_column(Mixed(b"", [], [], [], [], []), 2**40)
+
+
+@pytest.mark.covers("C-3", "P-3.2")
+@pytest.mark.parametrize(("head", "unit"), [(b"\x92\x04", b"\xa0"), (b"\x92\x06", b"\xc4\0"), (b"\x97\x07\xc4\0", b"\0")])
+def test_a_list_longer_than_any_block_is_refused_by_its_length(head: bytes, unit: bytes) -> None:
+    """Found by fuzzing: 2 KB of frame asked for a list of 67 million texts and 580 MB before anything looked at the rows."""
+    data = b"\x92\1" + head + b"\xdd" + (COLUMN_LIST_MAX + 1).to_bytes(4, "big") + unit * (COLUMN_LIST_MAX + 1) + b"\x90" * 4
+    with pytest.raises(Malformed, match="length"):
+        decode(Values, data)

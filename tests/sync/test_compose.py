@@ -80,16 +80,17 @@ def test_it_knows_as_little_as_the_least(history: tuple[Rows, list[Transaction]]
         if isinstance(op, Insert):
             assert op.since != NEVER, "its own number is another transaction's now"
         for edit in op.edits if isinstance(op, Update) else ():
-            same = [
+            same = [  # whoever ends as an update was never anything else
                 other
                 for work in works
                 for each in work.ops
                 if isinstance(each, Update) and each.key == op.key
                 for other in each.edits
-                if other.cell == edit.cell and other.new is not None
+                if other.cell == edit.cell
             ]
-            assert edit.base <= max(other.base for other in same)
-            assert edit.base == min(other.base for other in same[-1:] + same) or edit.base in {other.base for other in same}
+            assert edit.base == min(other.base for other in same)
+            assert edit.since == min(other.since for other in same)
+            assert edit.old == same[0].old
 
 
 def test_a_difference_on_top_of_a_difference_counts_both() -> None:

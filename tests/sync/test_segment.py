@@ -189,7 +189,7 @@ def test_what_is_too_large_is_refused_in_little_memory(vector: tuple[str, str, b
 def _one_column(values: columns.Column, count: int) -> bytes:
     same, nevers = columns.Integers(0, b""), columns.Integers(NEVER, b"")
     block = Inserts("a", ("id",), count, same, nevers, nevers, (values,))
-    return pack(Segment(bytes(16), 1, 1, 1, 0, encode_column([0]), encode_column([0]), (), (), (block,), ()))
+    return pack(Segment(bytes(16), 1, 1, 1, 0, encode_column([0]), encode_column([0]), (), (), (block,), (), ()))
 
 
 @pytest.mark.parametrize(
@@ -227,6 +227,31 @@ def test_a_constant_column_is_measured_as_often_as_it_stands(text: str) -> None:
 def test_a_constant_column_is_shared_not_copied() -> None:
     values = read_segment(_one_column(columns.Dictionary(1, columns.Texts(["x" * 1000]), b""), 5_000)).inserts[0].values[0]
     assert len({id(value) for value in values}) == 1
+
+
+@pytest.mark.covers("P-3.2")
+@pytest.mark.parametrize(
+    ("blocks", "columns_", "rows", "fits"),
+    [
+        pytest.param(1, 500, 24_000, True, id="values-at-the-bound"),
+        pytest.param(1, 500, 24_001, False, id="values-beyond"),
+        pytest.param(200, 500, 0, True, id="columns-at-the-bound"),
+        pytest.param(200, 501, 0, False, id="a-column-too-many"),
+        pytest.param(201, 500, 0, False, id="columns-beyond"),
+        pytest.param(4_001, 1, 0, False, id="a-block-too-many"),
+    ],
+)
+def test_what_a_few_bytes_stand_for_is_bounded(blocks: int, columns_: int, rows: int, fits: bool) -> None:
+    """Found by fuzzing: 497 bytes stood for 25 million NULLs and took the centre a minute and 1.8 GB."""
+    names = tuple(f"c{number}" for number in range(columns_))
+    none = encode_column([0] * rows)
+    block = Inserts("a", names, rows, none, none, none, (columns.Nulls(),) * columns_)
+    body = pack(Segment(bytes(16), 1, 1, 1, 0, encode_column([1]), encode_column([0]), (), (), (block,) * blocks, (), ()))
+    if fits:
+        assert read_segment(body).inserts[0].count == rows
+    else:
+        with pytest.raises((TooLarge, Malformed)):
+            read_segment(body)
 
 
 @pytest.mark.covers("P-4.9")

@@ -1,0 +1,206 @@
+"""Requests without number against one centre after the other, and what must hold after each, and after all.
+
+After each: no 5xx (but a declared 503), a reply that its reader can read, a problem document with a code of the tree, and
+where it was refused no commit. After all of one centre: nodes that behave still sync and are equal, a newcomer gets
+everything, the journal's chain is whole, the commands still list what there is, and no attacker saw what is not its own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schema.console import as_text
+from server import conflicts, ingest, nodes
+from server.app import MEDIA, PROBLEM
+from sync import errors, wire
+from sync.digest import BEGINNING, version_point
+from sync.errors import OutpostError
+from sync.messages import HealReply, JoinReply, Message, OfferReply, Page, PushReply, VerifyReply
+from tests.fuzz.cases import Cases
+from tests.fuzz.centre import SECRET, Answer, Asked, Centre
+from tests.fuzz.run import memory_mib
+
+CASES = 1000
+DECIDE_EVERY = 50
+"""Requests after which the centre decides on held work: otherwise nearly everything would come to wait for it."""
+
+LOOPBACK = 25
+"""Of the cases of a seed, how many go over a real socket."""
+
+SECONDS_MAX = 2.0
+FINDINGS_MAX = 50
+REPLIES: dict[str, type[Message]] = {"/v1/push": PushReply, "/v1/pull": Page, "/v1/verify": VerifyReply, "/v1/join": JoinReply}
+REPLIES |= {"/v1/heal": HealReply, "/v1/offer": OfferReply}
+
+
+def _codes(root: type[OutpostError]) -> frozenset[str]:
+    return frozenset({root.code}).union(*(_codes(child) for child in root.__subclasses__()))
+
+
+@dataclass
+class Findings:
+    """What came of the requests."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    replies: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    facts: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+    slowest: tuple[float, str] = (0.0, "")
+
+    def found(self, what: str) -> None:
+        """Note a finding, the first fifty in full."""
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(what)
+
+    def document(self) -> dict[str, Any]:
+        """Return the figures as JSON-able values."""
+        return {
+            **{"requests": sum(self.kinds.values()), "kinds": dict(self.kinds), "replies": dict(self.replies.most_common())},
+            **{"verdicts": dict(self.verdicts), "held because": dict(self.held), "facts": dict(self.facts)},
+            **{"slowest_seconds": round(self.slowest[0], 3), "slowest": self.slowest[1], "findings": self.findings},
+        }
+
+
+def fuzz_endpoints(
+    folder: Path, seeds: range, *, cases: int, seconds: float | None = None, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Run seeds, a thousand requests each against a centre of its own, until there were enough; return the figures."""
+    findings, started = Findings(), time.monotonic()
+    for seed in seeds:
+        left = cases - sum(findings.kinds.values())
+        run_seed(folder, seed, findings, min(CASES, left))
+        if progress is not None:
+            progress(sum(findings.kinds.values()), cases)
+        if left <= CASES or (seconds is not None and time.monotonic() - started > seconds):
+            break
+    return {**findings.document(), "seconds": round(time.monotonic() - started, 1), "memory_mib": memory_mib()}
+
+
+def run_seed(folder: Path, seed: int, findings: Findings, cases: int = CASES) -> None:
+    """Run one centre's requests, then ask the last questions."""
+    place = folder / f"seed-{seed}"
+    place.mkdir()
+    centre = Centre(place, seed)
+    try:
+        drawn = Cases(centre)
+        for number in range(cases - min(LOOPBACK, cases // 2)):
+            if number % DECIDE_EVERY == DECIDE_EVERY - 1:
+                _decide(centre, findings)
+            _one(centre, drawn, findings, f"seed {seed}, case {number}")
+        with centre.over_loopback():
+            for number in range(min(LOOPBACK, cases // 2)):
+                _one(centre, drawn, findings, f"seed {seed}, case {number} over loopback")
+        _afterwards(centre, findings, f"seed {seed}, afterwards")
+    except Exception:
+        findings.found(f"seed {seed}: {traceback.format_exc(limit=-4)}")
+    finally:
+        centre.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _one(centre: Centre, cases: Cases, findings: Findings, where: str) -> None:
+    kind, asked = cases.next()
+    findings.kinds[kind] += 1
+    before, begin = centre.changes(), time.process_time()
+    try:
+        answer = centre.ask(asked)
+    except (OSError, http.client.HTTPException, ValueError):
+        findings.replies["cut"] += 1
+        return
+    took = time.process_time() - begin
+    if took > findings.slowest[0]:
+        findings.slowest = (took, f"{where}, {kind}")
+    if took > SECONDS_MAX:
+        findings.found(f"{where}, {kind}: took {took:.1f} s")
+    try:
+        _check(asked, answer, findings)
+        if answer.status >= 400 and centre.changes() != before:
+            raise AssertionError("it was refused, and yet something was committed")
+    except Exception:
+        findings.found(f"{where}, {kind} {asked.method} {asked.path}: {traceback.format_exc(limit=-2)} {answer!r:.500}\n{asked!r:.600}")
+
+
+def _check(asked: Asked, answer: Answer, findings: Findings) -> None:
+    """Check that an answer is one of the protocol's, and holds nothing that is not the asker's."""
+    kind = answer.headers.get("content-type", "")
+    if answer.status >= 400:
+        assert kind == PROBLEM or asked.method == "HEAD", "a refusal without a problem document"
+        document = json.loads(answer.body) if answer.body else {"code": str(answer.status), "status": answer.status}
+        findings.replies[document["code"]] += 1
+        assert answer.status < 500 or (answer.status == 503 and document["code"] == errors.TooBusy.code), "the server failed"
+        assert document["status"] == answer.status
+        assert not answer.body or document["code"] in _codes(OutpostError) | {"http.error"}
+        return
+    findings.replies[f"{asked.path} {answer.status}"] += 1
+    plain = answer.body
+    if kind == MEDIA:
+        reply = wire.unpack(REPLIES[asked.path], answer.body)
+        plain = wire.expand(answer.body, 1 << 26)
+        if isinstance(reply, Page):
+            plain += b"".join(wire.expand(sealed.body, 1 << 26) for sealed in reply.sealed)
+        if isinstance(reply, PushReply):
+            for verdict in reply.verdicts:
+                findings.verdicts["accepted"] += verdict.transactions - len(verdict.exceptions)
+                for exception in verdict.exceptions:
+                    findings.verdicts[exception.verdict] += 1
+                    findings.held[exception.code or exception.verdict] += 1
+    if asked.path.startswith("/v1/"):
+        assert SECRET.encode() not in plain, "it shows what is not in the node's scope"
+
+
+def _afterwards(centre: Centre, findings: Findings, where: str) -> None:
+    """Ask what must still hold. Raises AssertionError, or whatever went wrong."""
+    world = centre.world
+    assert centre.all("PRAGMA integrity_check") == [("ok",)], where
+    point = BEGINNING
+    for number, digest, kind, body in centre.all("SELECT ver, digest, kind, body FROM _journal ORDER BY ver"):
+        point = version_point(point, kind, body)
+        assert (point.number, point.digest) == (number, digest), f"{where}: the journal's chain breaks at {number}"
+    assert point == centre.head(), where
+    for number, node in enumerate(centre.honest):
+        node.write([("contact", {"id": f"honest-{number}", "kind": "person", "name": "Ann", "branch_id": ("LON", "EDI")[number]})])
+        node.sql("UPDATE contact SET phone = '1' WHERE id LIKE '%c1'")
+    world.settle(3)
+    newcomer = world.node("newcomer", "branch:LON", "branch:EDI", "owner:e0", "owner:e2")
+    world.settle(1)
+    assert world.agree(), f"{where}: honest nodes are not equal with the centre"
+    for name, node in world.nodes.items():
+        assert node.unsynced() == 0, f"{where}: {name} has work that does not go"
+    assert newcomer.sql("SELECT COUNT(*) FROM contact WHERE id LIKE 'honest-%'") == [(2,)], where
+    findings.facts["centres where honest nodes agreed"] += 1
+    for name in ("_held", "_conflict", "_tombstone", "_journal", "_refused_insert", "_incarnation"):
+        findings.facts[f"rows of {name}"] += centre.all(f"SELECT COUNT(*) FROM {name}")[0][0]
+    _commands(centre)
+    _decide(centre, findings)
+    world.settle(2)
+    assert world.agree(), f"{where}: not equal after the centre decided on held work"
+
+
+def _commands(centre: Centre) -> None:
+    """What people ask the centre and nodes for is still told."""
+    with centre.world.database.reading() as store:
+        for listing in (nodes.listing(store), nodes.held_listing(store), conflicts.listing(store)):
+            as_text({"rows": listing})
+    for node in centre.honest:
+        as_text({"rows": [*node.conflicts(), *node.held()]})
+
+
+def _decide(centre: Centre, findings: Findings) -> None:
+    """The centre refuses what it holds, but for proposals: letting pass what a right stands against may rightly show rows to others."""
+    for number, (held, code) in enumerate(centre.all("SELECT id, code FROM _held ORDER BY id LIMIT 60")):
+        approve = number % 3 == 0 and code == "reference"
+        with centre.world.database.writing() as store:
+            findings.facts["held work let pass" if approve else "held work refused"] += ingest.decide(
+                store, held, approve, centre.world.clock.read()
+            )
