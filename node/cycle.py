@@ -267,6 +267,7 @@ class Cycle:
                     verdicts.note_verdicts(store, segment, late, self.database.clock_ms())
                 if page.position is None and position is None:
                     return page, number
+                hear(store, page.to)  # the next request proves it: a centre restored meanwhile must not continue another's pages
                 sql = "INSERT INTO _stage (body) VALUES (?) RETURNING number"
                 number = store.connection.execute(sql, (pack(page),)).fetchone()[0]
             self.progress("pull", rows, 0)
