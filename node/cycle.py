@@ -119,7 +119,7 @@ class Cycle:
             offer = OfferRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, tuple(page for _, page in pages))
             reply = self.exchange.offer(offer)
             with self.database.writing() as store:
-                healing.offered(store, [number for number, _ in pages])
+                healing.offered(store, [number for number, _ in pages], reply.head.number)
                 hear(store, reply.head)
 
     def _reload(self, report: Report) -> None:

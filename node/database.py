@@ -43,9 +43,9 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _retained (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, box BLOB NOT NULL, hash BLOB NOT NULL, version INTEGER NOT NULL,"
     " chain_seq INTEGER NOT NULL, digest BLOB NOT NULL, exceptions BLOB NOT NULL)",
-    # pages as they were pulled, likewise; lost: of a history the centre lost; offered: it has the page again
+    # pages as they were pulled, likewise; lost: of a history the centre lost; offered: the version at which it had the page again
     "CREATE TABLE IF NOT EXISTS _kept_page (number INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, box BLOB NOT NULL,"
-    " lost INTEGER NOT NULL DEFAULT 0, offered INTEGER NOT NULL DEFAULT 0)",
+    " lost INTEGER NOT NULL DEFAULT 0, offered INTEGER)",
     # points of the centre's history this node has passed; the centre's backups lie among them
     "CREATE TABLE IF NOT EXISTS _point (version INTEGER PRIMARY KEY, digest BLOB NOT NULL)",
     # which row numbers of documents and events are a segment's, while the cursor does not cover it

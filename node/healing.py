@@ -95,9 +95,9 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     _go_on(store, *_parent(store, state, reply.chain))
     transactions = _unsend(store, shared)
     _lower(store, shared)
-    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE version > ?", (shared,))
-    store.connection.execute("UPDATE _kept_page SET offered = 0")
-    pages = store.connection.execute("SELECT COUNT(*) FROM _kept_page WHERE lost").fetchone()[0]
+    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE version > ? AND NOT lost", (shared,))
+    store.connection.execute("UPDATE _kept_page SET offered = NULL WHERE offered > ?", (shared,))  # it lost what that had brought
+    pages = store.connection.execute("SELECT COUNT(*) FROM _kept_page WHERE lost AND offered IS NULL").fetchone()[0]
     store.connection.execute("DELETE FROM _point WHERE version > ?", (shared,))
     stale = state.healing != SOUND or state.cursor.number > shared
     cursor = reply.shared if state.cursor.number > shared else state.cursor
@@ -169,7 +169,7 @@ def _lowered(op: Op, shared: int) -> bool:
 
 def to_offer(store: Store) -> list[tuple[int, Offered]]:
     """Return the next pages to offer, oldest first, each with its number here; none when all are offered."""
-    sql = "SELECT number, LENGTH(box) FROM _kept_page WHERE lost AND NOT offered ORDER BY number LIMIT ?"
+    sql = "SELECT number, LENGTH(box) FROM _kept_page WHERE lost AND offered IS NULL ORDER BY number LIMIT ?"
     found: list[tuple[int, Offered]] = []
     size = 0
     for number, length in store.connection.execute(sql, (PUSH_SEGMENTS_MAX,)).fetchall():
@@ -181,9 +181,9 @@ def to_offer(store: Store) -> list[tuple[int, Offered]]:
     return found
 
 
-def offered(store: Store, numbers: list[int]) -> None:
-    """Note which pages the centre has again."""
-    store.connection.executemany("UPDATE _kept_page SET offered = 1 WHERE number = ?", [(number,) for number in numbers])
+def offered(store: Store, numbers: list[int], version: int) -> None:
+    """Note which pages the centre has again, at which version. They are kept until a backup covers that."""
+    store.connection.executemany("UPDATE _kept_page SET offered = ? WHERE number = ?", [(version, number) for number in numbers])
 
 
 def reload(store: Store) -> None:
@@ -203,6 +203,5 @@ def clear(store: Store) -> set[tuple[str, str]]:
         )
     connection.execute("UPDATE _shadow SET image = NULL")
     connection.execute("DELETE FROM _conflict")
-    connection.execute("DELETE FROM _kept_page WHERE lost")
     connection.execute("UPDATE _node SET healing = ? WHERE id = 1", (SOUND,))
     return set(connection.execute("SELECT tbl, key FROM _shadow").fetchall())

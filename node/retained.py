@@ -86,7 +86,7 @@ def forget(store: Store, covered: int) -> None:
     connection = store.connection
     held = "SELECT segment FROM _txn WHERE verdict = 'held'"
     connection.execute(f"DELETE FROM _retained WHERE version <= ? AND id NOT IN ({held})", (covered,))
-    connection.execute("DELETE FROM _kept_page WHERE version <= ? AND NOT lost", (covered,))
+    connection.execute("DELETE FROM _kept_page WHERE CASE WHEN lost THEN offered ELSE version END <= ?", (covered,))
     connection.execute("DELETE FROM _point WHERE version < (SELECT MAX(version) FROM _point WHERE version <= ?)", (covered,))
     connection.execute("UPDATE _node SET covered = MAX(covered, ?) WHERE id = 1", (covered,))
 

@@ -56,12 +56,13 @@ class _Filling:
     node: int
     version: int  # of what is written here
     now_ms: int
+    epoch: int = 0  # of the page that is being taken: versions compare within one history alone
     filled: int = 0
     recorded: int = 0
 
     def take(self, page: Page, version: int) -> None:
         """Take a page that was read at a version of the lost history."""
-        scope = scopes.entitled(self.store, self.node, 0)
+        self.epoch, scope = page.epoch, scopes.entitled(self.store, self.node, 0)
         for table, row in _rows(self.store, page):
             if self._is_newer(table, row[: len(table.key)], version):
                 self._take(table, row, version, scope)
@@ -73,11 +74,11 @@ class _Filling:
                         self._died(known, key)
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
-        """Tell whether nothing of this row was taken from as late a page yet, and note that it is now."""
+        """Tell whether nothing of this row was taken from as late a page of that history yet, and note that it is now."""
         known = self.store.connection.execute(
-            "INSERT INTO _image (t, key, version, filled) VALUES (?, ?, ?, 0) ON CONFLICT (t, key) DO UPDATE SET version = excluded.version"
-            " WHERE version < excluded.version RETURNING 1",
-            (self.store.numbers[table.name], key_text(key), version),
+            "INSERT INTO _image (t, key, epoch, version, filled) VALUES (?, ?, ?, ?, 0) ON CONFLICT (t, key, epoch)"
+            " DO UPDATE SET version = excluded.version WHERE version < excluded.version RETURNING 1",
+            (*self._place(table, key), version),
         ).fetchall()
         return bool(known)
 
@@ -142,13 +143,16 @@ class _Filling:
             rows.stamp(self.store, table, rid, rows.BIRTH, self.version, FILLED, version, LONG_AGO)
 
     def _mark_filled(self, table: Table, key: Row) -> None:
-        sql = "UPDATE _image SET filled = 1 WHERE t = ? AND key = ?"
-        self.store.connection.execute(sql, (self.store.numbers[table.name], key_text(key)))
+        sql = "UPDATE _image SET filled = 1 WHERE t = ? AND key = ? AND epoch = ?"
+        self.store.connection.execute(sql, self._place(table, key))
+
+    def _place(self, table: Table, key: Row) -> tuple[int, str, int]:
+        return self.store.numbers[table.name], key_text(key), self.epoch
 
     def _is_filled(self, table: Table, rid: int, key: Row) -> bool:
-        """Tell whether a row came back this way, and nobody has written it since."""
-        sql = "SELECT filled FROM _image WHERE t = ? AND key = ?"
-        if not self.store.connection.execute(sql, (self.store.numbers[table.name], key_text(key))).fetchone()[0]:
+        """Tell whether a row came back this way, from the same history, and nobody has written it since."""
+        sql = "SELECT filled FROM _image WHERE t = ? AND key = ? AND epoch = ?"
+        if not self.store.connection.execute(sql, self._place(table, key)).fetchone()[0]:
             return False
         return all(meta.writer == FILLED for meta in rows.metas(self.store, table, rid).values())
 

@@ -44,7 +44,6 @@ def new_epoch(store: Store, number: int, now_ms: int) -> None:
     """Begin a life of the centre's history. What is random in it tells it from every other life of the same number."""
     journal.append(store, journal.Entry("epoch", 0, number.to_bytes(8, "big") + secrets.token_bytes(16)), now_ms)
     store.connection.execute("UPDATE _server SET epoch = ? WHERE id = 1", (number,))
-    store.connection.execute("DELETE FROM _image")  # the versions in it are those of a history that was lost earlier
 
 
 def box_key(store: Store) -> bytes:

@@ -183,6 +183,32 @@ def test_restored_again_and_again(world: World, times: int) -> None:
     assert world.sql("SELECT phone FROM contact WHERE id = 'c0'") == [(str(times - 1),)]
 
 
+@pytest.mark.covers("P-7.28")
+def test_what_a_second_restore_loses_again_is_offered_again(world: World) -> None:
+    """Found by the simulator: base,disk,clock,copy,restore 10113."""
+    first, second, third = (world.node(name, "branch:LON") for name in ("first", "second", "third"))
+    first.sql(CONTACT, "c1", "Ann")
+    world.settle()
+    copy = copy_of(world.database.path)
+    first.sql("UPDATE contact SET name = 'Anna' WHERE id = 'c1'")
+    first.sql(CONTACT, "c2", "Ben")
+    first.sync()
+    second.sync()
+    del world.nodes["first"]
+    first.database.close()
+    for turn in range(3):
+        put_back_centre(world, copy)
+        third.sql("UPDATE contact SET name = ? WHERE id = 'c1'", f"Anja {turn}")
+        third.sync()
+        second.sync()
+        assert all_agree(world)
+        assert "Anna" in {each["mine"] for each in second.conflicts()}
+        assert world.sql("SELECT name FROM contact ORDER BY id") == [(f"Anja {turn}",), ("Ben",)]
+    backup.backup(world.database, world.folder / "backup", world.clock.read())
+    world.settle()
+    assert second.sql("SELECT COUNT(*) FROM _kept_page") == [(0,)]
+
+
 @pytest.mark.covers("P-7.20")
 def test_a_backup_lets_nodes_forget_what_it_covers(world: World) -> None:
     first, second = world.node("first", "branch:LON"), world.node("second", "branch:LON")
