@@ -29,7 +29,7 @@ from sync.columns import Mixed
 from sync.errors import BadReply, Forked, Malformed, MalformedBlock, Stale, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows, SealedRows
-from sync.rows import rows_of, tuple_of
+from sync.rows import entries_of, rows_of, tuple_of
 from sync.segment import read_segment
 from sync.values import RawText
 from sync.wire import pack
@@ -69,8 +69,8 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> App
         except (Malformed, MalformedBlock, TooLarge, *_UNUSABLE) as error:
             raise BadReply(f"The server's answer could not be applied: {error}") from error
         if page.rows or page.sealed or page.removals or page.deaths or page.conflicts:
-            retained.keep_page(store, state, page.head, body)
-        retained.pass_points(store, page.points)
+            retained.keep_page(store, state, page, body)
+        retained.pass_points(store, page.points, backup=True)
         last = page
     if last is None or last.position is not None:
         raise Stale("the pull is not complete")
@@ -101,7 +101,7 @@ def page_rows(page: Page) -> int:
 
 def check_page(store: Store, state: State, page: Page) -> None:
     """Check that a page is bounded and continues this very life of this node (RULES H5). Raises BadReply, Stale, Forked."""
-    if page_rows(page) + sum(block.count for block in (*page.removals, *page.deaths)) > PAGE_ROWS_MAX:
+    if entries_of(page) > PAGE_ROWS_MAX:
         raise BadReply(f"The server's answer holds more than {PAGE_ROWS_MAX} rows.")
     if page.incarnation != state.incarnation or page.epoch != state.epoch or page.since != state.begin.number:
         raise Stale("the page answers another question")

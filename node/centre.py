@@ -14,15 +14,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from node import outbox
-from node.database import Database
+from node.database import Database, State
 from node.pending import number_of_row
 from schema.capture import Look, Store, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
-from schema.digests import Part, marks_of
+from schema.digests import Part, chunks, marks_of
 from schema.images import unpack_values
 from schema.keys import key_parts, key_text, where_key
+from sync.messages import Page, Rows
+from sync.rows import columns_of
 
 KEY = "_key"
 """The column that holds the key as one text, in rows under pending work."""
@@ -72,6 +74,34 @@ def parts(store: Store, table: Table) -> list[Part]:
         conditions.append(f"r.{ROW_ID} NOT IN (SELECT rid FROM temp.{quote(hidden)})")
     visible = Part(quote(table.name), " AND ".join(conditions), tuple(parameters))
     return [visible, Part(f"temp.{quote(under)}")] if found else [visible]
+
+
+def pages(store: Store, state: State) -> Iterator[Page]:
+    """Yield the centre's rows as this node has them at its cursor, as pages of a pull would bring them; parents first."""
+    empty: tuple[()] = ()
+    for table in sorted(store.schema.tables, key=lambda table: store.schema.rank[table.name]):
+        for found in chunks(store, table, parts(store, table)):
+            rows = (Rows(table.name, table.names, len(found), columns_of(found, len(table.names))),)
+            yield Page(
+                epoch=state.epoch,
+                incarnation=state.incarnation,
+                since=0,
+                head=state.cursor.number,
+                to=state.cursor,
+                chain=state.acked,
+                position=None,
+                rows=rows,
+                sealed=empty,
+                removals=empty,
+                deaths=empty,
+                conflicts=empty,
+                segments=empty,
+                verdicts=empty,
+                points=empty,
+                covered=0,
+                proof=None,
+                schema=store.schema.version,
+            )
 
 
 def _key(table: Table) -> str:

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import get_args
 
-from node import healing, outbox, proof, retained, series, verdicts
+from node import healing, outbox, proof, retained, series, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, RELOAD, Database, State, afresh, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
-from sync.errors import Diverged, Forked, Gap, Moved, Stale, UnknownIncarnation, WorldError
+from sync.errors import Diverged, Forked, Gap, Malformed, MalformedBlock, Moved, Stale, TooLarge, UnknownIncarnation, WorldError
 from sync.limits import (
     ADOPTED_MAX,
     EXCHANGE_RETRIES_MAX,
@@ -116,7 +117,8 @@ class Cycle:
         """Offer a restored centre the rows of others that its lost history held."""
         while self.database.state().healing == OFFERING and (pages := healing.to_offer(self.database.store)):
             state = self.database.state()
-            offer = OfferRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, tuple(page for _, page in pages))
+            known = (state.epoch, state.incarnation, state.cursor, state.highest)
+            offer = OfferRequest(PROTOCOL_VERSIONS[-1], *known, tuple(page for _, page in pages))
             reply = self.exchange.offer(offer)
             with self.database.writing() as store:
                 healing.offered(store, [number for number, _ in pages], reply.head.number)
@@ -142,12 +144,25 @@ class Cycle:
                     continue
                 sending = sender.submit(self.exchange.push, request)
                 more = self._seal_portion()  # the database stays with this thread
-                done += self._acknowledge(request, sending.result(), report)
+                done += self._finish(request, sending.result, report)
                 self.progress("push", done, 0)
         total = done + verdicts.counts(self.database.store)[0]
         while (request := self._push_request()) is not None:
-            done += self._acknowledge(request, self.exchange.push(request), report)
+            done += self._finish(request, partial(self.exchange.push, request), report)
             self.progress("push", done, total)
+
+    def _finish(self, request: PushRequest, reply: Callable[[], PushReply], report: Report) -> int:
+        """Take the reply to a push. A segment that the centre cannot read stays here, in sight; the next push goes on without it."""
+        try:
+            found = reply()
+        except (Malformed, MalformedBlock, TooLarge) as error:
+            index = error.extra.get("segment")
+            if type(index) is not int or not 0 <= index < len(request.segments):
+                raise
+            with self.database.writing() as store:
+                unreadable.set_aside(store, request.segments[index].digest, error.message, self.database.clock_ms())
+            return 0
+        return self._acknowledge(request, found, report)
 
     def _seal_portion(self) -> bool:
         """Seal what was written, or some of it; tell whether more waits."""

@@ -14,19 +14,18 @@ is durable and may be repeated. Spec: PROTOCOL.md §7.3, §7.7; RULES H5–H7, H
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from node import pending, retained, verdicts
+from node import centre, pending, retained, verdicts
 from node.database import OFFERING, RELOAD, SOUND, State, read_state
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_values
-from sync.change import Delete, Edit, Insert, Op
 from sync.digest import BEGINNING
-from sync.limits import PUSH_BYTES, PUSH_SEGMENTS_MAX
-from sync.messages import HealReply, JoinReply, Offered, Point
+from sync.limits import MESSAGE_BYTES_MAX, PAGE_ROWS, PUSH_BYTES, PUSH_SEGMENTS_MAX
+from sync.messages import HealReply, JoinReply, Offered, Page, Point
+from sync.wire import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,8 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     Return None if the centre still has all this node ever heard of: then nothing is to be healed.
     """
     state, shared = read_state(store.connection), reply.shared.number
+    if reply.shared != state.highest:
+        _keep_what_is_here(store, state, shared)
     store.connection.execute("DELETE FROM _stage")
     store.connection.execute("UPDATE _node SET epoch = ? WHERE id = 1", (reply.epoch,))
     if reply.shared == state.highest:
@@ -107,6 +108,20 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
         (cursor.number, cursor.digest, reply.head.number, reply.head.digest, shared, OFFERING if stale else SOUND),
     )
     return Lost(state.as_of_ms, shared, transactions, pages)
+
+
+def _keep_what_is_here(store: Store, state: State, shared: int) -> None:
+    """Keep what else can be offered: pages of a pull that was not complete, and, where a backup let us forget pages and the
+    centre was put back to an older one, the rows themselves.
+    """
+    last = 0
+    while row := store.connection.execute("SELECT number, body FROM _stage WHERE number > ? ORDER BY number LIMIT 1", (last,)).fetchone():
+        last, page = row[0], unpack(Page, row[1], MESSAGE_BYTES_MAX)
+        if page.epoch == state.epoch:
+            retained.keep_page(store, state, page, row[1])
+    if shared < min(state.covered, state.cursor.number):
+        for page in centre.pages(store, state):
+            retained.keep_page(store, replace(state, covered=shared), page, pack(page))
 
 
 def _parent(store: Store, state: State, chain: Point) -> tuple[bytes | None, Point]:
@@ -155,26 +170,18 @@ def _lower(store: Store, shared: int) -> None:
     """Let no pending change have seen more than both histories share (RULES H14): what is written on top of it follows."""
     for number, table, kind, body in store.connection.execute("SELECT id, tbl, kind, body FROM _op").fetchall():
         op = pending.unpack(table, kind, body)
-        if _lowered(op, shared):
+        if pending.lower(op, shared):
             store.connection.execute("UPDATE _op SET body = ? WHERE id = ?", (pending.pack(op)[1], number))
-
-
-def _lowered(op: Op, shared: int) -> bool:
-    parts: Sequence[Insert | Delete | Edit] = [op] if isinstance(op, Insert | Delete) else op.edits
-    high = [part for part in parts if part.base > shared]
-    for part in high:
-        part.base = shared
-    return bool(high)
 
 
 def to_offer(store: Store) -> list[tuple[int, Offered]]:
     """Return the next pages to offer, oldest first, each with its number here; none when all are offered."""
-    sql = "SELECT number, LENGTH(box) FROM _kept_page WHERE lost AND offered IS NULL ORDER BY number LIMIT ?"
+    sql = "SELECT number, LENGTH(box), rows FROM _kept_page WHERE lost AND offered IS NULL ORDER BY number LIMIT ?"
     found: list[tuple[int, Offered]] = []
-    size = 0
-    for number, length in store.connection.execute(sql, (PUSH_SEGMENTS_MAX,)).fetchall():
-        size += length
-        if found and size > PUSH_BYTES:
+    size = entries = 0
+    for number, length, count in store.connection.execute(sql, (PUSH_SEGMENTS_MAX,)).fetchall():
+        size, entries = size + length, entries + count
+        if found and (size > PUSH_BYTES or entries > PAGE_ROWS):
             break
         row = store.connection.execute("SELECT version, box FROM _kept_page WHERE number = ?", (number,)).fetchone()
         found.append((number, Offered(*row)))

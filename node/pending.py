@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schema.capture import Store
+from schema.capture import Store, clean_row, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -121,6 +121,15 @@ def knowledge_of_insert(pending: Sequence[Pending]) -> tuple[int, int]:
     return NEVER, NEVER
 
 
+def lower(op: Op, floor: int) -> bool:
+    """Let a change have seen no more than `floor` (RULES H14); tell whether it had claimed more."""
+    parts: Sequence[Insert | Delete | Edit] = [op] if isinstance(op, Insert | Delete) else op.edits
+    high = [part for part in parts if part.base > floor]
+    for part in high:
+        part.base = floor
+    return bool(high)
+
+
 # --- the centre's row -----------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +218,13 @@ def put_row(store: Store, table: Table, row: Sequence[Any]) -> None:
 def put_rows(store: Store, table: Table, rows: Iterable[Sequence[Any]]) -> None:
     """Write rows, none of which has pending changes."""
     store.connection.executemany(upsert_sql(table), rows)
+
+
+def seen(store: Store, table: Table, key: Sequence[Any]) -> tuple[Any, ...] | None:
+    """Return the row people see, or None."""
+    where, parameters = where_key(table, key)
+    rows = read_rows(store, f"SELECT {', '.join(map(quote, table.names))} FROM {quote(table.name)} WHERE {where}", parameters)
+    return clean_row(rows[0]) if rows else None
 
 
 def number_of_row(store: Store, table: Table, key: Sequence[Any]) -> int | None:

@@ -15,7 +15,8 @@ from schema.capture import Store
 from schema.images import pack_values, unpack_values
 from sync import box
 from sync.limits import POINTS_MAX
-from sync.messages import Again, Exceptional, Point
+from sync.messages import Again, Exceptional, Page, Point
+from sync.rows import entries_of
 
 Verdicts = dict[int, list[Any]]
 """By transaction: verdict, version, code, reason. Of those that were not plainly accepted."""
@@ -61,19 +62,23 @@ def judged(store: Store, segment: bytes, index: int, version: int) -> None:
     store.connection.execute(sql, (version, pack_values(found), segment))
 
 
-def keep_page(store: Store, state: State, version: int, body: bytes) -> None:
-    """Keep a page that is being applied, read at a version, unless a backup covers it already."""
-    if version > state.covered:
-        store.connection.execute("INSERT INTO _kept_page (version, box) VALUES (?, ?)", (version, box.close(state.box_key, body)))
+def keep_page(store: Store, state: State, page: Page, body: bytes) -> None:
+    """Keep a page that is being applied, unless a backup covers it already."""
+    if page.head > state.covered:
+        values = (page.head, box.close(state.box_key, body), entries_of(page))
+        store.connection.execute("INSERT INTO _kept_page (version, box, rows) VALUES (?, ?, ?)", values)
 
 
-def pass_points(store: Store, points: Iterable[Point]) -> None:
-    """Remember points of the centre's history; of too many the oldest are forgotten."""
+def pass_points(store: Store, points: Iterable[Point], *, backup: bool = False) -> None:
+    """Remember points of the centre's history. Of too many the oldest are forgotten, those of backups apart from others."""
     store.connection.executemany(
-        "INSERT OR REPLACE INTO _point (version, digest) VALUES (?, ?)", [(point.number, point.digest) for point in points]
+        "INSERT INTO _point (version, digest, backup) VALUES (?, ?, ?) ON CONFLICT (version)"
+        " DO UPDATE SET digest = excluded.digest, backup = max(backup, excluded.backup)",
+        [(point.number, point.digest, backup) for point in points],
     )
-    sql = "DELETE FROM _point WHERE version <= (SELECT version FROM _point ORDER BY version DESC LIMIT 1 OFFSET ?)"
-    store.connection.execute(sql, (POINTS_MAX // 2,))
+    oldest = "SELECT version FROM _point WHERE backup = ? ORDER BY version DESC LIMIT 1 OFFSET ?"
+    sql = f"DELETE FROM _point WHERE backup = ? AND version <= ({oldest})"
+    store.connection.execute(sql, (backup, backup, POINTS_MAX // 2 - 2))
 
 
 def points(store: Store) -> tuple[Point, ...]:

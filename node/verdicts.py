@@ -94,7 +94,7 @@ def note_verdicts(store: Store, segment: bytes, found: Iterable[Exceptional | La
     noted = [verdict for verdict in found if _note(store, segment, verdict, now_ms)]
     aside = [verdict.transaction for verdict in noted if verdict.verdict in (HELD, REFUSED, WITHDRAWN)]
     if aside:
-        _spell_out(store, segment, aside)
+        spell_out(store, segment, aside)
 
 
 def _note(store: Store, segment: bytes, verdict: Exceptional | LateVerdict, now_ms: int) -> bool:
@@ -107,8 +107,11 @@ def _note(store: Store, segment: bytes, verdict: Exceptional | LateVerdict, now_
     return bool(changed.fetchall())
 
 
-def _spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
-    """Keep transactions' new documents and events one by one, so that they outlive their segment."""
+def spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
+    """Keep transactions' changes one by one, so that they outlive their segment: its new documents and events, and all of one
+    that came again after a restore of the centre.
+    """
+    cursor = read_state(store.connection).cursor.number
     for number, body in _bodies(store, segment):
         opened = read_segment(body)
         open_again = [(decision.conflict,) for decision in opened.decisions if decision.transaction in indexes]
@@ -116,21 +119,23 @@ def _spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
         for work in transactions(opened, _keys(store, opened), indexes):
             for op in translated(store, opened, work.ops):
                 table = store.schema.by_name[op.table]
-                if isinstance(op, Insert) and not pending.is_kept(store, segment, work.index, op):
-                    pending.shadow(store, table, op.key, None)
+                if not pending.is_kept(store, segment, work.index, op):
+                    pending.shadow(store, table, op.key, None if isinstance(op, Insert) else pending.seen(store, table, op.key))
+                    pending.lower(op, cursor)
                     pending.keep(store, number + work.index, segment, work.index, op)
 
 
 def _bodies(store: Store, segment: bytes) -> list[tuple[int, bytes]]:
     """Return (first number, body) of a segment, after those of the parts before it."""
-    row = store.connection.execute("SELECT seq, first, part, body FROM _segment WHERE id = ?", (segment,)).fetchone()
+    sql = "SELECT seq, first, part, body FROM _segment WHERE id = ? AND NOT boxed"
+    row = store.connection.execute(sql, (segment,)).fetchone()
     if row is None:
         return []
     seq, first, part, body = row
     parts: list[tuple[int, bytes]] = []
     if part == 2:
         parts = store.connection.execute(
-            "SELECT first, body FROM _segment WHERE part = 1 AND first = ? AND seq < ? ORDER BY seq", (first, seq)
+            "SELECT first, body FROM _segment WHERE part = 1 AND first = ? AND seq < ? AND NOT boxed ORDER BY seq", (first, seq)
         ).fetchall()
     return [*parts, (first, body)]
 
@@ -262,6 +267,7 @@ def put_aside(
 ) -> None:
     """Keep what was refused or withdrawn where it can be found; its changes go on in the successor, or leave what people see."""
     rows = store.connection.execute("SELECT tbl, key FROM _op WHERE segment = ? AND txn = ?", name).fetchall()
+    store.connection.execute("DELETE FROM _quarantine WHERE segment = ? AND txn = ?", name)  # of an earlier life of the centre
     store.connection.execute(
         "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms)"
         " SELECT segment, txn, tbl, key, kind, body, ?, ?, ? FROM _op WHERE segment = ? AND txn = ? ORDER BY id",

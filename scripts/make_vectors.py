@@ -573,7 +573,7 @@ def valid_messages() -> list[tuple[str, Message]]:
         ("a reply with what was in the box", opened),
         ("points that a node remembers", messages.HealRequest(1, 1, SEGMENT_ID, (BEGINNING, _CURSOR, _HIGHEST))),
         ("what a restored server still has", messages.HealReply(2, _CURSOR, _HIGHEST, point)),
-        ("pages of a lost history", messages.OfferRequest(1, 2, SEGMENT_ID, (messages.Offered(9, DIGEST),))),
+        ("pages of a lost history", messages.OfferRequest(1, 2, SEGMENT_ID, _CURSOR, _HIGHEST, (messages.Offered(9, DIGEST),))),
         ("what became of them", messages.OfferReply(_HIGHEST, 3, 1)),
         ("a pull", messages.PullRequest(1, 1, SEGMENT_ID, _CURSOR, _HIGHEST, None, 10_000, _TOLD)),
         ("a pull that goes on", messages.PullRequest(1, 1, SEGMENT_ID, _CURSOR, _HIGHEST, position, 0, _TOLD)),

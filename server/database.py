@@ -47,6 +47,7 @@ _TABLES = (
     "CREATE UNIQUE INDEX IF NOT EXISTS _journal_segment ON _journal (segment) WHERE segment IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS _journal_inc ON _journal (inc, ver)",
     "CREATE INDEX IF NOT EXISTS _journal_backup ON _journal (ver) WHERE kind = 'backup'",
+    "CREATE INDEX IF NOT EXISTS _journal_epoch ON _journal (ver) WHERE kind = 'epoch'",
     # what each incarnation's chain holds: a segment sent again after a fork is in two chains, in the journal once
     "CREATE TABLE IF NOT EXISTS _chain (inc INTEGER NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL, segment BLOB NOT NULL,"
     " PRIMARY KEY (inc, seq)) WITHOUT ROWID",

@@ -18,15 +18,16 @@ from schema.capture import Store, same
 from schema.declare import Table
 from schema.images import pack_tuple
 from schema.keys import key_text
-from server import conflicts, healing, journal, rows, scopes, skew
+from server import conflicts, healing, histories, journal, rows, scopes, skew
 from server.conflicts import Conflict
 from server.holding import Hold, check_required, check_values
 from server.merge import bury_row
 from sync import box
-from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX
+from sync.errors import Malformed, TooLarge
+from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX
 from sync.merge import CENTRE, FILLED
 from sync.messages import OfferReply, OfferRequest, Page
-from sync.rows import rows_of
+from sync.rows import entries_of, rows_of
 from sync.wire import unpack
 
 LONG_AGO = -(2**53)
@@ -37,15 +38,35 @@ Row = tuple[Any, ...]
 
 def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferReply:
     """Take pages of a lost history inside a write transaction with capture off. Raises Malformed; nothing is kept then."""
+    journal.require(store, request.cursor, request.highest)  # the centre may have been restored again, with this epoch's number
+    healing.require_restored(store)
+    inc, _ = histories.known(store, node, request.incarnation) or (0, None)
     filling = _Filling(store, node, journal.head(store).number + 1, now_ms)
     digest = sha256()
-    for offered in request.pages:
-        body = box.open_box(healing.box_key(store), offered.box)
+    for page, body in _pages(store, request):
         digest.update(body)
-        filling.take(unpack(Page, body, MESSAGE_BYTES_MAX), offered.version)
+        filling.take(page, page.head)
     if filling.filled or filling.recorded:
-        journal.append(store, journal.Entry("fill", 0, digest.digest()), now_ms)
+        journal.append(store, journal.Entry("fill", inc, digest.digest()), now_ms)
     return OfferReply(journal.head(store), filling.filled, filling.recorded)
+
+
+def _pages(store: Store, request: OfferRequest) -> Iterator[tuple[Page, bytes]]:
+    """Yield the pages that can be read, each as bytes too. One that cannot, from a damaged disk, stops none of the others.
+
+    Raises Malformed for one that is none of a lost history, or if there are more rows than a page may have.
+    """
+    key, epoch, entries = healing.box_key(store), journal.epoch(store), 0
+    for offered in request.pages:
+        try:
+            body = box.open_box(key, offered.box)
+            page = unpack(Page, body, MESSAGE_BYTES_MAX)
+        except (Malformed, TooLarge):
+            continue
+        entries += entries_of(page)
+        if page.epoch >= epoch or page.head != offered.version or entries > PAGE_ROWS_MAX:
+            raise Malformed("an offered page is not of a lost history, or there are too many rows in one request")
+        yield page, body
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from schema.capture import Store
 from server import histories, journal
 from sync import box
 from sync.digest import BEGINNING
-from sync.errors import Malformed, UnknownIncarnation
-from sync.messages import Again, HealReply, HealRequest, Point, Sealed
+from sync.errors import Malformed
+from sync.messages import Again, HealReply, HealRequest, Sealed
 from sync.segment import OpenSegment, lowered
 
 EPOCHS_AHEAD_MAX = 1_000
@@ -28,22 +28,26 @@ def heal(store: Store, node: int, request: HealRequest, now_ms: int) -> HealRepl
     points = sorted({BEGINNING, *request.points}, key=lambda point: point.number)
     shared = max((point for point in points if journal.point_at(store, point.number) == point), key=lambda point: point.number)
     unknown = any(point.number >= shared.number and point != shared for point in points)
+    inc, chain = histories.known(store, node, request.incarnation) or (0, BEGINNING)
     if request.epoch > ours or (request.epoch == ours and unknown):
-        new_epoch(store, max(ours, request.epoch) + 1, now_ms)
-    return HealReply(journal.epoch(store), shared, journal.head(store), _chain(store, node, request.incarnation))
+        new_epoch(store, max(ours, request.epoch) + 1, now_ms, inc)
+    return HealReply(journal.epoch(store), shared, journal.head(store), chain)
 
 
-def _chain(store: Store, node: int, incarnation: bytes) -> Point:
-    try:
-        return histories.find(store, node, incarnation)[1]
-    except UnknownIncarnation:
-        return BEGINNING
-
-
-def new_epoch(store: Store, number: int, now_ms: int) -> None:
-    """Begin a life of the centre's history. What is random in it tells it from every other life of the same number."""
-    journal.append(store, journal.Entry("epoch", 0, number.to_bytes(8, "big") + secrets.token_bytes(16)), now_ms)
+def new_epoch(store: Store, number: int, now_ms: int, inc: int = 0) -> None:
+    """Begin a life of the centre's history. What is random in it tells it from every other life of the same number; `inc` is
+    who made the centre see it, for whoever looks at the journal.
+    """
+    journal.append(store, journal.Entry("epoch", inc, number.to_bytes(8, "big") + secrets.token_bytes(16)), now_ms)
     store.connection.execute("UPDATE _server SET epoch = ? WHERE id = 1", (number,))
+
+
+def require_restored(store: Store) -> int:
+    """Return the version at which the present epoch began. Raises Malformed if this is the centre's first: nothing was lost."""
+    row = store.connection.execute("SELECT MAX(ver) FROM _journal WHERE kind = 'epoch'").fetchone()
+    if row[0] is None:
+        raise Malformed("this centre was never restored, so nothing can come again")
+    return int(row[0])
 
 
 def box_key(store: Store) -> bytes:
@@ -57,6 +61,19 @@ def body_of(store: Store, sealed: Sealed) -> bytes:
 
 
 # --- segments that come again -------------------------------------------------------------------------------------------
+
+
+def checked(store: Store, again: Again | None) -> Again | None:
+    """Return what is told with a segment as far as it can be true. Raises Malformed.
+
+    Both histories part before the epoch began, and what the lost one had journaled lies beyond that.
+    """
+    if again is None:
+        return None
+    floor = min(again.floor, require_restored(store) - 1)
+    if -1 < again.version <= floor:
+        raise Malformed("a segment comes again from a version that was not lost")
+    return Again(again.version, floor, again.boxed, again.exceptions)
 
 
 def note_again(store: Store, segment: bytes, again: Again) -> None:

@@ -52,7 +52,7 @@ def open_history(store: Store, node: int, request: PushRequest) -> History:
 
     Lineage is registered only after the check that the push continues what the server holds (RULES H6).
     """
-    row = _find(store, node, request.incarnation)
+    row = known(store, node, request.incarnation)
     if row is None:
         row = _new_incarnation(store, node, request)
     inc, end = row
@@ -64,7 +64,13 @@ def open_history(store: Store, node: int, request: PushRequest) -> History:
     return History(inc, lineage_of(store, inc), end, request.before)
 
 
-def _find(store: Store, node: int, incarnation: bytes) -> tuple[int, Point] | None:
+def is_of(store: Store, node: int, incarnation: bytes) -> bool:
+    """Tell whether an incarnation is one of this node's."""
+    return store.connection.execute("SELECT 1 FROM _incarnation WHERE id = ? AND node = ?", (incarnation, node)).fetchone() is not None
+
+
+def known(store: Store, node: int, incarnation: bytes) -> tuple[int, Point] | None:
+    """Return an incarnation's number and chain end, None for one that is new. Raises UnknownIncarnation for another node's."""
     row = store.connection.execute("SELECT inc, node, seq, digest FROM _incarnation WHERE id = ?", (incarnation,)).fetchone()
     if row is None:
         return None
@@ -73,14 +79,9 @@ def _find(store: Store, node: int, incarnation: bytes) -> tuple[int, Point] | No
     return row[0], Point(row[2], row[3])
 
 
-def is_of(store: Store, node: int, incarnation: bytes) -> bool:
-    """Tell whether an incarnation is one of this node's."""
-    return store.connection.execute("SELECT 1 FROM _incarnation WHERE id = ? AND node = ?", (incarnation, node)).fetchone() is not None
-
-
 def find(store: Store, node: int, incarnation: bytes) -> tuple[int, Point]:
     """Return an incarnation's number and chain end. Raises UnknownIncarnation."""
-    found = _find(store, node, incarnation)
+    found = known(store, node, incarnation)
     if found is None:
         raise UnknownIncarnation("The centre does not know this node's history.")
     return found
@@ -106,7 +107,7 @@ def create(store: Store, node: int, incarnation: bytes) -> int:
 
 def _new_incarnation(store: Store, node: int, request: PushRequest) -> tuple[int, Point]:
     inc = create(store, node, request.incarnation)
-    parent = _find(store, node, request.parent.incarnation) if request.parent is not None else None
+    parent = known(store, node, request.parent.incarnation) if request.parent is not None else None
     if request.parent is None or parent is None or point_at(store, parent[0], request.parent.last.number) != request.parent.last:
         return inc, BEGINNING  # a restored centre may not know it: then nothing earlier counts as its own, which is safe
     last = request.parent.last

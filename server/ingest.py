@@ -24,7 +24,7 @@ from server.merge import Merging, Pusher
 from server.skew import open_segment, waits_for_upgrade
 from sync.change import Insert, Transaction
 from sync.digest import segment_point
-from sync.errors import Forked, Gap, Malformed, TooLarge
+from sync.errors import Forked, Gap, Malformed, MalformedBlock, TooLarge
 from sync.limits import PUSH_SEGMENTS_MAX
 from sync.merge import CENTRE
 from sync.messages import Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
@@ -45,13 +45,22 @@ def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: in
         history = open_history(store, node, request)
         skew = now_ms - request.clock_ms
         pusher = Pusher(node, node_id, history.inc, history.lineage, scopes.entitled(store, node), skew)
-        verdicts = [take(store, pusher, history, sealed, now_ms) for sealed in request.segments]
+        verdicts = [_numbered(index, store, pusher, history, sealed, now_ms) for index, sealed in enumerate(request.segments)]
         release(store, now_ms)
     store.connection.execute(
         "UPDATE _node SET last_push_ms = CASE WHEN ? THEN ? ELSE last_push_ms END, unsynced = ?, conflicts = ?, held = ? WHERE node = ?",
         (bool(request.segments), now_ms, request.told.unsynced, request.told.conflicts, request.told.held, node),
     )
     return PushReply(journal.epoch(store), journal.head(store), tuple(verdicts))
+
+
+def _numbered(index: int, store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms: int) -> SegmentVerdict:
+    """Take a segment; an error that lies in it alone tells which one it is, so that the node can go on without it."""
+    try:
+        return take(store, pusher, history, sealed, now_ms)
+    except (Malformed, MalformedBlock, TooLarge) as error:
+        error.extra["segment"] = index
+        raise
 
 
 def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms: int) -> SegmentVerdict:
@@ -65,32 +74,34 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
         if known[0] != point.digest:
             raise Forked(f"The centre holds another segment {point.number} of this node's history.")
         history.at = point
-        return _told(verdict_of(store, known[1]), sealed, body)
+        return _told(store, verdict_of(store, known[1]), sealed, body)
     if point.number != history.end.number + 1:
         raise Gap(f"The centre holds this node's history up to {history.end.number}, not {point.number - 1}.")
-    segment = open_segment(store, body)
-    if _journaled(store, segment.id):
+    segment, again = open_segment(store, body), healing.checked(store, sealed.again)
+    journaled = store.connection.execute("SELECT body FROM _journal WHERE segment = ?", (segment.id,)).fetchone()
+    if journaled is not None:
+        if journaled[0] != body:
+            raise Malformed("there is another segment with this id")
         history.adopt(store, pusher.node, segment.id)
     else:
-        if sealed.again is not None:
-            healing.note_again(store, segment.id, sealed.again)
+        if again is not None:
+            healing.note_again(store, segment.id, again)
         _take_new(store, replace(pusher, lineage=history.lineage), point.number, body, segment, now_ms)
-    if sealed.again is not None:
-        healing.note_before(store, segment.id, sealed.again)
+    if again is not None:
+        healing.note_before(store, segment.id, again)
         history.lineage = lineage_of(store, history.inc)
     history.extend(store, point, segment.id)
-    return _told(verdict_of(store, segment.id), sealed, body)
+    return _told(store, verdict_of(store, segment.id), sealed, body)
 
 
-def _told(verdict: SegmentVerdict, sealed: Sealed, body: bytes) -> SegmentVerdict:
-    """Return a verdict with what the node needs to show held work again, if it cannot open its own box."""
-    shows = any(exception.verdict in ("held", "refused", "withdrawn") for exception in verdict.exceptions)
+def _told(store: Store, verdict: SegmentVerdict, sealed: Sealed, body: bytes) -> SegmentVerdict:
+    """Return a verdict with what the node needs to show held work again, if it cannot open its own box: of a part always, for
+    what becomes of it is known only with the last one.
+    """
+    kind = store.connection.execute("SELECT kind FROM _journal WHERE segment = ?", (verdict.segment,)).fetchone()[0]
+    shows = kind == "part" or any(exception.verdict in ("held", "refused", "withdrawn") for exception in verdict.exceptions)
     boxed = sealed.again is not None and sealed.again.boxed
     return msgspec.structs.replace(verdict, body=body) if boxed and shows else verdict
-
-
-def _journaled(store: Store, segment: bytes) -> bool:
-    return store.connection.execute("SELECT 1 FROM _journal WHERE segment = ?", (segment,)).fetchone() is not None
 
 
 def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: OpenSegment, now_ms: int) -> None:

@@ -193,10 +193,15 @@ class Merging:
                 if self.work.before != NEVER:  # a node gave it back before; somebody at the centre had corrected it
                     mine = tuple(op.values.get(name) for name in table.names)
                     self._record(table, op.key, (), None, mine, values, conflicts.RESTORED, "theirs", CENTRE)
+                    self._out_of_sight(table, rid, before)
                     return
                 raise Hold("key", f"there is another {table.name} with the key {key_text(op.key)}", taken)
+            self._out_of_sight(table, rid, before)
             return
         number = self.work.number if op.since == NEVER else op.since
+        if before.isdisjoint(self._scope(self.work.base)) and not self.approved:
+            self._beside(table, op, rid, values, before)
+            return
         edits = [
             Edit(cell.name, cell.columns, *self._insert_values(table, cell.columns, op, values), op.base, number, self.work.wall)
             for cell in table.cells
@@ -206,6 +211,24 @@ class Merging:
         if not table.cells:  # a set's element added again: a later removal that has not seen this loses
             self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
         self._touch(table, op.key, rid, CENTRE if altered else self.pusher.inc, before)
+
+    def _beside(self, table: Table, op: Insert, rid: int, values: Sequence[Any], before: set[str]) -> None:
+        """Put an insert on record that the lost history had accepted, beside a row that is not the node's (any more): only what
+        adds up is added.
+        """
+        differential = [cell for cell in table.cells if policies()[cell.policy].differential]
+        edits = [
+            Edit(cell.name, cell.columns, *self._insert_values(table, cell.columns, op, values), NEVER, self.work.number, self.work.wall)
+            for cell in differential
+            if any(column in op.values for column in cell.columns)
+        ]
+        self._edit(table, op.key, rid, values, edits, insert=True)
+        summed = {column for cell in differential for column in cell.columns}
+        others = [name for name in op.values if name not in summed]
+        if any(not same(op.values[name], values[table.position[name]]) for name in others):
+            mine, theirs = tuple(op.values[name] for name in others), tuple(values[table.position[name]] for name in others)
+            self._record(table, op.key, tuple(others), None, mine, theirs, conflicts.RESTORED, "theirs", CENTRE)
+        self._touch(table, op.key, rid, CENTRE, before)
 
     def _insert_values(self, table: Table, columns: Sequence[str], op: Insert, standing: Sequence[Any]) -> tuple[Key, Key]:
         new = tuple(op.values.get(name, standing[table.position[name]]) for name in columns)

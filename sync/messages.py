@@ -388,6 +388,8 @@ class OfferRequest(Message, frozen=True):
     protocol: Count
     epoch: Count
     incarnation: Id16
+    cursor: Point
+    highest: Point
     pages: Annotated[tuple[Offered, ...], msgspec.Meta(max_length=PUSH_SEGMENTS_MAX)]
 
 

@@ -28,7 +28,7 @@ from sync.columns import (
 )
 from sync.errors import MalformedBlock, TooLarge
 from sync.limits import MESSAGE_BYTES_MAX, TABLES_MAX, VALUE_BYTES_MAX
-from sync.messages import Values
+from sync.messages import Page, Removals, Rows, SealedRows, Values
 from sync.values import RawText, Value, text_value
 
 UTF8_BYTES_MAX = 4
@@ -95,6 +95,12 @@ def rows_of(columns: Sequence[Column], count: int, width: int) -> list[list[Valu
         raise MalformedBlock("a block names more or fewer columns than it holds")
     with in_one_tree():
         return [bounded(column, count, MESSAGE_BYTES_MAX) for column in columns]
+
+
+def entries_of(page: Page) -> int:
+    """Return how many rows and keys a page says it holds: what it may cost to read it. No more than `PAGE_ROWS_MAX` are taken."""
+    blocks: list[Rows | SealedRows | Removals] = [*page.rows, *page.sealed, *page.removals, *page.deaths]
+    return sum(block.count for block in blocks)
 
 
 @contextmanager

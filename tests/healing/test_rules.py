@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from node import retained
+from server import backup
 from sync import box
-from sync.digest import BEGINNING
+from sync.builder import SegmentBuilder
+from sync.change import NEVER, Insert
+from sync.digest import BEGINNING, segment_point
 from sync.errors import Diverged, Malformed
 from sync.limits import PROTOCOL_VERSIONS
 from sync.merge import Lineage, Meta, seen
-from sync.messages import HealRequest, Offered, OfferRequest, Point
+from sync.messages import Again, HealRequest, Offered, OfferRequest, Point, PushRequest, Sealed, Told
 from tests.healing.copies import copy_of, put_back_centre
 from tests.simulation.schema import simulated_schema
 from tests.world import Node, ReplyLost, World
@@ -199,8 +204,10 @@ def test_a_sum_whose_writers_never_return_is_on_record(world: World) -> None:
 
 
 def offer(world: World, entry: Node, *pages: Offered) -> Any:
+    """Offer pages as a node does that has just learnt of the restore."""
     state = entry.database.state()
-    request = OfferRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, pages)
+    found = heal(world, entry, state.epoch, BEGINNING, state.cursor, state.highest)
+    request = OfferRequest(PROTOCOL_VERSIONS[-1], found.epoch, state.incarnation, found.shared, found.head, pages)
     return world.service.offer(entry.link.identity, request, world.clock.read())
 
 
@@ -274,6 +281,7 @@ def test_rows_outside_the_nodes_scope_fill_nothing(world: World) -> None:
     n2.sync()
     pages = kept(n2)
     put_back_centre(world, copy)
+    offer(world, n2)  # it makes the centre see that it was restored
     reply = offer(world, other, *pages)
     assert reply.filled == 0
     assert world.sql("SELECT id FROM client") == [("c1",)]
@@ -293,10 +301,14 @@ def test_a_box_opens_with_its_own_key_only() -> None:
 
 
 @pytest.mark.covers("P-7.21")
-def test_a_box_for_another_centre_is_refused_and_nothing_is_kept(world: World) -> None:
+def test_a_box_that_does_not_open_stops_nothing(world: World) -> None:
     n1, _, _ = three(world)
-    with pytest.raises(Malformed):
-        offer(world, n1, Offered(5, box.close(box.public_key(box.new_key()), b"x")))
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    put_back_centre(world, copy)
+    reply = offer(world, n1, Offered(5, box.close(box.public_key(box.new_key()), b"x")))
+    assert (reply.filled, reply.recorded) == (0, 0)
 
 
 @pytest.mark.covers("P-7.26", "P-7.25")
@@ -383,3 +395,91 @@ def test_a_healing_that_is_cut_at_any_request_goes_on(world: World) -> None:
     assert settled(world)
     assert at_centre(world, "points") == 33
     assert world.sql("SELECT COUNT(*) FROM client") == [(4,)]
+
+
+# --- nobody is believed more than can be true ------------------------------------------------------------------------
+
+
+def pushed(world: World, entry: Node, again: Again | None, base: int, **values: Any) -> Any:
+    """Push an insert of a client as a dishonest node would."""
+    state = entry.database.state()
+    builder = SegmentBuilder()
+    builder.add(builder.begin(0, base), Insert("client", (values["id"],), values, base, NEVER))
+    body = builder.build(os.urandom(16), world.schema.version, state.next)
+    sealed = Sealed(body, segment_point(state.acked, body).digest, again)
+    known = (state.epoch, state.incarnation, None, state.cursor, state.highest, state.acked)
+    request = PushRequest(PROTOCOL_VERSIONS[-1], *known, (sealed,), (), world.clock.read(), Told(0, 0, 0, 0))
+    return world.service.push(entry.link.identity, request, world.clock.read())
+
+
+@pytest.mark.covers("P-7.29")
+def test_a_centre_that_was_never_restored_takes_nothing_again(world: World) -> None:
+    n1, _, _ = three(world)
+    evil = world.node("evil", "branch:B")
+    evil.sync()
+    with pytest.raises(Malformed):
+        pushed(world, evil, Again(1, 1 << 61, False, ()), evil.database.state().cursor.number, id="c1", name="EVIL", branch="B")
+    page = n1.sql("SELECT version, box FROM _kept_page") or [(1, bytes(64))]
+    state = evil.database.state()
+    known = (state.epoch, state.incarnation, state.cursor, state.highest)
+    request = OfferRequest(PROTOCOL_VERSIONS[-1], *known, (Offered(*page[0]),))
+    with pytest.raises(Malformed):
+        world.service.offer(evil.link.identity, request, world.clock.read())
+    assert world.sql("SELECT name, branch FROM client") == [("Ann", "A")]
+
+
+@pytest.mark.covers("P-7.26", "P-7.29")
+def test_what_comes_again_overwrites_no_row_of_another_scope(world: World) -> None:
+    n1, _, _ = three(world)
+    evil = world.node("evil", "branch:B")
+    evil.sync()
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    put_back_centre(world, copy)
+    world.settle()
+    with pytest.raises(Malformed):
+        pushed(world, evil, Again(1, 1 << 61, False, ()), evil.database.state().cursor.number, id="c1", name="EVIL", branch="B")
+    reply = pushed(world, evil, Again(1 << 40, 1 << 61, False, ()), evil.database.state().cursor.number, id="c1", name="EVIL", branch="B")
+    assert reply.verdicts[0].exceptions == ()
+    assert world.sql("SELECT name, branch FROM client WHERE id = 'c1'") == [("Ann", "A")]
+    assert "EVIL" in str(world.sql("SELECT mine FROM _conflict"))
+
+
+@pytest.mark.covers("P-6.43")
+@pytest.mark.parametrize("damage", ["body", "box"])
+def test_a_damaged_segment_stays_in_sight_and_stops_nothing(world: World, damage: str) -> None:
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    if damage == "box":
+        n1.sync()
+        n1.sql("UPDATE _retained SET box = zeroblob(length(box)) WHERE seq = (SELECT MAX(seq) FROM _retained)")
+        put_back_centre(world, copy)
+    else:
+        n1.write([])
+        n1.sql("UPDATE _segment SET body = zeroblob(length(body)) WHERE version IS NULL")
+    n1.sql(CLIENT, "c3")
+    for _ in range(3):
+        n1.sync()
+    assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c3",)]
+    assert n1.unsynced() == 0
+    assert n1.sql("SELECT code FROM _txn") == [("unreadable",)]
+    n1.sql(CLIENT, "c4")
+    n1.sync()
+    n2.sync()
+    assert n2.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c3",), ("c4",)]
+
+
+def test_the_points_of_backups_are_not_forgotten_for_later_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retained, "POINTS_MAX", 12)
+    n1, n2, _ = three(world)
+    made = backup.backup(world.database, world.folder / "backup", world.clock.read())
+    with world.database.writing() as store:
+        store.connection.execute("UPDATE _server SET covered = 0")
+    for turn in range(20):
+        n1.sql("UPDATE client SET low = ? WHERE id = 'c1'", turn)
+        n1.sync()
+        n2.sync()
+    assert made.version in {point.number for point in retained.points(n2.database.store)}
+    assert len(retained.points(n2.database.store)) < 12
