@@ -89,6 +89,21 @@ def test_a_program_that_had_opened_the_file_and_not_looked_into_it_is_told_and_l
     assert foreign.rows(done.aside, IDS) == [("c1",), ("c2",)]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be replaced there")
+def test_nobody_gets_in_between_the_look_and_the_replacement(world: World, till: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, replace, told = till.database.path, os.replace, []
+
+    def late(source: Path, target: Path) -> None:
+        with pytest.raises(foreign.Failed) as failed:
+            foreign.run(path, "PRAGMA busy_timeout=0", (CONTACT, "c3", "at the last moment"), commit=False)
+        told.append(str(failed.value))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    backup.restore(world.folder / "till.backup", path, world.clock.read())
+    assert told == ["OperationalError: database is locked"]
+
+
 def test_the_centre_is_not_put_back_under_an_open_program(world: World) -> None:
     file, path = world.folder / "centre.backup", world.database.path
     centre_backup.backup(world.database, file, world.clock.read())

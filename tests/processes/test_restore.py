@@ -74,14 +74,16 @@ def test_restore_refuses_while_a_program_has_the_database_open(centre: Centre, t
     made = centre.ok("backup", server)
     port = centre.port
     centre.stop()
-    for part, file, database in ((till, nodes, till.home / "node.db"), (centre, server, centre.home / "server.db")):
-        foreign.run(database, "SELECT COUNT(*) FROM sale", connection="open", commit=False)
-        refused = part.run("restore", file)
-        assert (refused.status, refused.error) == (1, "home.busy")
-        assert "Close every program" in refused.document["error"]["message"]
-        foreign.close(database, "open")
-        assert part.ok("restore", file)["aside"]
-    centre.start(port)
+    try:
+        for part, file, database in ((till, nodes, till.home / "node.db"), (centre, server, centre.home / "server.db")):
+            foreign.run(database, "SELECT COUNT(*) FROM sale", connection="open", commit=False)
+            refused = part.run("restore", file)
+            foreign.close(database, "open")
+            assert (refused.status, refused.error) == (1, "home.busy")
+            assert "Close every program" in refused.document["error"]["message"]
+            assert part.ok("restore", file)["aside"]
+    finally:
+        centre.start(port)
     assert centre.ok("nodes")[0]["uncovered"] >= 0
     assert made["version"] == centre.ok("backup", tmp_path / "next")["version"] - 1
 
