@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from sync.errors import AlreadyThere
 from tests import foreign
 from tests.world import Node, World
 
+ROOT = Path(__file__).parents[2]
 CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', ?, 'LON')"
 IDS = "SELECT id FROM contact ORDER BY id"
 private = pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
@@ -173,3 +176,32 @@ def test_what_is_being_restored_is_private_and_gets_the_permissions_of_what_it_r
     with closing(Sqlite().open(path)) as connection:
         connection.execute("CREATE TABLE x (y)")
         assert mode(path.with_name(path.name + "-wal")) == permissions
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from node import backup
+replace = os.replace
+def killed(source, target):
+    if sys.argv[3] == "after":
+        replace(source, target)
+    os._exit(9)
+os.replace = killed
+backup.restore(Path(sys.argv[1]), Path(sys.argv[2]), 7)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the old file is let go before it is replaced there")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_restore_that_is_killed_with_the_old_file_in_its_hands_harms_neither(world: World, till: Node, when: str) -> None:
+    path, file = till.database.path, world.folder / "till.backup"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(file), str(path), when], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 9
+    expected = [("c1",), ("c2",)] if when == "before" else [("c1",)]
+    assert (foreign.rows(path, IDS), foreign.rows(path, "PRAGMA integrity_check")) == (expected, [("ok",)])
+    assert foreign.rows(path.with_name(path.name + ".before-restore-7"), IDS) == [("c1",), ("c2",)]
+    foreign.run(path, (CONTACT, "c3", "goes on"))
+    again = backup.restore(file, path, world.clock.read())
+    assert again.aside is not None
+    assert foreign.rows(again.aside, IDS) == [*expected, ("c3",)]
