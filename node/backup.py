@@ -44,7 +44,7 @@ def backup(database: Database, file: Path, progress: files.Progress | None = Non
 
 
 def restore(file: Path, path: Path, now_ms: int) -> Restored:
-    """Put a backup in the place of a node's database, which nobody has open. Raises BadValue; nothing has changed then."""
+    """Put a backup in the place of a node's database. Raises BadValue, HomeBusy while a program has it open; nothing has changed then."""
     found: list[tuple[str, int | None]] = []
 
     def look(connection: Connection) -> None:

@@ -24,6 +24,7 @@ from node.cycle import Report as SyncReport
 from node.database import Database
 from node.joining import DATABASE
 from node.joining import join as join_server
+from node.kept import kept, tell_kept
 from node.opening import opened
 from node.transport import HttpExchange
 from node.verify import verify as verify_node
@@ -212,7 +213,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     with opened(terminal) as database:
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
-        proven = proof.standing(database.store)
+        proven, kept_here = proof.standing(database.store), kept(database.store)
     document = {
         "node": state.name,
         "id": state.node,
@@ -223,12 +224,15 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         "held": held,
         "as_of_ms": state.as_of_ms,
         **proven.document(),
+        **kept_here.document(),
     }
 
     def tell() -> None:
         as_of = "no data received yet" if state.as_of_ms is None else f"data as of {moment(state.as_of_ms)}"
         say(f"{state.name}: {as_of}; unsynced {unsynced}, conflicts {open_conflicts}, held {held}.")
         say(tell_proof(proven, now_ms()))
+        if kept_here.bytes:
+            say(tell_kept(kept_here))
         if unsynced:
             say(f"{count(unsynced, 'transaction')} recorded here and safe. Send: outpost node sync")
         needs_people(open_conflicts, held)

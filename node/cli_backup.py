@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,10 @@ import typer
 
 from node import backup as backups
 from node import joining
-from node.database import Database
 from node.joining import DATABASE
+from node.opening import opened
 from schema.console import Home, Json, at, count, moment, now_ms, progress, say
 from schema.lock import exclusive
-from schema.registry import load
 
 LOCK = "node.lock"
 BUSY = "An exchange of this node is under way. Try again when it is done."
@@ -26,9 +24,9 @@ def backup(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Copy this node's database into FILE while programs go on writing, and check the copy."""
+    """Copy this node's database into FILE, for your eyes only, while programs go on writing, and check the copy."""
     terminal = at(ctx, home, as_json)
-    with closing(Database(terminal.home / DATABASE, load(), now_ms)) as database, progress("copying") as bar:
+    with opened(terminal) as database, progress("copying") as bar:
         made = backups.backup(database, file, bar)
 
     def tell() -> None:
@@ -46,7 +44,7 @@ def restore(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Put a backup in the place of this node's database. The one that is there now is set aside, not deleted."""
+    """Put a backup in the place of this node's database, which no program may have open. The old one is set aside, not deleted."""
     terminal = at(ctx, home, as_json)
     with exclusive(terminal.home / LOCK, BUSY):
         done = backups.restore(file, terminal.home / DATABASE, now_ms())
@@ -70,10 +68,7 @@ def rejoin(
 ) -> None:
     """Join the centre again with everything that is here: it was restored to a time before this node had joined."""
     terminal = at(ctx, home, as_json)
-    with (
-        exclusive(terminal.home / LOCK, BUSY),
-        closing(Database(terminal.home / DATABASE, load(), now_ms)) as database,
-    ):
+    with exclusive(terminal.home / LOCK, BUSY), opened(terminal) as database:
         joining.rejoin(terminal.home, database, code)
         state = database.state()
     document = {"node": state.name, "id": state.node, "url": state.url}

@@ -65,7 +65,7 @@ def _go_on(store: Store, parent: bytes | None, last: Point) -> None:
 def rejoined(store: Store, reply: JoinReply, incarnation: bytes) -> None:
     """Take over a new id: the centre was restored to a time before this node had joined. The next exchange heals the rest."""
     state = read_state(store.connection)
-    store.connection.execute("UPDATE _node SET node = ?, name = ?, box_key = ? WHERE id = 1", (reply.node, reply.name, reply.box_key))
+    store.connection.execute("UPDATE _node SET node = ?, name = ? WHERE id = 1", (reply.node, reply.name))
     if state.incarnation != incarnation:
         _go_on(store, None, BEGINNING)
         store.connection.execute("UPDATE _node SET incarnation = ?, registered = 1 WHERE id = 1", (incarnation,))

@@ -20,7 +20,7 @@ from node import healing, identity, transport
 from node.database import Database, create
 from schema.files import write_whole
 from schema.registry import Schema
-from sync.errors import AlreadyThere, NotJoined, Offline
+from sync.errors import AlreadyThere, BadValue, NotJoined, Offline
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import JoinRequest
 
@@ -79,7 +79,7 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
 def rejoin(home: Path, database: Database, code: str) -> None:
     """Join the same server again with all that is here: it was restored to a time before this node had joined.
 
-    Raises BadInvitation, Offline…; nothing has changed here then.
+    Raises BadInvitation, Offline…, BadValue for another centre; nothing has changed here then.
     """
     state, key = database.state(), identity.load(home)
     asked = sha256(f"again\0{code.strip().upper()}".encode()).hexdigest()
@@ -88,6 +88,11 @@ def rejoin(home: Path, database: Database, code: str) -> None:
     _write(home, attempt)
     request = JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation)
     reply = transport.join(state.url, request)
+    if reply.box_key != state.box_key:
+        raise BadValue(
+            f"Another centre answers at {state.url}, not the one this node belongs to: it could not read what is kept here for it."
+            " Nothing was changed here. Put a backup of the old centre back, or join the new one in another folder: --home."
+        )
     with database.writing() as store:
         healing.rejoined(store, reply, attempt.incarnation)
     (home / JOINING).unlink()

@@ -17,6 +17,11 @@ def to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def create_private(path: Path) -> None:
+    """Create an empty file that only its owner may read, from its first moment on. Raises FileExistsError."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a small file, durably: whoever looks, now or after a power loss, sees all of it or what was there before."""
     new = path.with_name(f"{path.name}.new")

@@ -49,7 +49,7 @@ def backup(database: Database, file: Path, now_ms: int, progress: files.Progress
 
 
 def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
-    """Put a backup in the place of the centre's database, which nobody has open. Raises BadValue; nothing has changed then.
+    """Put a backup in the place of the centre's database. Raises BadValue, HomeBusy while a program has it open; nothing has changed then.
 
     `new_epoch`: every node is told at its next word that history was lost. Without it the first node that remembers more
     than the backup makes the centre see it, which comes to the same.

@@ -37,7 +37,7 @@ from schema.console import (
 )
 from schema.lock import exclusive
 from schema.registry import load
-from server import cli_backup, cli_schema, held, held_cli, held_list, ingest, nodes, report
+from server import cli_backup, cli_schema, held, held_cli, held_list, ingest, journal, nodes, report
 from server import conflicts as conflict_list
 from server import home as home_of
 from server.importing import import_reference
@@ -167,6 +167,7 @@ def nodes_(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.reading() as store:
         found: list[dict[str, Any]] = nodes.listing(store)
+        backup = journal.newest_backup(store)
 
     def tell() -> None:
         if not found:
@@ -175,6 +176,7 @@ def nodes_(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         columns = {"Node": "left", "Last push": "left", "Last pull": "left", "Unsynced": "right", "Conflicts": "right", "Held": "right"}
         table({**columns, "State": "left", "Scope": "left"}, [_node_line(each) for each in found])
         say("Unsynced is what each node told at its last exchange.")
+        say(_backup_line(backup, max(each["uncovered"] for each in found)))
         if any(each["differing"] for each in found):
             say("Rows that are not as here: on that node, outpost node verify names them, outpost node verify --repair mends them.")
 
@@ -188,6 +190,14 @@ def _node_line(each: dict[str, Any]) -> tuple[object, ...]:
     told = "—" if each["unsynced"] is None else f"{each['unsynced']:,}"
     when = (moment(each["last_push_ms"]), moment(each["last_pull_ms"]))
     return (each["name"], *when, told, each["conflicts"], each["held"], state, ", ".join(each["scope"]))
+
+
+def _backup_line(backup: tuple[int, int] | None, uncovered: int) -> str:
+    kept = f"nodes keep up to {count(uncovered, 'version')} in case of a restore. Make one: outpost server backup FILE"
+    if backup is None:
+        return f"No backup was made yet; {kept}" if uncovered else "No backup was made yet. Make one: outpost server backup FILE"
+    made = f"The newest backup covers everything up to version {backup[0]}, {moment(backup[1])}"
+    return f"{made}; {kept}" if uncovered else f"{made}."
 
 
 def _entry(listing: list[dict[str, Any]], name: str) -> dict[str, Any]:

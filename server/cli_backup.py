@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from schema.lock import exclusive
 from schema.registry import load
 from server import backup as backups
 from server import home as home_of
+from server.opening import opened
 
 BUSY = "A server is running on this home. Stop it first: a database that is being served cannot be replaced."
 
@@ -25,7 +25,7 @@ def backup(
 ) -> None:
     """Copy the centre's database into FILE while it serves, check the copy, and tell nodes that it covers what they sent."""
     terminal = at(ctx, home, as_json)
-    with closing(home_of.open_database(terminal.home, load())) as database, progress("copying") as bar:
+    with opened(terminal) as database, progress("copying") as bar:
         made = backups.backup(database, file, now_ms(), bar)
 
     def tell() -> None:
@@ -44,7 +44,7 @@ def restore(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Put a backup in the place of the centre's database. The one that is there now is set aside, not deleted."""
+    """Put a backup in the place of the centre's database, which no program may have open. The old one is set aside, not deleted."""
     terminal = at(ctx, home, as_json)
     with exclusive(terminal.home / home_of.LOCK, BUSY):
         done = backups.restore(file, home_of.path(terminal.home), load(), now_ms(), new_epoch=new_epoch)

@@ -64,6 +64,12 @@ def covered(store: Store) -> int:
     return int(store.connection.execute("SELECT covered FROM _server WHERE id = 1").fetchone()[0])
 
 
+def newest_backup(store: Store) -> tuple[int, int] | None:
+    """Return the version of the newest backup that was announced, and when it was made (ms UTC); None before the first."""
+    row = store.connection.execute("SELECT ver, at_ms FROM _journal WHERE ver = ?", (covered(store),)).fetchone()
+    return (row[0], row[1]) if row else None
+
+
 def backups(store: Store, since: int) -> tuple[Point, ...]:
     """Return the newest points after a version that a backup can bring this history back to (RULES H13), oldest first."""
     sql = "SELECT ver, digest FROM _journal WHERE kind = 'backup' AND ver > ? ORDER BY ver DESC LIMIT ?"

@@ -139,7 +139,11 @@ def revoke(store: Store, name: str, now_ms: int) -> None:
 
 
 def listing(store: Store) -> list[dict[str, object]]:
-    """Return how each node is doing: as it last told, with open conflicts and held work as the centre sees them."""
+    """Return how each node is doing: as it last told, with open conflicts and held work as the centre sees them.
+
+    `uncovered`: how many versions it has received that no backup covers, so it keeps them in case of a restore.
+    """
+    covered = journal.covered(store)
     rows = store.connection.execute(
         "SELECT n.id, n.name, n.last_push_ms, n.last_pull_ms, n.unsynced, n.conflicts, n.held, n.revoked_ms, n.joined_ms, n.cursor, n.node,"
         " d.rows FROM _node n LEFT JOIN _differing d ON d.node = n.node ORDER BY n.name"
@@ -157,6 +161,7 @@ def listing(store: Store) -> list[dict[str, object]]:
             "joined_ms": row[8],
             "cursor": row[9],
             "differing": row[11],
+            "uncovered": max(0, (row[9] or 0) - covered),
             "scope": _scope(store, row[10]),
         }
         for row in rows

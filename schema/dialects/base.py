@@ -68,6 +68,12 @@ class Dialect(Protocol):
     def open(self, url: Path, *, readonly: bool = False) -> Connection:
         """Return a connection with durable commits, a bounded cache and a busy timeout."""
 
+    def open_alone(self, url: Path) -> Connection | None:
+        """Open a file and keep all others out of it until the connection is closed; None while anybody has it open.
+
+        All that was committed is in the one file then, and nobody who comes later by an old name writes into it.
+        """
+
     def begin_write(self, connection: Connection) -> None:
         """Begin a transaction that holds its place in the order of versions until it commits (ENGINE §3)."""
 
@@ -106,7 +112,7 @@ class Dialect(Protocol):
         """Return what the driver raises for a file that is no database, or not ours."""
 
     def backup(self, source: Path, target: Path, pages: int, progress: Callable[[int, int], None]) -> None:
-        """Copy an open database as it is at this moment into a new file, some pages at a time; progress gets (done, of how many)."""
+        """Copy an open database as it is at this moment into a new private file, pages at a time; progress gets (done, of how many)."""
 
     def is_whole(self, connection: Connection) -> bool:
         """Tell whether a database's own check finds nothing wrong."""

@@ -15,6 +15,7 @@ from sqlcipher3 import dbapi2
 
 from schema.declare import Cell, Table
 from schema.dialects.base import ROW_ID, Connection
+from schema.files import create_private
 from schema.past import Column
 
 DELETED = -1
@@ -29,6 +30,7 @@ _CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 30_000
 _EMPTY_MS = 1_000
+_BUSY, _LOCKED = 5, 6
 _STATEMENT_ROWS = 20
 _STATEMENT_VALUES = 900
 
@@ -75,6 +77,26 @@ class Sqlite:
         connection.execute("PRAGMA secure_delete=ON")
         connection.execute("PRAGMA temp_store=FILE")
         connection.execute("PRAGMA trusted_schema=OFF")
+        return connection  # type: ignore[no-any-return]
+
+    def open_alone(self, url: Path) -> Connection | None:
+        """Open a file that nobody else has open, and keep all others out of it until the connection is closed.
+
+        Whoever uses a file with a write-ahead log holds a lock on it, also when idle, so the log cannot be put away then. A
+        program that opened the file and has not looked into it yet holds none: it finds a file without a log that has lost its
+        name, and SQLite refuses to write to such a one.
+        """
+        target = f"{url.resolve().as_uri()}?mode=rw"
+        connection = dbapi2.connect(target, uri=True, isolation_level=None, timeout=_EMPTY_MS / 1000)
+        try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+            connection.execute("BEGIN EXCLUSIVE")
+        except dbapi2.DatabaseError as error:
+            connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (_BUSY, _LOCKED):
+                return None
+            raise
         return connection  # type: ignore[no-any-return]
 
     def begin_write(self, connection: Connection) -> None:
@@ -183,10 +205,12 @@ class Sqlite:
         return (dbapi2.DatabaseError,)
 
     def backup(self, source: Path, target: Path, pages: int, progress: Callable[[int, int], None]) -> None:
-        """Copy an open database as it is at this moment into a new file, some pages at a time; progress gets (done, of how many).
+        """Copy an open database as it is at this moment into a new file that only its owner may read, some pages at a
+        time; progress gets (done, of how many).
 
         The copy reads one snapshot, so writers neither wait for it nor make it begin again.
         """
+        create_private(target)  # it holds all that is in the database, the centre's private key too
         reader, writer = self.open(source), dbapi2.connect(str(target), isolation_level=None)
         try:
             self.begin_read(reader)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 from tests.processes.conftest import Centre, warm
@@ -33,6 +35,7 @@ def test_correct_withdraw_hand_and_export(centre: Centre, tmp_path: Path) -> Non
         document = part.ok("held", "export", tmp_path / name)
         assert (document["held"], document["withdrawn"]) == (1, 2)
         assert json.loads((tmp_path / name).read_text(encoding="utf-8"))["format"] == "outpost-held-1"
+        assert os.name == "nt" or stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
         again = part.run("held", "export", tmp_path / name)
         assert (again.status, again.error) == (2, "usage.value")
     assert centre.ok("held", "withdraw", at_centre["c3"], "--note", "twice")["held"] == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tests import foreign
 from tests.processes.conftest import Centre
 from tests.processes.test_journey import contact, sale
 
@@ -62,3 +65,58 @@ def test_a_till_is_put_back_and_says_what_came_back(centre: Centre) -> None:
     assert till.write(("SELECT COUNT(*) FROM sale WHERE branch_id = 'ODS'", [])) == [[3]]
     assert till.ok("verify")["equal"]
     assert till.run("restore", centre.folder / "nothing").error == "usage.value"
+
+
+def test_restore_refuses_while_a_program_has_the_database_open(centre: Centre, tmp_path: Path) -> None:
+    till = centre.node("till three", "branch:ODS")
+    nodes, server = tmp_path / "till.backup", tmp_path / "centre.backup"
+    till.ok("backup", nodes)
+    made = centre.ok("backup", server)
+    port = centre.port
+    centre.stop()
+    try:
+        for part, file, database in ((till, nodes, till.home / "node.db"), (centre, server, centre.home / "server.db")):
+            foreign.run(database, "SELECT COUNT(*) FROM sale", connection="open", commit=False)
+            refused = part.run("restore", file)
+            foreign.close(database, "open")
+            assert (refused.status, refused.error) == (1, "home.busy")
+            assert "Close every program" in refused.document["error"]["message"]
+            assert part.ok("restore", file)["aside"]
+    finally:
+        centre.start(port)
+    assert centre.ok("nodes")[0]["uncovered"] >= 0
+    assert made["version"] == centre.ok("backup", tmp_path / "next")["version"] - 1
+
+
+def test_status_says_how_much_is_kept_for_a_restore(centre: Centre) -> None:
+    till = centre.node("till four", "branch:KBP")
+    till.write(*sale("k1", "KBP", 100))
+    till.sync()
+    found = till.ok("status")["kept"]
+    assert set(found) == {"segments", "pages", "bytes", "covered"}
+    assert (found["segments"], found["bytes"] > 0) == (1, True)
+
+
+def test_rejoin_refuses_another_centre_and_changes_nothing(centre: Centre, tmp_path: Path) -> None:
+    till = centre.node("till five", "branch:ODE")
+    till.write(*sale("e1", "ODE", 100))
+    till.sync()
+    everything = "SELECT quote(node), name, quote(incarnation), registered, quote(box_key), acked_seq FROM _node"
+    before = till.write((everything, []))
+    other = Centre(tmp_path / "other", tmp_path)
+    other.ok("init")
+    port = centre.port
+    centre.stop()
+    other.start(port)
+    try:
+        refused = till.run("rejoin", other.invite("till five", "branch:ODE"))
+    finally:
+        other.stop()
+        centre.start(port)
+    assert (refused.status, refused.error) == (2, "usage.value")
+    assert "Another centre" in refused.document["error"]["message"]
+    assert till.write((everything, [])) == before
+    assert till.sync()["unsynced"] == 0
+    till.ok("rejoin", centre.invite("till five again", "branch:ODE"))
+    till.sync()
+    assert till.ok("verify")["equal"]
