@@ -6,10 +6,13 @@ see something else, and at no other time: so every try has a cause, and tries en
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from schema.capture import Store
-from schema.keys import key_parts
-from server import rows, scopes
-from server.held import Held
+from schema.declare import Table
+from schema.dialects.base import ROW_ID
+from schema.dialects.sqlite import quote
+from server import scopes
 
 RIGHTS = ("right", "key")
 """Codes of work that waits for the node to be entitled to a row, or for the row to move or die."""
@@ -21,40 +24,85 @@ DECLARED = ("schema", "type", "null")
 """Codes of work that another version of the declaration may let pass."""
 
 
-def may_go(store: Store, held: Held) -> bool:
+def candidates(store: Store, after: int, until: int, limit: int) -> list[int]:
+    """Return the numbers of held work whose cause may have come, of those behind `after` up to `until`; at most `limit`, in order.
+
+    One statement, however much is held: a node's push pays some microseconds for each, not queries.
+    """
+    moved = f"SELECT s.id FROM ({_now_sql(store)}) s LEFT JOIN _waits w ON w.held = s.id WHERE s.now <> COALESCE(w.saw, '')"
+    parameters = {"after": after, "until": until, "limit": limit}
+    rows = store.connection.execute(f"{moved} UNION ALL {_FREE} ORDER BY 1 LIMIT :limit", parameters)
+    return [row[0] for row in rows]
+
+
+def may_go(store: Store, held: int) -> bool:
     """Tell whether what held work waits for may have come."""
-    if held.code == "depends":
-        sql = "SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ? AND held < ?"
-        return store.connection.execute(sql, (held.node, held.wait_tbl, held.wait_key, held.id)).fetchone() is None
-    return seen_now(store, held.node, held.code, held.wait_tbl, held.wait_key) != held.saw
+    return candidates(store, held - 1, held, 1) == [held]
 
 
-def note(store: Store, held: int, node: int, code: str, table: str | None, key: str | None) -> None:
+def waiting_on(store: Store, rows: Iterable[tuple[str, str]], after: int, until: int, limit: int) -> list[int]:
+    """Return the numbers of held work that waits for one of these rows, of those behind `after` up to `until`; at most `limit`."""
+    sql = "SELECT id FROM _held WHERE wait_tbl = ? AND wait_key = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?"
+    found: list[int] = []
+    for table, key in rows:
+        found += [row[0] for row in store.connection.execute(sql, (table, key, after, until, limit - len(found)))]
+        if len(found) == limit:
+            break
+    return found
+
+
+def note(store: Store, held: int) -> None:
     """Keep what held work sees now of what it waits for."""
-    saw = seen_now(store, node, code, table, key)
-    store.connection.execute("INSERT OR REPLACE INTO _waits (held, saw) VALUES (?, ?)", (held, saw))
+    sql = f"INSERT OR REPLACE INTO _waits (held, saw) SELECT :until, COALESCE((SELECT now FROM ({_now_sql(store)})), '')"
+    store.connection.execute(sql, {"after": held - 1, "until": held})
 
 
-def seen_now(store: Store, node: int, code: str, table: str | None, key: str | None) -> str:
-    """Return what there is to see: equal texts mean that trying again would end as it did."""
-    if code in DECLARED:
-        return f"schema {store.schema.version}"
-    if code in RIGHTS:
-        sql = "SELECT COALESCE(MAX(since), 0), COALESCE(MAX(until), 0) FROM _entitled WHERE node = ?"
-        return " ".join(map(str, (*store.connection.execute(sql, (node,)).fetchone(), _row(store, node, table, key))))
-    return _row(store, node, table, key) if code in ROWS else ""
+_FREE = (
+    "SELECT h.id FROM _held h WHERE h.id > :after AND h.id <= :until AND h.code = 'depends' AND NOT EXISTS"
+    " (SELECT 1 FROM _held_row r WHERE r.node = h.node AND r.tbl = h.wait_tbl AND r.key = h.wait_key AND r.held < h.id)"
+)
+
+_ENTITLED = (
+    f"CASE WHEN h.code IN {RIGHTS} THEN (SELECT COALESCE(MAX(since), 0) || ' ' || COALESCE(MAX(until), 0) || ' ' FROM _entitled e"
+    " WHERE e.node = h.node) ELSE '' END"
+)
+
+_GONE = (
+    "COALESCE((SELECT 'dead ' || MAX(ver) FROM _tombstone WHERE t = {t} AND key = h.wait_key),"
+    " (SELECT 'refused' FROM _refused_insert d WHERE d.tbl = h.wait_tbl AND d.key = h.wait_key),"
+    " (SELECT 'withdrawn' FROM _given_up g WHERE g.node = h.node AND g.tbl = h.wait_tbl AND g.key = h.wait_key), '')"
+)
 
 
-def _row(store: Store, node: int, name: str | None, text: str | None) -> str:
-    table = store.schema.by_name.get(name or "")
-    if table is None or text is None:
-        return ""
-    key = key_parts(text, len(table.key))
-    rid = scopes.rid_of(store, table, key)
-    if rid is not None:
-        return f"here {rid} {sorted(scopes.keys_of(store, table, rid))}"
-    grave = rows.grave(store, table, key)
-    return f"dead {grave.version}" if grave is not None else lost(store, node, table.name, text)
+def _now_sql(store: Store) -> str:
+    """Return SQL yielding (id, now): what held work sees; equal texts mean that trying again would end as it did.
+
+    The texts never leave the database: scope columns that central programs wrote need not be clean.
+    """
+    sql = "SELECT DISTINCT wait_tbl FROM _held WHERE wait_tbl IS NOT NULL"
+    tables = [table for (name,) in store.connection.execute(sql) if (table := store.schema.by_name.get(name)) is not None]
+    named = ", ".join(f"'{table.name}'" for table in tables)
+    here = "h.id > :after AND h.id <= :until AND"
+    parts = [f"SELECT h.id AS id, 'schema {store.schema.version}' AS now FROM _held h WHERE {here} h.code IN {DECLARED}"]
+    parts.append(
+        f"SELECT h.id, {_ENTITLED} FROM _held h WHERE {here} h.code IN {RIGHTS} AND (h.wait_tbl IS NULL OR h.wait_tbl NOT IN ({named}))"
+    )
+    parts += [f"{_row_sql(store, table)} WHERE {here} h.wait_tbl = '{table.name}' AND h.code IN {RIGHTS + ROWS}" for table in tables]
+    return " UNION ALL ".join(parts)
+
+
+def _row_sql(store: Store, table: Table) -> str:
+    """Return what work sees that waits for a row of a table: where that lives, when it died, or why it will not come."""
+    keys, joins = scopes.row_keys(store.schema, table.name)
+    where = " || char(31) || ".join(f"COALESCE({key}, '')" for key in keys)
+    here = f"'here ' || r0.{ROW_ID} || ' ' || {where}"
+    parts = ["h.wait_key"] if len(table.key) == 1 else [f"json_extract(h.wait_key, '$[{place}]')" for place in range(len(table.key))]
+    found = " AND ".join(f"r0.{quote(name)} = {part}" for name, part in zip(table.key, parts, strict=True))
+    gone = _GONE.format(t=store.numbers[table.name])
+    return (
+        f"SELECT h.id, {_ENTITLED} || CASE WHEN r0.{ROW_ID} IS NULL THEN {gone} ELSE {here} END"
+        f" FROM _held h LEFT JOIN {quote(table.name)} r0 ON {found}{joins}"
+    )
 
 
 def lost(store: Store, node: int, table: str, key: str) -> str:
