@@ -82,6 +82,9 @@ _TABLES = (
     # rows a node took back before the centre had them
     "CREATE TABLE IF NOT EXISTS _given_up (node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
     " PRIMARY KEY (node, tbl, key)) WITHOUT ROWID",
+    # rows whose move to another parent was refused or taken back, and when: their node does not know yet that they stayed
+    "CREATE TABLE IF NOT EXISTS _not_moved (node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL, ver INTEGER NOT NULL,"
+    " PRIMARY KEY (node, tbl, key)) WITHOUT ROWID",
     # the feed's index: what changed in a scope at a version; op: see server/scopes.py
     "CREATE TABLE IF NOT EXISTS _change (t INTEGER NOT NULL, sc TEXT NOT NULL, ver INTEGER NOT NULL, lo INTEGER NOT NULL,"
     " op INTEGER NOT NULL, hi INTEGER NOT NULL, wr INTEGER NOT NULL, part INTEGER NOT NULL, whole INTEGER NOT NULL,"

@@ -194,6 +194,7 @@ def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: 
         "INSERT OR IGNORE INTO _refused_insert (tbl, key) VALUES (?, ?)",
         [(op.table, key_text(op.key)) for op in work.ops if isinstance(op, Insert)],
     )
+    waits.stay(store, node, work.ops, version)
     say(store, node, segment, work.index, version, "refused", why.code, why.reason)
 
 

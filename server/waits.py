@@ -12,7 +12,9 @@ from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
+from schema.keys import key_text
 from server import scopes
+from sync.change import Delete, Insert, Op, Update
 
 RIGHTS = ("right", "key")
 """Codes of work that waits for the node to be entitled to a row, or for the row to move or die."""
@@ -30,8 +32,7 @@ def candidates(store: Store, after: int, until: int, limit: int) -> list[int]:
     One statement, however much is held: a node's push pays some microseconds for each, not queries.
     """
     moved = f"SELECT s.id FROM ({_now_sql(store)}) s LEFT JOIN _waits w ON w.held = s.id WHERE s.now <> COALESCE(w.saw, '')"
-    parameters = {"after": after, "until": until, "limit": limit}
-    rows = store.connection.execute(f"{moved} UNION ALL {_FREE} ORDER BY 1 LIMIT :limit", parameters)
+    rows = store.connection.execute(f"{moved} UNION ALL {_FREE} ORDER BY 1 LIMIT ?3", (after, until, limit))
     return [row[0] for row in rows]
 
 
@@ -53,12 +54,12 @@ def waiting_on(store: Store, rows: Iterable[tuple[str, str]], after: int, until:
 
 def note(store: Store, held: int) -> None:
     """Keep what held work sees now of what it waits for."""
-    sql = f"INSERT OR REPLACE INTO _waits (held, saw) SELECT :until, COALESCE((SELECT now FROM ({_now_sql(store)})), '')"
-    store.connection.execute(sql, {"after": held - 1, "until": held})
+    sql = f"INSERT OR REPLACE INTO _waits (held, saw) SELECT ?2, COALESCE((SELECT now FROM ({_now_sql(store)})), '')"
+    store.connection.execute(sql, (held - 1, held))
 
 
 _FREE = (
-    "SELECT h.id FROM _held h WHERE h.id > :after AND h.id <= :until AND h.code = 'depends' AND NOT EXISTS"
+    "SELECT h.id FROM _held h WHERE h.id > ?1 AND h.id <= ?2 AND h.code = 'depends' AND NOT EXISTS"
     " (SELECT 1 FROM _held_row r WHERE r.node = h.node AND r.tbl = h.wait_tbl AND r.key = h.wait_key AND r.held < h.id)"
 )
 
@@ -82,7 +83,7 @@ def _now_sql(store: Store) -> str:
     sql = "SELECT DISTINCT wait_tbl FROM _held WHERE wait_tbl IS NOT NULL"
     tables = [table for (name,) in store.connection.execute(sql) if (table := store.schema.by_name.get(name)) is not None]
     named = ", ".join(f"'{table.name}'" for table in tables)
-    here = "h.id > :after AND h.id <= :until AND"
+    here = "h.id > ?1 AND h.id <= ?2 AND"
     parts = [f"SELECT h.id AS id, 'schema {store.schema.version}' AS now FROM _held h WHERE {here} h.code IN {DECLARED}"]
     parts.append(
         f"SELECT h.id, {_ENTITLED} FROM _held h WHERE {here} h.code IN {RIGHTS} AND (h.wait_tbl IS NULL OR h.wait_tbl NOT IN ({named}))"
@@ -116,3 +117,26 @@ def lost(store: Store, node: int, table: str, key: str) -> str:
 def give_up(store: Store, node: int, table: str, key: str) -> None:
     """Note that a node took back a row before the centre had it: what waits for it need not wait any more."""
     store.connection.execute("INSERT OR IGNORE INTO _given_up (node, tbl, key) VALUES (?, ?, ?)", (node, table, key))
+
+
+def stay(store: Store, node: int, ops: Iterable[Op], version: int) -> None:
+    """Note which rows a node had hung under another parent when that was refused or taken back: they hang where they hung.
+
+    Until it hears of it the node takes what is below the old parent for gone, so its delete of that has not seen them.
+    """
+    for op in ops:
+        table = store.schema.by_name.get(op.table)
+        if table is not None and not isinstance(op, Delete) and not _named(op).isdisjoint(rule.column for rule in table.parents):
+            sql = "INSERT OR REPLACE INTO _not_moved (node, tbl, key, ver) VALUES (?, ?, ?, ?)"
+            store.connection.execute(sql, (node, op.table, key_text(op.key), version))
+
+
+def _named(op: Insert | Update) -> set[str]:
+    """Return the columns a change names."""
+    return set(op.values) if isinstance(op, Insert) else {name for edit in op.edits for name in edit.columns}
+
+
+def is_back(store: Store, node: int, table: str, key: str, base: int) -> bool:
+    """Tell whether a row did not move after all, and a change of its node with this base does not know it yet."""
+    sql = "SELECT 1 FROM _not_moved WHERE node = ? AND tbl = ? AND key = ? AND ver > ?"
+    return store.connection.execute(sql, (node, table, key, base)).fetchone() is not None

@@ -79,6 +79,7 @@ def _take_back(store: Store, held: Held, work: Transaction, version: int, by: st
     for op in work.ops:
         if isinstance(op, Insert):
             waits.give_up(store, held.node, op.table, key_text(op.key))
+    waits.stay(store, held.node, work.ops, version)
     _record(store, held, version, by, now_ms, (None, None))
     say(store, held.node, held.segment, held.txn, version, "withdrawn", "withdrawn", reason)
 

@@ -297,6 +297,35 @@ def test_giving_up_a_row_of_ones_own_touches_nobody_elses(world: World, k2: Node
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.27", "P-6.28")
+@pytest.mark.parametrize("end", ["refused", "withdrawn"])
+def test_a_child_whose_move_away_did_not_come_is_not_deleted_with_its_old_parent(world: World, k2: Node, end: str) -> None:
+    """Its node deleted a parent under which, as far as it knew, nothing hung any more (RULES H16)."""
+    world.sql(CONTACT, "c1", "LIS")
+    world.sql(ACTIVITY, "a1", "c1")
+    world.settle()
+    for change in (
+        CONTACT.replace("?", "'c2'", 1).replace("?", "'OPO'"),
+        "UPDATE activity SET contact_id = 'c2'",
+        "DELETE FROM contact WHERE id = 'c1'",
+    ):
+        k2.sql(change)
+        k2.sync()
+    assert [each["code"] for each in listing(world)] == ["right", "depends", "depends"]
+    contact, move, _ = ids(world)
+    for held in (move, contact):
+        act(world, ingest.withdraw, held, "no") if end == "withdrawn" else act(world, ingest.decide, held, False)
+    assert listing(world) == []
+    assert world.sql("SELECT c.id, a.id FROM contact c JOIN activity a ON a.contact_id = c.id") == [("c1", "a1")]
+    assert world.sql("SELECT tbl, key, rule, winner FROM _conflict") == [("contact", "c1", "edit wins", "theirs")]
+    world.settle()
+    assert k2.sql("SELECT c.id, a.id FROM contact c JOIN activity a ON a.contact_id = c.id") == [("c1", "a1")]
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")  # now it has seen that the activity hangs there
+    world.settle()
+    assert world.sql("SELECT id FROM contact UNION ALL SELECT id FROM activity") == []
+    assert world.agree()
+
+
 # --- hand-over, revoked nodes -------------------------------------------------------------------------------------------------
 
 
