@@ -18,7 +18,7 @@ from schema.capture import Store
 from schema.keys import key_text
 from server import bulk, centre, hand, healing, journal, scopes, waits, withdrawals
 from server import held as held_work
-from server.held import Held, Works, say
+from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows
 from server.merge import Merging, Pusher
@@ -33,8 +33,6 @@ from sync.segment import OpenSegment, transactions
 
 LOOKS_MAX, TRIES_MAX = 20_000, 500
 """Held transactions that one request looks at, and tries again; the next request goes on from there."""
-
-waiting = held_work.waiting
 
 
 def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: int) -> PushReply:
@@ -142,7 +140,7 @@ def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, ve
         work, place = withdrawals.carry_out(store, pusher.node, work, segment, version, now_ms)
     store.connection.execute("SAVEPOINT one")
     try:
-        verdict = Merging(store, pusher, work, version, now_ms, seed(segment, work.index), held_id=place).run()
+        verdict = Merging(store, pusher, work, version, now_ms, name_of(segment, work.index), held_id=place).run()
     except Hold as hold:
         store.connection.execute("ROLLBACK TO one")
         store.connection.execute("RELEASE one")
@@ -196,11 +194,6 @@ def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: 
     )
     waits.stay(store, node, work.ops, version)
     say(store, node, segment, work.index, version, "refused", why.code, why.reason)
-
-
-def seed(segment: bytes, index: int) -> bytes:
-    """Return what tells one transaction from all others."""
-    return segment + index.to_bytes(4, "big")
 
 
 def verdict_of(store: Store, segment: bytes) -> SegmentVerdict:
@@ -290,8 +283,8 @@ def _try(store: Store, held: Held, work: Transaction, now_ms: int) -> int:
     node_id = store.connection.execute("SELECT id FROM _node WHERE node = ?", (held.node,)).fetchone()[0]
     pusher = Pusher(held.node, node_id, held.inc, lineage_of(store, held.inc), scopes.entitled(store, held.node), held.skew_ms)
     store.connection.execute("SAVEPOINT try")
-    version = journal.append(store, journal.Entry("release", held.inc, held_work.name_of(held.segment, held.txn)), now_ms)
-    merging = Merging(store, pusher, work, version, now_ms, seed(held.segment, held.txn), bool(held.approved), held.id)
+    version = journal.append(store, journal.Entry("release", held.inc, name_of(held.segment, held.txn)), now_ms)
+    merging = Merging(store, pusher, work, version, now_ms, name_of(held.segment, held.txn), bool(held.approved), held.id)
     try:
         verdict = merging.run()
     except Hold as hold:
@@ -322,7 +315,7 @@ def _still_held(store: Store, held: Held, hold: Hold, now_ms: int) -> None:
 
 def put_aside(store: Store, held: Held, work: Transaction, why: Hold, now_ms: int) -> None:
     """Refuse held work under a version of its own."""
-    version = journal.append(store, journal.Entry("refusal", held.inc, held_work.name_of(held.segment, held.txn)), now_ms)
+    version = journal.append(store, journal.Entry("refusal", held.inc, name_of(held.segment, held.txn)), now_ms)
     held_work.forget(store, held.id)
     refuse(store, held.node, work, held.segment, version, why)
 
