@@ -179,9 +179,9 @@ def test_a_held_difference_and_its_correction_count_once() -> None:
     """A client of another branch gets 5 points more, then 2 more: 7, whoever else adds meanwhile."""
     from random import Random
 
-    from tests.simulation.world import seeded, templates
+    from tests.simulation.world import pool, seeded
 
-    templates(None)
+    pool(None)
     with seeded(Random(1)):
         world = Told(1)
         node, other = world.node("k2", "branch:A", "owner:o1"), world.node("l3", "branch:A", "branch:B")
