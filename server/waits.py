@@ -38,7 +38,8 @@ def candidates(store: Store, after: int, until: int, limit: int) -> list[int]:
 
 def may_go(store: Store, held: int) -> bool:
     """Tell whether what held work waits for may have come."""
-    return candidates(store, held - 1, held, 1) == [held]
+    sql = f"SELECT s.id FROM ({_now_sql(store, held)}) s LEFT JOIN _waits w ON w.held = s.id WHERE s.now <> COALESCE(w.saw, '')"
+    return store.connection.execute(f"{sql} UNION ALL {_FREE}", (held - 1, held)).fetchone() is not None
 
 
 def waiting_on(store: Store, rows: Iterable[tuple[str, str]], after: int, until: int, limit: int) -> list[int]:
@@ -54,7 +55,7 @@ def waiting_on(store: Store, rows: Iterable[tuple[str, str]], after: int, until:
 
 def note(store: Store, held: int) -> None:
     """Keep what held work sees now of what it waits for."""
-    sql = f"INSERT OR REPLACE INTO _waits (held, saw) SELECT ?2, COALESCE((SELECT now FROM ({_now_sql(store)})), '')"
+    sql = f"INSERT OR REPLACE INTO _waits (held, saw) SELECT ?2, COALESCE((SELECT now FROM ({_now_sql(store, held)})), '')"
     store.connection.execute(sql, (held - 1, held))
 
 
@@ -75,15 +76,19 @@ _GONE = (
 )
 
 
-def _now_sql(store: Store) -> str:
-    """Return SQL yielding (id, now): what held work sees; equal texts mean that trying again would end as it did.
+def _now_sql(store: Store, one: int | None = None) -> str:
+    """Return SQL yielding (id, now): what held work sees; equal texts mean that trying again would end as it did. `one`: of one only.
 
     The texts never leave the database: scope columns that central programs wrote need not be clean.
     """
-    sql = "SELECT DISTINCT wait_tbl FROM _held WHERE wait_tbl IS NOT NULL"
-    tables = [table for (name,) in store.connection.execute(sql) if (table := store.schema.by_name.get(name)) is not None]
+    sql = f"SELECT DISTINCT wait_tbl FROM _held WHERE wait_tbl IS NOT NULL{'' if one is None else ' AND id = ?'}"
+    tables = [
+        table
+        for (name,) in store.connection.execute(sql, () if one is None else (one,))
+        if (table := store.schema.by_name.get(name)) is not None
+    ]
     named = ", ".join(f"'{table.name}'" for table in tables)
-    here = "h.id > ?1 AND h.id <= ?2 AND"
+    here = "+h.id > ?1 AND +h.id <= ?2 AND" if one is None else "h.id = ?2 AND ?1 < ?2 AND"  # +: found by table, not by number
     parts = [f"SELECT h.id AS id, 'schema {store.schema.version}' AS now FROM _held h WHERE {here} h.code IN {DECLARED}"]
     parts.append(
         f"SELECT h.id, {_ENTITLED} FROM _held h WHERE {here} h.code IN {RIGHTS} AND (h.wait_tbl IS NULL OR h.wait_tbl NOT IN ({named}))"
