@@ -81,11 +81,11 @@ def _now_sql(store: Store, one: int | None = None) -> str:
 
     The texts never leave the database: scope columns that central programs wrote need not be clean.
     """
-    sql = f"SELECT DISTINCT wait_tbl FROM _held WHERE wait_tbl IS NOT NULL{'' if one is None else ' AND id = ?'}"
+    sql = "SELECT DISTINCT wait_tbl FROM _held WHERE wait_tbl IS NOT NULL" if one is None else "SELECT wait_tbl FROM _held WHERE id = ?"
     tables = [
         table
         for (name,) in store.connection.execute(sql, () if one is None else (one,))
-        if (table := store.schema.by_name.get(name)) is not None
+        if (table := store.schema.by_name.get(name or "")) is not None
     ]
     named = ", ".join(f"'{table.name}'" for table in tables)
     here = "+h.id > ?1 AND +h.id <= ?2 AND" if one is None else "h.id = ?2 AND ?1 < ?2 AND"  # +: found by table, not by number
