@@ -21,13 +21,13 @@ from node.group import Group
 from node.sealing import Sealing
 from node.verdicts import HELD, REFUSED, REPLACED, WAITING, WITHDRAWN, put_aside
 from node.writer import Transaction, transaction
-from schema import advice
+from schema import advice, kept
 from schema.capture import Change, Store, mark_all, set_applying
 from schema.declare import Table
 from schema.dialects.sqlite import quote
 from schema.keys import cell_json, key_json, key_text, where_key
 from schema.registry import Schema
-from sync.change import Delete, Insert, Op, Update
+from sync.change import Insert, Op, Update
 from sync.errors import BadValue, NoSuch
 
 Document = dict[str, Any]
@@ -54,23 +54,25 @@ class Work:
     @property
     def identity(self) -> str:
         """Return what people call it by."""
-        return f"{self.segment.hex()[:8]}.{self.txn}"
+        return kept.identity(self.segment, self.txn)
 
 
-def works(store: Store) -> list[Work]:
-    """Return all work that is held, refused or withdrawn: what waits first, oldest first."""
+def works(store: Store, low: bytes = b"", high: bytes = b"\xff" * 17) -> list[Work]:
+    """Return the work that is held, refused or withdrawn, of segments from `low` to `high`: what waits first, oldest first."""
     found: dict[tuple[bytes, int, str], Work] = {}
     sql = (
         "SELECT x.segment, x.txn, x.verdict, x.code, x.reason, x.at_ms, x.version < ?, (SELECT MAX(w.replaced) FROM _withdrawal w"
         " WHERE w.segment = x.segment AND w.txn = x.txn), o.tbl, o.kind, o.body"
         " FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
-        " WHERE x.verdict IN ('held', 'refused', 'withdrawn') ORDER BY o.n, o.id"
+        " WHERE x.verdict IN ('held', 'refused', 'withdrawn') AND x.segment BETWEEN ? AND ? ORDER BY o.n, o.id"
     )
-    for segment, txn, verdict, code, reason, at_ms, at_centre, replaced, name, kind, body in store.connection.execute(sql, (WAITING,)):
+    for segment, txn, verdict, code, reason, at_ms, at_centre, replaced, name, kind, body in store.connection.execute(
+        sql, (WAITING, low, high)
+    ):
         new = Work(segment, txn, verdict, code, reason, at_ms, bool(at_centre), _ON_ITS_WAY[replaced])
         found.setdefault((segment, txn, verdict), new).ops.append(pending.unpack(name, kind, body))
-    sql = "SELECT segment, txn, tbl, kind, body, code, reason, at_ms FROM _quarantine ORDER BY id"
-    for segment, txn, name, kind, body, code, reason, at_ms in store.connection.execute(sql).fetchall():
+    sql = "SELECT segment, txn, tbl, kind, body, code, reason, at_ms FROM _quarantine WHERE segment BETWEEN ? AND ? ORDER BY id"
+    for segment, txn, name, kind, body, code, reason, at_ms in store.connection.execute(sql, (low, high)).fetchall():
         verdict = WITHDRAWN if code in (REPLACED, WITHDRAWN) else REFUSED
         work = found.setdefault((segment, txn, "aside"), Work(segment, txn, verdict, code, reason, at_ms))
         work.ops.append(pending.unpack(name, kind, body))
@@ -80,13 +82,20 @@ def works(store: Store) -> list[Work]:
 def listing(store: Store, withdrawn: bool = False) -> list[Document]:
     """Return work the centre holds or refused, or this node withholds, row by row; or what was `withdrawn`."""
     every = works(store)
+    return _rows(store, every, [work for work in every if (work.verdict == WITHDRAWN) == withdrawn])
+
+
+def listed(store: Store, limit: int, withdrawn: bool = False) -> tuple[list[Document], int]:
+    """Return the listing of the first `limit` transactions, and how many more there are."""
+    every = works(store)
+    meant = [work for work in every if (work.verdict == WITHDRAWN) == withdrawn]
+    return _rows(store, every, meant[:limit]), len(meant) - limit
+
+
+def _rows(store: Store, every: Sequence[Work], meant: Iterable[Work]) -> list[Document]:
     held = [work for work in every if work.verdict == HELD]
-    found: list[Document] = []
-    for work in every:
-        if (work.verdict == WITHDRAWN) == withdrawn:
-            head = _head(store.schema, work, held)
-            found += [{**head, **_row(op)} for op in work.ops]
-    return found
+    heads = ((work, _head(store.schema, work, held)) for work in meant)
+    return [{**head, **kept.row(op)} for work, head in heads for op in work.ops]
 
 
 def _head(schema: Schema, work: Work, held: Sequence[Work]) -> Document:
@@ -116,35 +125,15 @@ def _needs(schema: Schema, ops: Iterable[Op]) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for op in ops:
         found.add((op.table, key_text(op.key)))
-        _, values = _typed_values(op)
+        _, values = kept.typed_values(op)
         found |= {(rule.table, str(values[rule.column])) for rule in schema.by_name[op.table].parents if rule.column in values}
     return found
 
 
-def _row(op: Op) -> Document:
-    """Return what a change writes: nothing that a person typed is out of reach."""
-    change, typed = _typed_values(op)
-    return {"table": op.table, "key": key_json(op.key), "change": change, "values": {n: cell_json([v]) for n, v in typed.items()}}
-
-
-def _typed_values(op: Op) -> tuple[str, Mapping[str, Any]]:
-    match op:
-        case Insert():
-            return pending.INSERT, op.values
-        case Update():
-            return pending.UPDATE, {name: value for edit in op.edits for name, value in zip(edit.columns, edit.new, strict=True)}
-        case Delete():
-            return pending.DELETE, {}
-
-
 def export(store: Store) -> Document:
-    """Return everything held, refused and withdrawn, as a document to keep: values for people, and exactly (`changes`)."""
-    every = works(store)
-    exact = [
-        {"segment": work.segment.hex(), "index": work.txn, "verdict": work.verdict, "changes": [pending.exact(op) for op in work.ops]}
-        for work in every
-    ]
-    return {"format": "outpost-held-1", "held": listing(store), "withdrawn": listing(store, withdrawn=True), "sealed": exact}
+    """Return everything held, refused and withdrawn, as a document to keep: values for people, and exactly (`sealed`)."""
+    exact = (kept.sealed(work.segment, work.txn, work.verdict, work.ops) for work in works(store))
+    return {"format": kept.FORMAT, "held": iter(listing(store)), "withdrawn": iter(listing(store, withdrawn=True)), "sealed": exact}
 
 
 # --- correcting ---------------------------------------------------------------------------------------------------------
@@ -152,7 +141,7 @@ def export(store: Store) -> Document:
 
 def find(store: Store, identity: str) -> Work:
     """Return held, refused or withdrawn work by its id, or enough of its beginning. Raises NoSuch."""
-    found = [work for work in works(store) if work.code != REPLACED and identity and work.identity.startswith(identity.lower())]
+    found = [work for work in works(store, *_segments(identity)) if work.code != REPLACED and work.identity.startswith(identity.lower())]
     exact = [work for work in found if work.identity == identity.lower()]
     if len(exact or found) != 1:
         raise NoSuch(
@@ -161,6 +150,14 @@ def find(store: Store, identity: str) -> Work:
             else f"{identity} fits {len(found)} of them; give more of the id."
         )
     return (exact or found)[0]
+
+
+def _segments(identity: str) -> tuple[bytes, bytes]:
+    """Return the first and the last segment an id, or the beginning of one, may stand for; none fits what is no id."""
+    digits = identity.lower().partition(".")[0]
+    if not digits or len(digits) > 8 or not set(digits) <= set("0123456789abcdef"):
+        return b"\xff", b""
+    return bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
 
 
 def correct(database: Database, identity: str, changes: Sequence[str], row: str | None = None) -> Document:
@@ -216,7 +213,7 @@ def _write_again(writing: Transaction, database: Database, work: Work, chosen: O
     """Write refused or withdrawn work anew, as one transaction; the old one is kept as replaced."""
     for op in work.ops:
         table = database.schema.by_name[op.table]
-        _, before = _typed_values(op)
+        _, before = kept.typed_values(op)
         now = {**before, **(values if op is chosen else {})}
         if isinstance(op, Insert):
             if pending.number_of_row(database.store, table, tuple(now[name] for name in table.key)) is not None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from node import held
 from node.opening import opened
-from schema import advice
-from schema.console import Home, Json, at, count, moment, say, shown
-from schema.exporting import write_new
+from schema import held_console
+from schema.console import Home, Json, at, moment, say, shown
 
 _WRITTEN_CHARS = 120
-ROWS_SHOWN = 10
-"""Rows of one transaction, and others that wait for it, that people are shown; all are in the JSON form."""
-
 app = typer.Typer(no_args_is_help=False)
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id in `outpost node held`, or enough of its beginning.")]
@@ -26,7 +20,8 @@ Identity = Annotated[str, typer.Argument(metavar="ID", help="The id in `outpost 
 @app.callback(invoke_without_command=True)
 def list_(
     ctx: typer.Context,
-    withdrawn: Annotated[bool, typer.Option("--withdrawn", help="List what was taken back instead.")] = False,
+    withdrawn: held_console.Withdrawn = False,
+    limit: held_console.Limit = held_console.LISTED,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -36,16 +31,15 @@ def list_(
     if ctx.invoked_subcommand is not None:
         return
     with opened(terminal) as database:
-        found = held.listing(database.store, withdrawn)
+        found, more = held.listed(database.store, limit, withdrawn)
     terminal.show(found, lambda: _tell(found, withdrawn))
+    held_console.tell_more(more)
 
 
 def _tell(found: list[dict[str, Any]], is_withdrawn: bool) -> None:
+    held_console.tell_all(found, lambda each: (each["id"], each["verdict"], each["code"]), _tell_one, is_withdrawn)
     if not found:
-        say("Nothing was withdrawn." if is_withdrawn else "Nothing is held.")
         return
-    for _, rows in groupby(found, key=lambda each: (each["id"], each["verdict"], each["code"])):
-        _tell_one(list(rows))
     if is_withdrawn:
         say("It is kept on this node, and not applied. A copy for elsewhere: outpost node held export FILE")
         return
@@ -56,17 +50,11 @@ def _tell_one(rows: list[dict[str, Any]]) -> None:
     """Tell one transaction: its rows, why it waits, and what can be done."""
     first = rows[0]
     say(f"{first['id']}  {first['verdict']} since {moment(first['at_ms'])}")
-    for each in rows[:ROWS_SHOWN]:
-        say(f"    {each['table']} {shown(each['key'])}: {_written(each)}")
-    if len(rows) > ROWS_SHOWN:
-        say(f"    and {count(len(rows) - ROWS_SHOWN, 'more row')}")
-    say(f"  Why: {first['why']} ({first['reason']})")
-    if first["dependants"]:
-        say(f"  Waiting for it: {', '.join(first['dependants'][:ROWS_SHOWN])}")
+    held_console.tell_rows(rows, lambda row: f"{row['table']} {shown(row['key'])}: {_written(row)}")
+    held_console.tell_dependants(first)
     if first["on_its_way"]:
         say(f"  Your {first['on_its_way']} goes with the next sync, or is being judged.")
-    advice.tell(first["can"], say)
-    say()
+    held_console.tell_advice(first)
 
 
 def _written(each: dict[str, Any]) -> str:
@@ -104,16 +92,8 @@ def withdraw(ctx: typer.Context, identity: Identity, home: Home = None, as_json:
 
 
 @app.command()
-def export(
-    ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; JSON.")],
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
+def export(ctx: typer.Context, path: held_console.NewFile, home: Home = None, as_json: Json = False) -> None:
     """Write everything held, refused and withdrawn to a file, values and all."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database:
-        found = held.export(database.store)
-    write_new(path, found)
-    document = {"file": str(path), "held": len(found["held"]), "withdrawn": len(found["withdrawn"])}
-    terminal.show(document, lambda: say(f"Wrote {count(len(found['held']) + len(found['withdrawn']), 'row')} to {path}."))
+        held_console.export(terminal, path, held.export(database.store))

@@ -17,13 +17,13 @@ from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_tuple, unpack_values
+from schema.kept import DELETE, INSERT
+from schema.kept import pack as pack  # what others keep, they keep in the form read here
 from schema.keys import key_parts, key_text, where_key
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
 from sync.merge import replay
 from sync.policy import policies
 from sync.values import RawText
-
-INSERT, UPDATE, DELETE = "insert", "update", "delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +50,6 @@ def is_kept(store: Store, segment: bytes, txn: int, op: Op) -> bool:
     """Tell whether a transaction's change of a row is kept already."""
     sql = "SELECT 1 FROM _op WHERE segment = ? AND txn = ? AND tbl = ? AND key = ?"
     return store.connection.execute(sql, (segment, txn, op.table, key_text(op.key))).fetchone() is not None
-
-
-def pack(op: Op) -> tuple[str, bytes]:
-    """Return a change as it is kept: its kind and its content."""
-    match op:
-        case Insert():
-            return INSERT, pack_values([op.values, op.base, op.since, op.key])
-        case Update():
-            return UPDATE, pack_values([[[e.cell, e.columns, e.old, e.new, e.base, e.since, e.wall] for e in op.edits], op.key])
-        case Delete():
-            return DELETE, pack_values([op.base, op.since, op.key])
-
-
-def exact(op: Op) -> dict[str, object]:
-    """Return a change as it is kept, exactly, for a file."""
-    kind, body = pack(op)
-    return {"table": op.table, "key": key_text(op.key), "change": kind, "body": body.hex()}
 
 
 def unpack(table: str, kind: str, body: bytes) -> Op:

@@ -58,6 +58,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _held (id INTEGER PRIMARY KEY AUTOINCREMENT, segment BLOB NOT NULL, txn INTEGER NOT NULL,"
     " inc INTEGER NOT NULL, node INTEGER NOT NULL, skew_ms INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
     " since_ms INTEGER NOT NULL, approved INTEGER NOT NULL DEFAULT 0, wait_tbl TEXT, wait_key TEXT, UNIQUE (segment, txn))",
+    "CREATE INDEX IF NOT EXISTS _held_waits ON _held (wait_tbl, wait_key)",
     "CREATE TABLE IF NOT EXISTS _held_row (held INTEGER NOT NULL, node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
     " PRIMARY KEY (node, tbl, key, held)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _refused_insert (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
@@ -69,8 +70,8 @@ _TABLES = (
     " filled INTEGER NOT NULL, PRIMARY KEY (t, key, epoch)) WITHOUT ROWID",
     # what held work saw of what it waits for, when it was last tried (server/waits.py)
     "CREATE TABLE IF NOT EXISTS _waits (held INTEGER PRIMARY KEY, saw TEXT NOT NULL)",
-    # how far held work has been looked through (server/ingest.py `release`): from which on, and since which version
-    "CREATE TABLE IF NOT EXISTS _release (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, since INTEGER NOT NULL)",
+    # how far held work has been looked through (server/ingest.py `release`): from which on, since which version, under which declaration
+    "CREATE TABLE IF NOT EXISTS _release (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, since INTEGER NOT NULL, schema INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _handed (held INTEGER PRIMARY KEY, name TEXT NOT NULL, note TEXT NOT NULL, at_ms INTEGER NOT NULL)",
     # held work that was taken back, and the transaction that took its place, if one did
     "CREATE TABLE IF NOT EXISTS _withdrawn (seq INTEGER PRIMARY KEY AUTOINCREMENT, held INTEGER NOT NULL, segment BLOB NOT NULL,"
@@ -80,6 +81,9 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS _withdrawn_into ON _withdrawn (into_segment, into_txn)",
     # rows a node took back before the centre had them
     "CREATE TABLE IF NOT EXISTS _given_up (node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
+    " PRIMARY KEY (node, tbl, key)) WITHOUT ROWID",
+    # rows whose move to another parent was refused or taken back, and when: their node does not know yet that they stayed
+    "CREATE TABLE IF NOT EXISTS _not_moved (node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL, ver INTEGER NOT NULL,"
     " PRIMARY KEY (node, tbl, key)) WITHOUT ROWID",
     # the feed's index: what changed in a scope at a version; op: see server/scopes.py
     "CREATE TABLE IF NOT EXISTS _change (t INTEGER NOT NULL, sc TEXT NOT NULL, ver INTEGER NOT NULL, lo INTEGER NOT NULL,"

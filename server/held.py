@@ -36,13 +36,9 @@ class Held:
     approved: int
     wait_tbl: str | None  # the row it waits for, where it waits for one
     wait_key: str | None
-    saw: str  # what that row looked like when it was last tried (server/waits.py)
 
 
-_COLUMNS = (
-    "h.id, h.segment, h.txn, h.inc, h.node, h.skew_ms, h.code, h.reason, h.since_ms, h.approved, h.wait_tbl, h.wait_key,"
-    " COALESCE(w.saw, '') FROM _held h LEFT JOIN _waits w ON w.held = h.id"
-)
+_COLUMNS = "h.id, h.segment, h.txn, h.inc, h.node, h.skew_ms, h.code, h.reason, h.since_ms, h.approved, h.wait_tbl, h.wait_key FROM _held h"
 _ALL = 1 << 62
 
 
@@ -50,6 +46,13 @@ def waiting(store: Store, after: int = 0, limit: int = _ALL) -> list[Held]:
     """Return held work, in the order it came; at most `limit`, from the one behind `after` on."""
     rows = store.connection.execute(f"SELECT {_COLUMNS} WHERE h.id > ? ORDER BY h.id LIMIT ?", (after, limit)).fetchall()
     return [Held(*row) for row in rows]
+
+
+def next_of(store: Store, after: int, limit: int) -> tuple[int, int]:
+    """Return how much held work comes behind `after`, up to `limit`, and the number of the last of it; (0, 0) if there is none."""
+    sql = "SELECT COUNT(*), COALESCE(MAX(id), 0) FROM (SELECT id FROM _held WHERE id > ? ORDER BY id LIMIT ?)"
+    count, last = store.connection.execute(sql, (after, limit)).fetchone()
+    return int(count), int(last)
 
 
 def by_id(store: Store, held: int) -> Held | None:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import groupby
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from schema import advice
+from schema import held_console
 from schema.capture import Store
-from schema.console import Home, Json, Terminal, at, count, moment, now_ms, say, shown
-from schema.exporting import write_new
+from schema.console import Home, Json, Terminal, at, moment, now_ms, say, shown
 from server import held, held_list, ingest
 from server.opening import opened
 from sync.errors import NoSuch
-
-ROWS_SHOWN = 10
-"""Rows of one transaction, and others that wait for it, that people are shown; all are in the JSON form."""
 
 app = typer.Typer(no_args_is_help=False)
 
@@ -28,7 +22,8 @@ Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The number in 
 @app.callback(invoke_without_command=True)
 def list_(
     ctx: typer.Context,
-    withdrawn: Annotated[bool, typer.Option("--withdrawn", help="List what was taken back instead.")] = False,
+    withdrawn: held_console.Withdrawn = False,
+    limit: held_console.Limit = held_console.LISTED,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -38,17 +33,15 @@ def list_(
     if ctx.invoked_subcommand is not None:
         return
     with opened(terminal) as database, database.reading() as store:
-        found = held_list.withdrawn(store) if withdrawn else held_list.listing(store)
+        found = held_list.withdrawn(store, limit) if withdrawn else held_list.listing(store, limit)
+        more = held_list.count(store, withdrawn) - limit
     terminal.show(found, lambda: _tell(found, withdrawn))
+    held_console.tell_more(more)
 
 
 def _tell(found: list[dict[str, Any]], is_withdrawn: bool) -> None:
-    if not found:
-        say("Nothing was withdrawn." if is_withdrawn else "Nothing is held.")
-        return
-    for _, rows in groupby(found, key=lambda each: (each["id"], each["transaction"])):
-        tell_one(list(rows))
-    if not is_withdrawn:
+    held_console.tell_all(found, lambda each: (each["id"], each["transaction"]), tell_one, is_withdrawn)
+    if found and not is_withdrawn:
         say("What is refused or withdrawn stays on its node. Details: outpost server held --json")
 
 
@@ -57,11 +50,9 @@ def tell_one(rows: list[dict[str, Any]]) -> None:
     first = rows[0]
     whose = f"{first['node']}, which is revoked" if first["revoked"] else first["node"]
     say(f"{first['id']}  of {whose}, {first['verdict']} since {moment(first['since_ms'])}")
-    for each in rows[:ROWS_SHOWN]:
-        say(f"    {each['change']} {each['table']} {shown(each['key'])}" if each["table"] else "    no rows of its own")
-    if len(rows) > ROWS_SHOWN:
-        say(f"    and {count(len(rows) - ROWS_SHOWN, 'more row')}")
-    say(f"  Why: {first['why']} ({first['reason']})")
+    held_console.tell_rows(
+        rows, lambda row: f"{row['change']} {row['table']} {shown(row['key'])}" if row["table"] else "no rows of its own"
+    )
     if first["verdict"] == "withdrawn":
         say()
         return
@@ -69,12 +60,14 @@ def tell_one(rows: list[dict[str, Any]]) -> None:
         say("  It is approved, and still waits.")
     if first["waits_for"]:
         say(f"  First to be decided: {', '.join(map(str, first['waits_for']))}")
-    if first["dependants"]:
-        say(f"  Waiting for it: {', '.join(map(str, first['dependants'][:ROWS_SHOWN]))}")
+    held_console.tell_dependants(first)
     if first["handed"]:
         say(f"  Handed to {first['handed']['to']}{': ' + first['handed']['note'] if first['handed']['note'] else ''}")
-    advice.tell(first["can"], say)
-    say()
+    held_console.tell_advice(first)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return f"{row['change']} {row['table']} {shown(row['key'])}" if row["table"] else "no rows of its own"
 
 
 @app.command()
@@ -112,21 +105,13 @@ def _done(terminal: Terminal, held_id: int, act: Callable[[Store], bool]) -> dic
         if not act(store):
             raise NoSuch(f"There is no held work {held_id}. See: outpost server held")
         left = held.by_id(store, held_id)
-        document = {"id": held_id, "waiting": left is not None, "held": len(held.waiting(store))}
+        document = {"id": held_id, "waiting": left is not None, "held": held_list.count(store)}
         return document | ({"work": held_list.one(store, left)} if left else {})
 
 
 @app.command()
-def export(
-    ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; JSON.")],
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
+def export(ctx: typer.Context, path: held_console.NewFile, home: Home = None, as_json: Json = False) -> None:
     """Write everything held and withdrawn to a file, values and all."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.reading() as store:
-        found = held_list.export(store)
-    write_new(path, found)
-    document = {"file": str(path), "held": len(found["held"]), "withdrawn": len(found["withdrawn"])}
-    terminal.show(document, lambda: say(f"Wrote {count(len(found['held']) + len(found['withdrawn']), 'row')} to {path}."))
+        held_console.export(terminal, path, held_list.export(store))

@@ -5,28 +5,40 @@ The documents are those of `outpost server held --json`. Spec: PROTOCOL.md §6.2
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
-from schema import advice
+from schema import advice, kept
 from schema.capture import Store
-from schema.images import pack_values
-from schema.keys import cell_json, key_json
 from server import hand, withdrawals
 from server.held import Held, Works, waiting
-from sync.change import Delete, Insert, Op, Transaction, Update
+from sync.change import Op, Transaction
 
 Document = dict[str, Any]
 
+PAGE = 100
+"""Transactions read at a time."""
 
-def listing(store: Store) -> list[Document]:
-    """Return all held work of all nodes, oldest first, row by row."""
-    nodes = _nodes(store)
-    found: list[Document] = []
-    works = Works(store)
-    for held in waiting(store):
+
+def listing(store: Store, limit: int | None = None) -> list[Document]:
+    """Return held work of all nodes, oldest first, row by row: the first `limit` transactions, or all."""
+    return [row for rows in islice(_held(store), limit) for row in rows]
+
+
+def _held(store: Store) -> Iterator[list[Document]]:
+    """Yield each held transaction's rows; one page of transactions is in memory at a time."""
+    nodes, works = _nodes(store), Works(store)
+    for held in _pages(store):
         head = _head(store, held, nodes)
-        found += [{**head, **_row(op)} for op in _ops(works.of(held))]
-    return found
+        yield [{**head, **kept.row(op)} for op in _ops(works.of(held))]
+
+
+def _pages(store: Store) -> Iterator[Held]:
+    after = 0
+    while page := waiting(store, after, PAGE):
+        yield from page
+        after = page[-1].id
 
 
 def one(store: Store, held: Held) -> Document:
@@ -34,17 +46,24 @@ def one(store: Store, held: Held) -> Document:
     return _head(store, held, _nodes(store))
 
 
-def withdrawn(store: Store) -> list[Document]:
-    """Return all work that was taken back, row by row, as it had been sealed."""
+def withdrawn(store: Store, limit: int | None = None) -> list[Document]:
+    """Return work that was taken back, row by row, as it had been sealed: the first `limit` transactions, or all."""
+    return [row for rows in islice(_taken_back(store), limit) for row in rows]
+
+
+def _taken_back(store: Store) -> Iterator[list[Document]]:
     nodes, works = _nodes(store), Works(store)
-    found: list[Document] = []
     for each in withdrawals.listing(store):
         code = "replaced" if each.by == "correction" else "withdrawn"
-        head: Document = {"id": each.held, "transaction": _name(each.segment, each.txn), **nodes[each.node], "verdict": "withdrawn"}
+        head: Document = {"id": each.held, "transaction": kept.identity(each.segment, each.txn), **nodes[each.node], "verdict": "withdrawn"}
         head |= {"code": code, "why": advice.WHY[code], "by": each.by, "was_held": each.code, "reason": each.reason}
         head |= {"since_ms": each.since_ms, "at_ms": each.at_ms}
-        found += [{**head, **_row(op)} for op in _ops(works.sealed(each.segment, each.txn))]
-    return found
+        yield [{**head, **kept.row(op)} for op in _ops(works.sealed(each.segment, each.txn))]
+
+
+def count(store: Store, is_withdrawn: bool = False) -> int:
+    """Return how many transactions are held, or were taken back."""
+    return int(store.connection.execute(f"SELECT COUNT(*) FROM {'_withdrawn' if is_withdrawn else '_held'}").fetchone()[0])
 
 
 def _ops(work: Transaction) -> list[Op] | list[None]:
@@ -57,15 +76,11 @@ def _nodes(store: Store) -> dict[int, Document]:
     return {node: {"node": name, "revoked": bool(revoked)} for node, name, revoked in rows}
 
 
-def _name(segment: bytes, index: int) -> str:
-    return f"{segment.hex()[:8]}.{index}"
-
-
 def _head(store: Store, held: Held, nodes: dict[int, Document]) -> Document:
     node, to, approved = nodes[held.node], hand.handed(store, held.id), bool(held.approved)
     return {
         "id": held.id,
-        "transaction": _name(held.segment, held.txn),
+        "transaction": kept.identity(held.segment, held.txn),
         **node,
         "verdict": "held",
         "code": held.code,
@@ -97,36 +112,18 @@ def _dependants(store: Store, held: Held) -> list[int]:
     return [row[0] for row in store.connection.execute(sql, (held.node, held.id, held.id))]
 
 
-def _row(op: Op | None) -> Document:
-    """Return what a change would write; nothing that a person typed is out of reach."""
-    match op:
-        case Insert():
-            change, values = "insert", {name: cell_json([value]) for name, value in op.values.items()}
-        case Update():
-            typed = {name: value for edit in op.edits for name, value in zip(edit.columns, edit.new, strict=True)}
-            change, values = "update", {name: cell_json([value]) for name, value in typed.items()}
-        case Delete():
-            change, values = "delete", {}
-        case _:
-            return {"table": None, "key": None, "change": None, "values": {}}
-    return {"table": op.table, "key": key_json(op.key), "change": change, "values": values}
-
-
 def export(store: Store) -> Document:
-    """Return everything held and withdrawn, as a document to keep: values for people, and exactly (`sealed`: hexadecimal)."""
-    works, exact = Works(store), list[Document]()
-    names = [(held.segment, held.txn) for held in waiting(store)] + [(each.segment, each.txn) for each in withdrawals.listing(store)]
-    for segment, index in names:
-        body = pack_values([[op.table, op.key, type(op).__name__, _exact(op)] for op in works.sealed(segment, index).ops])
-        exact.append({"segment": segment.hex(), "index": index, "changes": body.hex()})
-    return {"format": "outpost-held-1", "held": listing(store), "withdrawn": withdrawn(store), "sealed": exact}
+    """Return everything held and withdrawn, as a document to keep: values for people, and exactly (`sealed`: hexadecimal).
+
+    Its lists are iterators, to be written while the store is being read: memory holds a page of transactions.
+    """
+    parts = (row for rows in _held(store) for row in rows), (row for rows in _taken_back(store) for row in rows)
+    return {"format": kept.FORMAT, "held": parts[0], "withdrawn": parts[1], "sealed": _sealed(store)}
 
 
-def _exact(op: Op) -> Any:
-    match op:
-        case Insert():
-            return op.values
-        case Update():
-            return [[edit.cell, edit.columns, edit.old, edit.new] for edit in op.edits]
-        case Delete():
-            return None
+def _sealed(store: Store) -> Iterator[Document]:
+    works = Works(store)
+    held = ((each.segment, each.txn, "held") for each in _pages(store))
+    gone = ((each.segment, each.txn, "withdrawn") for each in withdrawals.listing(store))
+    for segment, index, verdict in chain(held, gone):
+        yield kept.sealed(segment, index, verdict, works.sealed(segment, index).ops)

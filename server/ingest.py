@@ -9,7 +9,8 @@ repeated push finds either all of it or nothing. Spec: PROTOCOL.md §6; RULES H5
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -17,7 +18,7 @@ from schema.capture import Store
 from schema.keys import key_text
 from server import bulk, centre, hand, healing, journal, scopes, waits, withdrawals
 from server import held as held_work
-from server.held import Held, Works, say
+from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows
 from server.merge import Merging, Pusher
@@ -30,10 +31,8 @@ from sync.merge import CENTRE
 from sync.messages import Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
 from sync.segment import OpenSegment, transactions
 
-LOOKS_MAX, TRIES_MAX = 2_000, 500
+LOOKS_MAX, TRIES_MAX = 20_000, 500
 """Held transactions that one request looks at, and tries again; the next request goes on from there."""
-
-waiting = held_work.waiting
 
 
 def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: int) -> PushReply:
@@ -141,7 +140,7 @@ def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, ve
         work, place = withdrawals.carry_out(store, pusher.node, work, segment, version, now_ms)
     store.connection.execute("SAVEPOINT one")
     try:
-        verdict = Merging(store, pusher, work, version, now_ms, seed(segment, work.index), held_id=place).run()
+        verdict = Merging(store, pusher, work, version, now_ms, name_of(segment, work.index), held_id=place).run()
     except Hold as hold:
         store.connection.execute("ROLLBACK TO one")
         store.connection.execute("RELEASE one")
@@ -172,7 +171,7 @@ def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, versi
         "INSERT OR IGNORE INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?)",
         [(number, pusher.node, table, key) for table, key in held_rows(store, work.ops)],
     )
-    waits.note(store, number, pusher.node, hold.code, *hold.waits)
+    waits.note(store, number)
     _show_standing(store, pusher, work, version)
     say(store, pusher.node, segment, work.index, version, "held", hold.code, hand.reason(store, number, hold.reason))
 
@@ -193,12 +192,8 @@ def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: 
         "INSERT OR IGNORE INTO _refused_insert (tbl, key) VALUES (?, ?)",
         [(op.table, key_text(op.key)) for op in work.ops if isinstance(op, Insert)],
     )
+    waits.stay(store, node, work.ops, version)
     say(store, node, segment, work.index, version, "refused", why.code, why.reason)
-
-
-def seed(segment: bytes, index: int) -> bytes:
-    """Return what tells one transaction from all others."""
-    return segment + index.to_bytes(4, "big")
 
 
 def verdict_of(store: Store, segment: bytes) -> SegmentVerdict:
@@ -216,30 +211,67 @@ def release(store: Store, now_ms: int, first: Held | None = None) -> int:
     """Try held work again whose cause may have come, `first` before all, in the order it came; return how much went.
 
     Bounded: what is left over is `due`, and the next request goes on with it. A pass during which the centre's version rose
-    is followed by another, as what came earlier may wait for what came later; every try has a cause, so passes end.
+    is followed by another, as what came earlier may wait for what came later; every try has a cause, so passes end. Causes are
+    versions, or another declaration: without a new one since the last whole pass there is nothing to look at.
     """
-    connection = store.connection
     works = Works(store)
     released = _try(store, first, works.of(first), now_ms) if first is not None else 0
-    at, since = start = connection.execute("SELECT at, since FROM _release").fetchone() or (0, 0)
-    looks = tries = 0
-    while looks < LOOKS_MAX and tries < TRIES_MAX:
-        since = since if at else journal.head(store).number
-        found = waiting(store, at, LOOKS_MAX - looks)
-        if not found:
-            at = 0
-            if journal.head(store).number == since:
+    if store.connection.execute("SELECT 1 FROM _held LIMIT 1").fetchone() is None:
+        return released
+    at, since, schema = store.connection.execute("SELECT at, since, schema FROM _release").fetchone() or (0, -1, 0)
+    if at == 0 and (since, schema) == (journal.head(store).number, store.schema.version):
+        return released
+    walk = _Walk(store, works, now_ms, at, since)
+    walk.go()
+    sql = "INSERT OR REPLACE INTO _release (id, at, since, schema) VALUES (1, ?, ?, ?)"
+    store.connection.execute(sql, (walk.at, walk.since, store.schema.version))
+    return released + walk.released
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A look through held work, as far as one request goes."""
+
+    store: Store
+    works: Works
+    now_ms: int
+    at: int  # looked through up to this; 0: from the beginning
+    since: int  # the centre's version when this pass began
+    looks: int = 0
+    tries: int = 0
+    released: int = 0
+
+    def go(self) -> None:
+        """Look and try until a whole pass changed nothing, or the bounds are reached."""
+        while self.looks < LOOKS_MAX and self.tries < TRIES_MAX:
+            head = journal.head(self.store).number
+            self.since = self.since if self.at else head
+            count, until = held_work.next_of(self.store, self.at, LOOKS_MAX - self.looks)
+            if count:
+                self.looks += count
+                self._part(until)
+                continue
+            self.at = 0
+            if head == self.since:
                 break
-        for each in found:
-            looks, at = looks + 1, each.id
-            if waits.may_go(store, each):
-                tries += 1
-                released += _try(store, each, works.of(each), now_ms)
-            if tries == TRIES_MAX:
-                break
-    if at or start[0]:
-        connection.execute("INSERT OR REPLACE INTO _release (id, at, since) VALUES (1, ?, ?)", (at, since))
-    return released
+
+    def _part(self, until: int) -> None:
+        """Try what may go up to a number; what a release sets free behind it is tried in its own turn."""
+        limit = TRIES_MAX - self.tries
+        queue = waits.candidates(self.store, self.at, until, limit)  # in order, so a heap
+        is_whole = len(queue) < limit
+        while queue and self.tries < TRIES_MAX:
+            number = heappop(queue)
+            held = held_work.by_id(self.store, number)
+            if number == self.at or held is None or not waits.may_go(self.store, number):
+                continue
+            self.at, self.tries, work = number, self.tries + 1, self.works.of(held)
+            if _try(self.store, held, work, self.now_ms):
+                self.released += 1
+                for woken in waits.waiting_on(self.store, held_rows(self.store, work.ops), number, until, limit):
+                    heappush(queue, woken)
+        if is_whole and not queue:
+            self.at = until
 
 
 def due(store: Store) -> bool:
@@ -251,8 +283,8 @@ def _try(store: Store, held: Held, work: Transaction, now_ms: int) -> int:
     node_id = store.connection.execute("SELECT id FROM _node WHERE node = ?", (held.node,)).fetchone()[0]
     pusher = Pusher(held.node, node_id, held.inc, lineage_of(store, held.inc), scopes.entitled(store, held.node), held.skew_ms)
     store.connection.execute("SAVEPOINT try")
-    version = journal.append(store, journal.Entry("release", held.inc, held_work.name_of(held.segment, held.txn)), now_ms)
-    merging = Merging(store, pusher, work, version, now_ms, seed(held.segment, held.txn), bool(held.approved), held.id)
+    version = journal.append(store, journal.Entry("release", held.inc, name_of(held.segment, held.txn)), now_ms)
+    merging = Merging(store, pusher, work, version, now_ms, name_of(held.segment, held.txn), bool(held.approved), held.id)
     try:
         verdict = merging.run()
     except Hold as hold:
@@ -276,14 +308,14 @@ def _still_held(store: Store, held: Held, hold: Hold, now_ms: int) -> None:
     store.connection.execute(
         "UPDATE _held SET code = ?, reason = ?, wait_tbl = ?, wait_key = ? WHERE id = ?", (hold.code, hold.reason, *hold.waits, held.id)
     )
-    waits.note(store, held.id, held.node, hold.code, *hold.waits)
+    waits.note(store, held.id)
     if (hold.code, hold.reason) != (held.code, held.reason):
         hand.tell(store, held, hold.code, hold.reason, now_ms)
 
 
 def put_aside(store: Store, held: Held, work: Transaction, why: Hold, now_ms: int) -> None:
     """Refuse held work under a version of its own."""
-    version = journal.append(store, journal.Entry("refusal", held.inc, held_work.name_of(held.segment, held.txn)), now_ms)
+    version = journal.append(store, journal.Entry("refusal", held.inc, name_of(held.segment, held.txn)), now_ms)
     held_work.forget(store, held.id)
     refuse(store, held.node, work, held.segment, version, why)
 

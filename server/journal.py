@@ -17,7 +17,7 @@ from sync.messages import Point
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one version consists of. `kind`: segment, part, central, release, refusal, rescope, backup, epoch, fill."""
+    """What one version consists of. `kind`: segment, part, central, release, refusal, withdrawal, reason, rescope, backup, epoch, fill."""
 
     kind: str
     inc: int

@@ -16,7 +16,6 @@ from typing import Any
 
 from schema.capture import Store, same
 from schema.declare import EVERYONE, Kind, Table, Through
-from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
 from schema.lens import complete, known_cells
@@ -159,17 +158,19 @@ class Merging:
         """Return who wrote something below a row that its deleter has not seen, or None.
 
         A child counts as an edit of its parent (RULES H16). What dies with the row counts whole, with all below it; of
-        a child that outlives it only that it hangs there.
+        a child that outlives it only that it hangs there. One that hangs there still, as its move away did not come, is unseen.
         """
         for edge in self.store.schema.children[table.name]:
             child = edge.table
             hung = rows.cell_number(child, child.cell_of[edge.column]) if edge.column in child.cell_of else rows.BIRTH
-            sql = f"SELECT {ROW_ID}, {quote(child.key[0])} FROM {quote(child.name)} WHERE {quote(edge.column)} = ?"
-            for rid, below in self.store.connection.execute(sql, (identity,)).fetchall():
-                for number, meta in rows.metas(self.store, child, rid).items():
+            for row in rows.select(self.store, child, f"{quote(edge.column)} = ?", (identity,)):
+                key = row[: len(child.key)]
+                if waits.is_back(self.store, self.pusher.node, child.name, key_text(key), op.base):
+                    return CENTRE
+                for number, meta in rows.metas(self.store, child, row[-1]).items():
                     if (edge.owned or number in (rows.BIRTH, hung)) and not seen(meta, op.base, op.since, self.pusher.lineage):
                         return meta.writer
-                deeper = self._unseen_child(child, op, below) if edge.owned else None
+                deeper = self._unseen_child(child, op, key[0]) if edge.owned and scopes.is_key(key[0]) else None
                 if deeper is not None:
                     return deeper
         return None

@@ -82,6 +82,12 @@ def is_key(key: Any) -> bool:
 @cache
 def _row_keys_sql(schema: Schema, table: str) -> str:
     """Return SQL yielding one row, a column for each path: a third of the time a UNION of them takes."""
+    keys, joins = row_keys(schema, table)
+    return f"SELECT {', '.join(keys)} FROM {quote(table)} r0{joins} WHERE r0.{ROW_ID} = ?"
+
+
+def row_keys(schema: Schema, table: str) -> tuple[list[str], str]:
+    """Return an expression for each path, over a row of a table called r0, and the joins they need: its scope key, or NULL."""
     keys, joins = [], ""
     for number, path in enumerate(schema.paths[table]):
         below = "r0"
@@ -90,7 +96,7 @@ def _row_keys_sql(schema: Schema, table: str) -> str:
             joins += f" LEFT JOIN {quote(parent)} {above} ON {above}.{quote(schema.by_name[parent].key[0])} = {below}.{quote(column)}"
             below = above
         keys.append(f"'{path.prefix}:' || {below}.{quote(path.column)}" if path.prefix else f"'{EVERYONE}'")
-    return f"SELECT {', '.join(keys)} FROM {quote(table)} r0{joins} WHERE r0.{ROW_ID} = ?"
+    return keys, joins
 
 
 def scope_columns(table: Table) -> frozenset[str]:

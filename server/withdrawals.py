@@ -8,6 +8,7 @@ export` writes both to a file. Spec: PROTOCOL.md §6.7.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schema.capture import Store
@@ -79,6 +80,7 @@ def _take_back(store: Store, held: Held, work: Transaction, version: int, by: st
     for op in work.ops:
         if isinstance(op, Insert):
             waits.give_up(store, held.node, op.table, key_text(op.key))
+    waits.stay(store, held.node, work.ops, version)
     _record(store, held, version, by, now_ms, (None, None))
     say(store, held.node, held.segment, held.txn, version, "withdrawn", "withdrawn", reason)
 
@@ -96,7 +98,10 @@ def _record(store: Store, held: Held, version: int, by: str, now_ms: int, into: 
     forget(store, held.id)
 
 
-def listing(store: Store) -> list[Withdrawn]:
-    """Return all work that was taken back, in the order it had come."""
-    sql = "SELECT held, segment, txn, node, code, reason, since_ms, at_ms, by FROM _withdrawn ORDER BY seq"
-    return [Withdrawn(*row) for row in store.connection.execute(sql).fetchall()]
+def listing(store: Store, page: int = 100) -> Iterator[Withdrawn]:
+    """Yield all work that was taken back, in the order it had come; a page of it is in memory at a time."""
+    last = 0
+    sql = "SELECT seq, held, segment, txn, node, code, reason, since_ms, at_ms, by FROM _withdrawn WHERE seq > ? ORDER BY seq LIMIT ?"
+    while found := store.connection.execute(sql, (last, page)).fetchall():
+        yield from (Withdrawn(*row[1:]) for row in found)
+        last = found[-1][0]

@@ -9,7 +9,7 @@ become one change that knows as little as the least of them knew: it has the lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
@@ -83,8 +83,3 @@ def _updated(first: Update, then: Update, policy_of: PolicyOf) -> Update:
 def _edited(first: Edit, then: Edit, policy: Policy) -> Edit:
     new: tuple[Value, ...] = replay(policy, then.old, then.new, first.new)
     return replace(then, old=first.old, new=new, base=min(first.base, then.base), since=min(first.since, then.since))
-
-
-def rows_of(ops: Iterable[Op]) -> set[Row]:
-    """Return the rows that changes write."""
-    return {(op.table, op.key) for op in ops}

@@ -10,6 +10,8 @@ import pytest
 
 from node import held
 from node.cycle import Cycle
+from schema.exporting import write_new
+from server import held as held_work
 from server import ingest
 from sync.errors import BadValue, NoSuch
 from tests.server.test_held import ACTIVITY, CONTACT, a_sale, act, ids, listing
@@ -165,7 +167,8 @@ def test_an_export_holds_every_value(world: World, k2: Node, tmp_path: Path) -> 
     k2.sync()
     withdraw(k2, k2.held()[0]["id"])
     k2.sync()
-    document = json.loads(json.dumps(held.export(k2.database.store)))
+    write_new(tmp_path / "held.json", held.export(k2.database.store))
+    document = json.loads((tmp_path / "held.json").read_text(encoding="utf-8"))
     assert document["format"] == "outpost-held-1"
     assert [each["key"] for each in document["held"]] == ["c2"]
     assert [(each["key"], each["values"]["name"]) for each in document["withdrawn"]] == [("c1", "Ann")]
@@ -176,9 +179,9 @@ def test_a_held_difference_and_its_correction_count_once() -> None:
     """A client of another branch gets 5 points more, then 2 more: 7, whoever else adds meanwhile."""
     from random import Random
 
-    from tests.simulation.world import seeded, templates
+    from tests.simulation.world import pool, seeded
 
-    templates(None)
+    pool(None)
     with seeded(Random(1)):
         world = Told(1)
         node, other = world.node("k2", "branch:A", "owner:o1"), world.node("l3", "branch:A", "branch:B")
@@ -196,7 +199,7 @@ def test_a_held_difference_and_its_correction_count_once() -> None:
         world.settle()
         while True:
             with world.database.reading() as store:
-                waiting = ingest.waiting(store)
+                waiting = held_work.waiting(store)
             if not waiting:
                 break
             act(world, ingest.decide, waiting[0].id, True)

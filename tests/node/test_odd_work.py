@@ -7,6 +7,7 @@ import pytest
 from node import group, sealing
 from node.cycle import Cycle
 from node.writer import transaction
+from server import held as held_work
 from server import ingest
 from sync.limits import VALUE_BYTES_MAX
 from tests.world import Node, World
@@ -209,7 +210,7 @@ def test_refused_work_can_be_read_whole(world: World) -> None:
     k2.sync()
     assert k2.held()[0]["values"]["note"] == "важная заметка"  # type: ignore[index]
     with world.database.writing() as store:
-        ingest.decide(store, ingest.waiting(store)[0].id, approve=False, now_ms=world.clock.read())
+        ingest.decide(store, held_work.waiting(store)[0].id, approve=False, now_ms=world.clock.read())
     k2.sync()
     assert k2.sql("SELECT * FROM contact") == []
     assert [(entry["verdict"], entry["change"], entry["values"]["note"]) for entry in k2.held()] == [

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from node import held
 from node.cycle import Cycle, Report
 from node.writer import transaction
 from server import held_list, ingest, nodes
 from sync.builder import SegmentBuilder
 from sync.change import Withdrawn
+from sync.errors import NoSuch
 from tests.contract.test_protocol import a_push
 from tests.world import Node, World
 
@@ -295,6 +297,54 @@ def test_giving_up_a_row_of_ones_own_touches_nobody_elses(world: World, k2: Node
     assert listing(world) == []
     assert world.sql("SELECT branch_id FROM contact") == [("OPO",)]
     assert world.agree()
+
+
+@pytest.mark.covers("P-6.27", "P-6.28")
+@pytest.mark.parametrize("end", ["refused", "withdrawn"])
+def test_a_child_whose_move_away_did_not_come_is_not_deleted_with_its_old_parent(world: World, k2: Node, end: str) -> None:
+    """Its node deleted a parent under which, as far as it knew, nothing hung any more (RULES H16)."""
+    world.sql(CONTACT, "c1", "LIS")
+    world.sql(ACTIVITY, "a1", "c1")
+    world.settle()
+    for change in (
+        CONTACT.replace("?", "'c2'", 1).replace("?", "'OPO'"),
+        "UPDATE activity SET contact_id = 'c2'",
+        "DELETE FROM contact WHERE id = 'c1'",
+    ):
+        k2.sql(change)
+        k2.sync()
+    assert [each["code"] for each in listing(world)] == ["right", "depends", "depends"]
+    contact, move, _ = ids(world)
+    for number in (move, contact):
+        act(world, ingest.withdraw, number, "no") if end == "withdrawn" else act(world, ingest.decide, number, False)
+    assert listing(world) == []
+    assert world.sql("SELECT c.id, a.id FROM contact c JOIN activity a ON a.contact_id = c.id") == [("c1", "a1")]
+    assert world.sql("SELECT tbl, key, rule, winner FROM _conflict") == [("contact", "c1", "edit wins", "theirs")]
+    world.settle()
+    assert k2.sql("SELECT c.id, a.id FROM contact c JOIN activity a ON a.contact_id = c.id") == [("c1", "a1")]
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")  # now it has seen that the activity hangs there
+    world.settle()
+    assert world.sql("SELECT id FROM contact UNION ALL SELECT id FROM activity") == []
+    assert world.agree()
+
+
+def test_a_listing_is_cut_where_it_is_told_to_be(world: World, k2: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_list, "PAGE", 2)
+    for number in range(5):
+        k2.sql(CONTACT, f"c{number}", "OPO")
+        k2.sync()
+    with world.database.reading() as store:
+        assert [each["key"] for each in held_list.listing(store, 3)] == ["c0", "c1", "c2"]
+        assert [each["key"] for each in held_list.listing(store)] == ["c0", "c1", "c2", "c3", "c4"], "page by page"
+        assert (held_list.count(store), held_list.count(store, is_withdrawn=True)) == (5, 0)
+    found, more = held.listed(k2.database.store, 3)
+    assert ([each["key"] for each in found], more) == (["c0", "c1", "c2"], 2)
+    (third,) = held.works(k2.database.store)[2:3]
+    for beginning in (third.identity, third.identity[:7], third.identity.upper()):
+        assert held.find(k2.database.store, beginning).identity == third.identity
+    for nonsense in ("", "zz", f"{third.identity[:8]}00", "0" * 8):
+        with pytest.raises(NoSuch):
+            held.find(k2.database.store, nonsense)
 
 
 # --- hand-over, revoked nodes -------------------------------------------------------------------------------------------------

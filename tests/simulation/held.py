@@ -142,7 +142,7 @@ class HeldHistory(History):
 
     def centre_takes_in_hand(self) -> None:
         with self.database.reading() as store:
-            waiting = ingest.waiting(store)
+            waiting = held_work.waiting(store)
         if not waiting:
             return
         one = self.random.choice(waiting)

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from node.writer import transaction
+from server import held as held_work
 from server import ingest, whole
 from sync.errors import BadValue, NoSuch
 from tests.simulation.actors import BRANCHES, OWNERS, TABLE_SETS, Typist
@@ -238,7 +239,7 @@ class History(SimulatedWorld):
     def waiting(self) -> list[Any]:
         """Return the work that waits for a decision of the centre."""
         with self.database.reading() as store:
-            return list(ingest.waiting(store))
+            return list(held_work.waiting(store))
 
     def decide(self, approve: bool | None = None) -> int:
         """Let the centre decide on some held work; return how much it decided on."""

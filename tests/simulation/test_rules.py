@@ -14,6 +14,7 @@ import pytest
 from node.cycle import Cycle, Report
 from node.writer import transaction
 from schema.images import unpack_tuple
+from server import held as held_work
 from server import ingest
 from tests.simulation.world import SimulatedWorld, pool, seeded
 from tests.world import Link, Node, ReplyLost, World
@@ -103,7 +104,7 @@ def value(node: Node, column: str, key: str = "c1", table: str = "client") -> An
 def approve(world: World, yes: bool = True) -> None:
     """Let the centre decide on the oldest held work."""
     with world.database.writing() as store:
-        ingest.decide(store, ingest.waiting(store)[0].id, yes, world.clock.read())
+        ingest.decide(store, held_work.waiting(store)[0].id, yes, world.clock.read())
 
 
 def some_visits(world: World, parent: str) -> None:
@@ -338,7 +339,7 @@ def test_h9_a_refusal_settled_before_what_it_depended_on(world: World, k2: Node)
     push(k2)
     world.rescope("k2", "branch:A")
     with world.database.writing() as store:
-        insert, delete = ingest.waiting(store)
+        insert, delete = held_work.waiting(store)
         ingest.decide(store, delete.id, False, world.clock.read())
         ingest.decide(store, insert.id, True, world.clock.read())
     world.rescope("k2", "branch:C")

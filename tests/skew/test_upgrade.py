@@ -14,6 +14,7 @@ import node.database
 import server.database
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
+from server import held as held_work
 from server import ingest
 from server.app import problem_response
 from sync.errors import CannotUpgrade, NewerFile
@@ -124,7 +125,7 @@ def test_the_centre_s_rows_under_pending_and_held_work_are_brought_up_to_date(wo
     row = world.row("k1", "person", "ann") or {}
     assert (row["cell"], row["weight"], row["city"], row["country"]) == ("2", 9000, "Leeds", "GB")
     with world.database.writing() as store:
-        ingest.decide(store, ingest.waiting(store)[0].id, False, world.clock.read())
+        ingest.decide(store, held_work.waiting(store)[0].id, False, world.clock.read())
     world.settle()
     assert world.row("k1", "slip", "s1") == {"id": "s1", "branch_id": "LON", "till": None, "total_minor": 100}
     assert world.agree()

@@ -9,7 +9,7 @@ import node.database
 import server.database
 from node.cycle import Cycle, Report
 from schema.lens import Lens
-from server import ingest
+from server import held as held_work
 from server.service import Service
 from tests.skew.declarations import VERSIONS, declared
 from tests.world import Node, World
@@ -47,7 +47,7 @@ class SkewedWorld(World):
     def held(self) -> list[str]:
         """Return the codes of all held work."""
         with self.database.reading() as store:
-            return [held.code for held in ingest.waiting(store)]
+            return [held.code for held in held_work.waiting(store)]
 
     def centre_row(self, table: str, key: str) -> dict[str, Any] | None:
         return self._row(self.database.path, table, key)
