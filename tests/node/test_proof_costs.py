@@ -102,9 +102,12 @@ def test_rows_of_sets_are_found_by_whatever_keys_they_have(world: World) -> None
     k2, l3 = furnish(world)
     l3.sql("""INSERT INTO contact_tag (contact_id, tag) VALUES ('c1', 'a"[]\\'), ('c1', 'имя'), ('c2', '\\u0041'), ('c2', '')""")
     l3.sync()
+    world.sql("INSERT INTO contact_tag (contact_id, tag) VALUES ('c3', CAST(x'ff61' AS TEXT))")
+    world.sql("INSERT INTO product (id, name) VALUES (CAST(x'ff62' AS TEXT), 'odd')")
     k2.link.requests.clear()
     assert k2.sync().differing == 0
     assert "verify" not in [kind for kind, _ in k2.link.requests]
+    assert k2.sql("SELECT COUNT(*) FROM contact_tag WHERE CAST(tag AS BLOB) = x'ff61'") == [(1,)]
     assert k2.sql("SELECT COUNT(*) FROM contact_tag WHERE tag IN ('a\"[]\\', 'имя', '\\u0041')") == [(3,)]
 
 
