@@ -250,15 +250,15 @@ class Cycle:
         """Compare everything, since the proof at the end of the pull was none. What is exchanged stays exchanged if that cannot be."""
         for _ in range(EXCHANGE_RETRIES_MAX):
             try:
-                differing = Narrowing(self.database, self.exchange).run()
+                found = Narrowing(self.database, self.exchange)
+                found.run()
             except Moved:
                 if self.pull(report).is_proven:
                     return
                 continue
             except WorldError:
                 return
-            with self.database.writing() as store:
-                proof.note(store, read_state(store.connection).cursor.number, differing, self.database.clock_ms())
+            proof.note_found(found, self.database.clock_ms())
             return
 
     def _stage_all(self, report: Report) -> tuple[Page | None, int]:

@@ -75,6 +75,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _stage (number INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)",
     # since when this node is known to hold what the centre holds (node/proof.py)
     "CREATE TABLE IF NOT EXISTS _proof (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, proven_ms INTEGER, differing INTEGER)",
+    # rows that a full verify found to differ, if they are not too many (node/proof.py)
+    "CREATE TABLE IF NOT EXISTS _differs (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _adopted (segment BLOB PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS _series (branch TEXT NOT NULL, till TEXT NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (branch, till))",
 )

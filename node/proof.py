@@ -11,16 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node import centre, changed, skew
+from node.narrow import Narrowing
 from node.pending import number_of_row
 from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
-from schema.digests import Part, digest_sorted
+from schema.digests import Part, digest_of_rows
 from schema.keys import key_parts
 from schema.lens import Lens
 from sync.digest import RowsDigest
 from sync.messages import Proof, TableDigest
+
+NAMED_ROWS = 1_000
+"""Rows known to differ that are remembered by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +60,48 @@ def note(store: Store, version: int, differing: int | None, now_ms: int) -> None
     )
 
 
-def check(store: Store, told: Proof | None, lens: Lens | None, since: int, version: int, now_ms: int) -> bool:
-    """Compare what an apply changed with what the centre says of it, and note it; tell whether we hold what the centre holds.
+def note_found(found: Narrowing, now_ms: int) -> None:
+    """Note what a full verify found, with the names of the rows that differ if they are not too many."""
+    with found.database.writing() as store:
+        store.connection.execute("DELETE FROM _differs")
+        store.connection.execute("INSERT INTO _differs (tbl, key) SELECT tbl, key FROM temp._difference LIMIT ?", (NAMED_ROWS,))
+        note(store, found.state.cursor.number, found.count(), now_ms)
 
-    Rows that were known to differ still do, and are not looked at again. `lens`: how to read an older centre.
+
+def check(store: Store, told: Proof | None, lens: Lens | None, since: int, version: int, now_ms: int) -> bool:
+    """Compare what an apply changed with what the centre says of it, and note it; tell whether what differs is known.
+
+    Rows that were known to differ and were told now differ no more, if all that was told agrees. The others still do, and are not
+    looked at again. Where too many differ to know them by name, a change leads to a full verify. `lens`: how to read an older centre.
     """
     before = standing(store)
     known = before.differing if before.version == since else None
     if since == 0 and known is None:  # at the beginning, or when all is taken anew, nothing can differ yet
         known = 0
+    if known and since and not changed.is_nothing(store):
+        known = _still_differing(store, known)
     agrees = told is not None and known is not None and _agrees(store, told, lens)
     note(store, version, known if agrees else None, now_ms)
     return agrees
+
+
+def _still_differing(store: Store, known: int) -> int | None:
+    """Return how many of the rows that are known to differ were not told now, and forget the others; None if not all are known."""
+    rows = store.connection.execute("SELECT tbl, key FROM _differs").fetchall()
+    if len(rows) != known:
+        return None
+    told = [(name, key) for name, key in rows if name not in store.schema.by_name or _is_told(store, store.schema.by_name[name], key)]
+    store.connection.executemany("DELETE FROM _differs WHERE tbl = ? AND key = ?", told)
+    return known - len(told)
+
+
+def _is_told(store: Store, table: Table, key: str) -> bool:
+    place = (table.name, key)
+    if store.connection.execute("SELECT 1 FROM temp._told_key WHERE tbl = ? AND key = ? LIMIT 1", place).fetchone():
+        return True
+    rid = number_of_row(store, table, key_parts(key, len(table.key)))
+    runs = "SELECT 1 FROM temp._told_run WHERE tbl = ? AND ? BETWEEN lo AND hi LIMIT 1"
+    return rid is not None and store.connection.execute(runs, (table.name, rid)).fetchone() is not None
 
 
 def _agrees(store: Store, told: Proof, lens: Lens | None) -> bool:
@@ -80,10 +114,10 @@ def _agrees(store: Store, told: Proof, lens: Lens | None) -> bool:
     if not told.tables and changed.is_nothing(store):
         return True
     for whole_table in store.schema.tables:
-        table = skew.as_compared(whole_table, lens)
         nothing = TableDigest(whole_table.name, 0, RowsDigest(whole_table.name).digest())
         entry = theirs.get(whole_table.name, nothing)
-        if table is None or TableDigest(table.name, *_changed(store, table, whole)) != entry:
+        table = skew.as_compared(whole_table, lens, entry.columns) if entry.rows else whole_table
+        if table is None or _changed(store, table, whole) != (entry.rows, entry.digest):
             return False
     return True
 
@@ -115,26 +149,22 @@ def _changed(store: Store, table: Table, whole: frozenset[bytes]) -> tuple[int, 
         return 0, RowsDigest(table.name).digest()
     connection.executemany("DELETE FROM temp._told_key WHERE tbl = ? AND segment = ?", [(table.name, segment) for segment in whole])
     _find_rows(store, table)
-    return digest_sorted(store, table, _among(store, store.schema.by_name[table.name]))
+    visible, *under = centre.parts(store, store.schema.by_name[table.name])
+    keys = f"r.{quote(centre.KEY)} IN (SELECT key FROM temp._told_key WHERE tbl = ?)"
+    told = [Part(part.source, keys, (table.name,)) for part in under]
+    return digest_of_rows(store, table, [visible], "temp._told_rid", told)
 
 
 def _find_rows(store: Store, table: Table) -> None:
-    """Put the numbers of the rows that were noted by key with the others."""
+    """Put the numbers of the rows that were noted by key with the others: all at once, but for keys that are not clean text."""
     connection, fill = store.connection, "INSERT OR IGNORE INTO temp._told_rid"
-    others = "1"
-    if len(table.key) == 1:  # all at once: the key is its own text, unless it is none that is clean
-        row = f"{quote(table.name)} r ON r.{quote(table.key[0])} = k.key"
-        connection.execute(f"{fill} SELECT r.{ROW_ID} FROM temp._told_key k CROSS JOIN {row} WHERE k.tbl = ?", (table.name,))
-        others = "key >= char(0) AND key < char(1)"
-    keys = connection.execute(f"SELECT DISTINCT key FROM temp._told_key WHERE tbl = ? AND {others}", (table.name,)).fetchall()
+    if len(table.key) == 1:  # the key is its own text
+        odd, parts = "key >= char(0) AND key < char(1)", ["k.key"]
+    else:
+        odd, parts = "instr(key, '\\u0000') > 0", [f"json_extract(k.key, '$[{place}]')" for place in range(len(table.key))]
+    on = " AND ".join(f"r.{quote(name)} = {part}" for name, part in zip(table.key, parts, strict=True))
+    source = f"temp._told_key k CROSS JOIN {quote(table.name)} r ON {on}"
+    connection.execute(f"{fill} SELECT r.{ROW_ID} FROM {source} WHERE k.tbl = ?", (table.name,))
+    keys = connection.execute(f"SELECT DISTINCT key FROM temp._told_key WHERE tbl = ? AND {odd}", (table.name,)).fetchall()
     found = [number_of_row(store, table, key_parts(key, len(table.key))) for (key,) in keys]
     connection.executemany(f"{fill} (rid) VALUES (?)", [(rid,) for rid in found if rid is not None])
-
-
-def _among(store: Store, table: Table) -> list[Part]:
-    """Return where the centre's rows are among those that changed."""
-    visible, *under = centre.parts(store, table)
-    source = f"temp._told_rid w CROSS JOIN {visible.source}"
-    found = [Part(source, f"r.{ROW_ID} = w.rid AND {visible.where}", visible.parameters)]
-    keys = f"r.{quote(centre.KEY)} IN (SELECT key FROM temp._told_key WHERE tbl = ?)"
-    return found + [Part(part.source, keys, (table.name,)) for part in under]

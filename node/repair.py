@@ -89,9 +89,10 @@ class _Mending:
 
     def table(self, table: Table, differences: Iterator[Difference]) -> None:
         """Mend one table."""
-        where = centre.parts(self.store, table)
         while batch := list(islice(differences, _BATCH_ROWS)):
-            rows = [each.image for each in batch if self._look(each, centre.row_of(self.store, table, each.key, where))]
+            where = centre.parts(self.store, table)
+            found = [(each, centre.row_of(self.store, table, each.key, where)) for each in batch]  # before anything is written
+            rows = [each.image for each, ours in found if self._look(each, ours)]
             write_rows(self.store, table, [row for row in rows if row is not None])
 
     def _look(self, each: Difference, ours: tuple[Any, ...] | None) -> bool:

@@ -6,7 +6,7 @@ PROTOCOL.md §11.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from schema.capture import Store
@@ -65,8 +65,13 @@ def table_lens(schema: Schema, version: int, name: str) -> TableLens:
     return lens
 
 
-def as_compared(table: Table, lens: Lens | None) -> Table | None:
-    """Return a table with the columns that an older centre has of it, to compare with all of those; None where some differ."""
+def as_compared(table: Table, lens: Lens | None, names: Sequence[str]) -> Table | None:
+    """Return a table with the columns that a digest of the centre's covers: those it names, or all it has; None where that is no
+    comparison. `lens`: how to read an older centre.
+    """
+    if names:
+        columns = tuple(column for column in table.columns if column.name in names)
+        return replace(table, columns=columns) if lens is None and tuple(column.name for column in columns) == tuple(names) else None
     if lens is None:
         return table
     known = lens.tables.get(table.name)

@@ -8,8 +8,9 @@ Spec: PROTOCOL.md §9.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from node import centre, proof
@@ -21,6 +22,7 @@ from node.repair import Repaired, repair
 from node.transport import Exchange
 from node.verdicts import counts
 from schema.capture import Store, clean_row, same
+from schema.digests import Part
 from schema.keys import key_json
 from sync.errors import Moved
 from sync.limits import EXCHANGE_RETRIES_MAX
@@ -62,8 +64,7 @@ def _compare(database: Database, exchange: Exchange) -> dict[str, Any]:
     found = Narrowing(database, exchange)
     differing = found.run()
     found.fetch(SHOWN_ROWS)
-    with database.writing() as store:
-        proof.note(store, found.state.cursor.number, differing, database.clock_ms())
+    proof.note_found(found, database.clock_ms())
     return {
         "equal": differing == 0,
         "version": found.state.cursor.number,
@@ -79,14 +80,16 @@ def _compare(database: Database, exchange: Exchange) -> dict[str, Any]:
 
 def _rows(database: Database, found: Narrowing) -> Iterator[dict[str, Any]]:
     with centre.at_rest(database) as store:
-        for each in islice(found.differences(), SHOWN_ROWS):
-            document: dict[str, Any] = {"table": each.table.name, "key": key_json(each.key), "what": each.what}
-            yield {**document, "columns": _columns(store, each)} if each.what == DIFFERS else document
+        for table, rows in groupby(islice(found.differences(), SHOWN_ROWS), key=attrgetter("table")):
+            where = centre.parts(store, table)
+            for each in rows:
+                document: dict[str, Any] = {"table": table.name, "key": key_json(each.key), "what": each.what}
+                yield {**document, "columns": _columns(store, each, where)} if each.what == DIFFERS else document
 
 
-def _columns(store: Store, each: Difference) -> list[str]:
+def _columns(store: Store, each: Difference, where: Sequence[Part]) -> list[str]:
     """Return the columns in which a row differs."""
-    ours = centre.row_of(store, each.table, each.key, centre.parts(store, each.table))
+    ours = centre.row_of(store, each.table, each.key, where)
     if ours is None or each.image is None:
         return []
     pairs = zip(each.table.names, clean_row(ours), each.image, strict=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from schema.capture import Store, read_rows
 from schema.declare import Table
+from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from sync.columns import Column
 from sync.digest import RowsDigest, row_digests
@@ -20,6 +21,8 @@ from sync.rows import columns_of, tuple_of
 from sync.values import RawText
 
 CHUNK_ROWS = 2_000
+SORTED_ROWS_MAX = 5_000
+"""Rows from which a table is read in the order of its keys rather than sorted, if they are much of it."""
 _NO_KEY: tuple[Column, ...] = ()
 
 
@@ -84,8 +87,30 @@ def digest_of(store: Store, table: Table, parts: Sequence[Part], low: Any = None
     return found.count, found.digest()
 
 
-def digest_sorted(store: Store, table: Table, parts: Sequence[Part]) -> tuple[int, bytes]:
-    """Return the same of rows that are found one by one and then sorted: few of a large table."""
+def digest_of_rows(store: Store, table: Table, parts: Sequence[Part], numbers: str, under: Sequence[Part] = ()) -> tuple[int, bytes]:
+    """Return the same of those rows of the parts whose numbers are in a table (column `rid`), and of all rows of the parts `under`.
+
+    Few of a large table are found one by one and then sorted. When they are much of it, the whole table is read in the order of
+    its keys instead, some rows at a time: nothing is sorted, and memory is that of a page.
+    """
+    if _is_much(store, table, numbers):
+        among = f"r.{ROW_ID} IN (SELECT rid FROM {numbers})"
+        return digest_of(store, table, [*(Part(each.source, f"{among} AND ({each.where})", each.parameters) for each in parts), *under])
+    found = [Part(f"{numbers} w CROSS JOIN {each.source}", f"r.{ROW_ID} = w.rid AND ({each.where})", each.parameters) for each in parts]
+    return _digest_sorted(store, table, [*found, *under])
+
+
+def _is_much(store: Store, table: Table, numbers: str) -> bool:
+    """Tell whether rows are many, and at least a quarter of the table."""
+    count = int(store.connection.execute(f"SELECT COUNT(*) FROM {numbers}").fetchone()[0])
+    if count < SORTED_ROWS_MAX:
+        return False
+    sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {quote(table.name)} LIMIT ?)"
+    return int(store.connection.execute(sql, (4 * count + 1,)).fetchone()[0]) <= 4 * count
+
+
+def _digest_sorted(store: Store, table: Table, parts: Sequence[Part]) -> tuple[int, bytes]:
+    """Return the same of rows that are found in any order, sorted at once."""
     for as_bytes in (False, True):
         found = RowsDigest(table.name)
         store.dialect.read_bytes(store.connection, as_bytes)

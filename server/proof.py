@@ -9,7 +9,7 @@ from __future__ import annotations
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
-from schema.digests import Part, digest_sorted
+from schema.digests import Part, digest_of_rows
 from server import scopes, verify, whole
 from server.scopes import ENTER
 from server.skew import View
@@ -17,8 +17,9 @@ from sync.messages import Proof, TableDigest
 
 
 def make(view: View, node: int, scope: frozenset[str], cursor: int, head: int) -> Proof | None:
-    """Return the proof of a pull from `cursor` to `head`; None where the node's entitlement changed, or it has a column
-    of another type: that takes a full verify.
+    """Return the proof of a pull from `cursor` to `head`; None where the node's entitlement changed: that takes a full verify.
+
+    Of a table of which the node has some column otherwise, the others are compared, as in a full verify (PROTOCOL.md P-11.9).
     """
     store = view.store
     if cursor == head:
@@ -27,51 +28,68 @@ def make(view: View, node: int, scope: frozenset[str], cursor: int, head: int) -
     if cursor and store.connection.execute(moved, (node, cursor, cursor)).fetchone():
         return None
     verify.show(store, scope)
-    compared = view.compared(())
-    if any(names for _, names in compared):
-        return None
-    proof = _Proof(view, scope, scopes.node_scope(node), cursor, head)
-    tables = [found for table, _ in compared if (found := proof.table(table)) is not None]
+    proof = _Proof(view, scopes.node_scope(node), cursor, head)
+    tables = [found for table, names in view.compared(()) if (found := proof.table(table, names)) is not None]
     return Proof(tuple(tables), tuple(proof.whole.values()))
 
 
 class _Proof:
-    def __init__(self, view: View, scope: frozenset[str], private: str, cursor: int, head: int) -> None:
-        self.view, self.store, self.scope, self.private, self.span = view, view.store, sorted(scope), private, (cursor, head)
-        view.store.connection.execute("CREATE TEMP TABLE IF NOT EXISTS _proof_rid (rid INTEGER PRIMARY KEY)")
+    """Looks under all scope keys of a node at once: one that sees a whole company has thousands of them."""
+
+    def __init__(self, view: View, private: str, cursor: int, head: int) -> None:
+        self.view, self.store, self.private, self.span = view, view.store, private, (cursor, head)
+        connection = view.store.connection
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS _proof_rid (rid INTEGER PRIMARY KEY)")
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS _proof_run (lo INTEGER NOT NULL, hi INTEGER NOT NULL, ver INTEGER NOT NULL)")
         self.whole = self._find_whole()
 
     def _find_whole(self) -> dict[int, bytes]:
         """Return the versions that are told whole, or were pushed by the node itself, with their segments."""
-        sql = "SELECT DISTINCT ver FROM _change WHERE t = ? AND sc = ? AND ver > ? AND ver <= ? AND whole > 0"
-        fixed = [self.store.numbers[name] for name in self.store.schema.fixed]
         found: dict[int, bytes] = {}
-        for key in self.scope:
-            others = [other for other in self.scope if other != key]
-            versions = {row[0] for t in fixed for row in self.store.connection.execute(sql, (t, key, *self.span)).fetchall()}
-            for version in sorted(versions):
-                if whole.find(self.view, key, version, others) is not None:
-                    body = "SELECT segment FROM _journal WHERE ver = ?"
-                    found[version] = self.store.connection.execute(body, (version,)).fetchone()[0]
+        keys = self._keys_of_whole()
+        for version, scopes_of in sorted(keys.items()):
+            tellable = (whole.find(self.view, key, version, scopes_of - {key}) for key in sorted(scopes_of))
+            if any(each is not None for each in tellable):
+                body = "SELECT segment FROM _journal WHERE ver = ?"
+                found[version] = self.store.connection.execute(body, (version,)).fetchone()[0]
         return found
 
-    def table(self, table: Table) -> TableDigest | None:
+    def _keys_of_whole(self) -> dict[int, set[str]]:
+        """Return the versions of which anything may be told whole, each with all scope keys of the node that it touched."""
+        found: dict[int, set[str]] = {}
+        lines = "FROM temp._visible v CROSS JOIN _change c WHERE c.t = ? AND c.sc = v.sc AND c.ver > ? AND c.ver <= ?"
+        fixed = [self.store.numbers[name] for name in self.store.schema.fixed]
+        for t in fixed:
+            sql = f"SELECT DISTINCT c.ver {lines} AND c.whole > 0"
+            found |= {row[0]: set() for row in self.store.connection.execute(sql, (t, *self.span))}
+        for t in fixed if found else ():
+            for version, key in self.store.connection.execute(f"SELECT DISTINCT c.ver, c.sc {lines}", (t, *self.span)):
+                if version in found:
+                    found[version].add(key)
+        return found
+
+    def table(self, table: Table, names: tuple[str, ...]) -> TableDigest | None:
         """Return the digest of a table's rows in scope that were written, or came into the scope, since the cursor."""
+        self._collect(table)
         connection = self.store.connection
-        connection.execute("DELETE FROM temp._proof_rid")
-        for key in (*self.scope, self.private):
-            self._collect(table, key)
         if connection.execute("SELECT 1 FROM temp._proof_rid LIMIT 1").fetchone() is None:
             return None
-        where = f"r.{ROW_ID} = w.rid AND ({verify.in_scope(self.store, table)})"
-        part = Part(f"temp._proof_rid w CROSS JOIN {quote(table.name)}", where)
-        return TableDigest(table.name, *digest_sorted(self.store, table, [part]))
+        parts = [Part(quote(table.name), verify.in_scope(self.store, table))]
+        return TableDigest(table.name, *digest_of_rows(self.store, table, parts, "temp._proof_rid"), names)
 
-    def _collect(self, table: Table, key: str) -> None:
-        connection, place = self.store.connection, (self.store.numbers[table.name], key, *self.span)
-        lines = f"FROM _change WHERE t = ? AND sc = ? AND ver > ? AND ver <= ? AND op <= {ENTER}"
-        connection.execute(f"INSERT OR IGNORE INTO temp._proof_rid SELECT lo {lines} AND lo = hi AND whole = 0", place)
+    def _collect(self, table: Table) -> None:
+        """Put the numbers of these rows into `_proof_rid`, but for those of whole segments."""
+        connection = self.store.connection
+        connection.execute("DELETE FROM temp._proof_rid")
+        connection.execute("DELETE FROM temp._proof_run")
+        connection.execute(
+            "INSERT INTO temp._proof_run SELECT c.lo, c.hi, CASE WHEN c.lo < c.hi OR c.whole > 0 THEN c.ver ELSE 0 END"
+            " FROM (SELECT sc FROM temp._visible UNION ALL SELECT ?) v CROSS JOIN _change c"
+            f" WHERE c.t = ? AND c.sc = v.sc AND c.ver > ? AND c.ver <= ? AND c.op <= {ENTER}",
+            (self.private, self.store.numbers[table.name], *self.span),
+        )
+        connection.execute("INSERT OR IGNORE INTO temp._proof_rid SELECT lo FROM temp._proof_run WHERE ver = 0")
         fill = f"INSERT OR IGNORE INTO temp._proof_rid SELECT {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} BETWEEN ? AND ?"
-        for low, high, version in connection.execute(f"SELECT lo, hi, ver {lines} AND (lo < hi OR whole > 0)", place).fetchall():
+        for low, high, version in connection.execute("SELECT lo, hi, ver FROM temp._proof_run WHERE ver > 0").fetchall():
             if version not in self.whole:
                 connection.execute(fill, (low, high))

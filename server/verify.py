@@ -47,7 +47,7 @@ def verify(store: Store, node: int, request: VerifyRequest) -> VerifyReply:
     if not request.ranges and request.wanted is None:
         digests = tuple(_table(store, table, names) for table, names in compared)
         return VerifyReply(head.number, digests, (), None, view.version)
-    found = _found(view, request.wanted) if request.wanted is not None else None
+    found = _found(view, node, request.wanted) if request.wanted is not None else None
     ranges = _ranges(store, {table.name: table for table, _ in compared}, request.ranges)
     return VerifyReply(head.number, (), ranges, found, view.version)
 
@@ -125,7 +125,7 @@ def _meets(high: Any, low: Any) -> bool:
 # --- rows by key --------------------------------------------------------------------------------------------------------
 
 
-def _found(view: View, wanted: Wanted) -> Found:
+def _found(view: View, node: int, wanted: Wanted) -> Found:
     """Return as many of the rows as a page holds, in the order they were asked for, in the columns of the node."""
     store, table = view.store, _known(view.tables, wanted.table)
     if wanted.count > VERIFY_ROWS_MAX:
@@ -136,7 +136,7 @@ def _found(view: View, wanted: Wanted) -> Found:
         where, parameters = where_key(table, key)
         found = read_rows(store, f"SELECT {columns} FROM {quote(table.name)} r WHERE {where} AND ({scope})", parameters)
         if not found:
-            states.append(ELSEWHERE if _was_ever(store, table, key) else UNKNOWN)
+            states.append(ELSEWHERE if _was_ever(store, node, table, key) else UNKNOWN)
             continue
         bytes_ = weight_of(found)
         if bytes_ > ROW_BYTES_MAX:
@@ -152,13 +152,17 @@ def _found(view: View, wanted: Wanted) -> Found:
     return Found(bytes(states), block)
 
 
-def _was_ever(store: Store, table: Table, key: tuple[Any, ...]) -> bool:
-    """Tell whether the centre has, had or refused a row, or holds work on it: then a node's own is no news to it."""
+def _was_ever(store: Store, node: int, table: Table, key: tuple[Any, ...]) -> bool:
+    """Tell whether the centre has, had or refused a row, holds work of this node on it, or the node took it back before it was here:
+    then the node's own is no news to it.
+    """
     where, parameters = where_key(table, key)
     connection, name = store.connection, key_text(key)
     looks: list[tuple[str, list[Any]]] = [
         (f"SELECT {ROW_ID} FROM {quote(table.name)} WHERE {where}", parameters),
         ("SELECT 1 FROM _tombstone WHERE t = ? AND key = ?", [store.numbers[table.name], name]),
         ("SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?", [table.name, name]),
+        ("SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ?", [node, table.name, name]),
+        ("SELECT 1 FROM _given_up WHERE node = ? AND tbl = ? AND key = ?", [node, table.name, name]),
     ]
     return any(connection.execute(f"{sql} LIMIT 1", values).fetchone() for sql, values in looks)

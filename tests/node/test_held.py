@@ -14,6 +14,7 @@ from schema.exporting import write_new
 from server import held as held_work
 from server import ingest
 from sync.errors import BadValue, NoSuch
+from tests.node.furnished import behind
 from tests.server.test_held import ACTIVITY, CONTACT, a_sale, act, ids, listing
 from tests.simulation.test_rules import Told
 from tests.world import Node, World
@@ -88,6 +89,26 @@ def test_what_makes_no_sense_changes_nothing(world: World, k2: Node) -> None:
             correct(k2, unknown, "phone=1")
     assert not k2.database.has_changes()
     assert k2.sync().pushed == 0
+
+
+@pytest.mark.covers("P-9.16")
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_a_repair_does_not_offer_what_was_withdrawn_or_is_held(world: World, k2: Node, withdrawn: bool) -> None:
+    """A row that stayed in sight although its work was taken back, or though it waits at the centre: it is put aside, not sent anew."""
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    if withdrawn:
+        withdraw(k2, k2.held()[0]["id"])
+        k2.sync()
+        columns = "INSERT INTO contact (_rid, id, kind, name, branch_id) VALUES (-7, 'c1', 'person', 'n', 'LIS')"
+        behind(k2, "DELETE FROM _quarantine", columns)
+    else:
+        behind(k2, "DELETE FROM _op", "DELETE FROM _shadow", "DELETE FROM _txn")
+    assert [(row["key"], row["what"]) for row in k2.compared()["rows"]] == [("c1", "not at the centre")]
+    done = k2.repaired()
+    assert (done["equal"], done["repaired"]["offered"], done["repaired"]["put_aside"]) == (True, 0, 1)
+    assert k2.sync().pushed == 0
+    assert [(each["key"], each["code"]) for each in k2.held()] == [("c1", "verify")]
 
 
 @pytest.mark.covers("P-6.38", "P-8.14")

@@ -130,6 +130,57 @@ def test_a_row_that_was_not_applied_is_noticed_and_named(world: World, monkeypat
         assert store.connection.execute("SELECT MAX(rows) FROM _differing").fetchall() == [(0,)]
 
 
+def test_a_difference_that_an_ordinary_change_mended_is_forgotten(world: World) -> None:
+    k2, l3 = furnish(world)
+    behind(k2, "UPDATE contact SET phone = 'broken' WHERE id IN ('c1', 'c2')", "DELETE FROM sale_line WHERE id = 'l3'")
+    behind(k2, "UPDATE contact_tag SET tag = 'broken' WHERE contact_id = 'c4'")
+    assert k2.compared()["differing"] == 5
+    l3.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+    l3.sync()
+    assert "verify" not in asked(k2, k2.sync)
+    assert standing(k2).differing == 4
+    world.sql("DELETE FROM contact WHERE id = 'c2'")
+    k2.sql("UPDATE contact SET note = 'k' WHERE id = 'c5'")
+    assert "verify" not in asked(k2, k2.sync)
+    assert (standing(k2).differing, standing(k2).is_proven) == (3, False)
+    assert k2.compared()["differing"] == 3, "as a full verify sees it"
+    l3.sql("DELETE FROM contact_tag WHERE contact_id = 'c4'")
+    l3.sql("INSERT INTO contact_tag (contact_id, tag) VALUES ('c4', 'broken')")
+    world.sql("UPDATE sale_line SET name = 'Ale' WHERE id = 'l3'")
+    l3.sync()
+    assert "verify" not in asked(k2, k2.sync)
+    assert standing(k2).is_proven
+    assert k2.verify()
+
+
+def test_more_differences_than_are_known_by_name_are_looked_at_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "NAMED_ROWS", 2)
+    k2, l3 = furnish(world)
+    behind(k2, "UPDATE contact SET phone = 'broken' WHERE id IN ('c1', 'c2', 'c3')")
+    assert k2.compared()["differing"] == 3
+    assert "verify" not in asked(k2, k2.sync), "nothing has changed"
+    l3.sql("UPDATE contact SET phone = '1' WHERE id IN ('c1', 'c2')")
+    l3.sync()
+    assert "verify" in asked(k2, k2.sync)
+    assert standing(k2).differing == 1
+
+
+def test_a_full_verify_is_noted_for_the_cursor_it_was_made_at(world: World) -> None:
+    """Another process of the node pulls while this one compares: what it says is of its own cursor, not of the later one."""
+    k2, l3 = furnish(world)
+    l3.sql("UPDATE contact SET phone = '2' WHERE id = 'c1'")
+    l3.sync()
+    found = Narrowing(k2.database, k2.link)
+    at = found.state.cursor.number
+    k2.sync()
+    proof.note_found(found, 1)
+    assert standing(k2).version == at < k2.database.state().cursor.number
+    l3.sql("UPDATE contact SET phone = '3' WHERE id = 'c1'")
+    l3.sync()
+    assert "verify" in asked(k2, k2.sync)
+    assert standing(k2).is_proven
+
+
 def test_an_own_change_that_ended_otherwise_is_noticed(world: World) -> None:
     """The centre changed a row of ours and forgot to say so (RULES H3): only the proof can see it."""
     k2, _ = furnish(world)
