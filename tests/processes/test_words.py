@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from tests.processes.conftest import Centre, Node, warm
 from tests.processes.test_held_commands import contact
 from tests.processes.test_journey import sale
@@ -95,27 +93,3 @@ def test_a_revoked_node_joins_again_with_all_it_has(centre: Centre) -> None:
         assert each.ok("verify")["equal"]
     (line,) = [line for line in centre.ok("report", "sales", "--by", "branch") if line["key"] == "REV"]
     assert (line["receipts"], line["total_minor"]) == (3, 700)
-
-
-def test_held_work_of_a_revoked_node_that_joined_again(centre: Centre) -> None:
-    node = centre.node("van", "branch:VAN")
-    node.write(contact("h1", "XXX"))
-    node.write(contact("h2", "XXX"))
-    node.sync()
-    centre.ok("revoke", "van")
-    node.write(contact("h3", "XXX"))
-    node.ok("rejoin", centre.invite("van again", "branch:VAN"))
-    node.sync()
-    print(json.dumps(centre.ok("held")))
-    print(node.ok("held"))
-    print(node.ok("status"))
-    for each in centre.ok("held"):
-        if each["key"] in ("h1", "h3"):
-            centre.ok("refuse", each["id"])
-    print(node.sync())
-    node.write(("UPDATE contact SET branch_id = 'VAN' WHERE id = 'h2'", []))
-    print(node.sync())
-    print(node.ok("held"))
-    print(node.write(("SELECT id, branch_id FROM contact", [])))
-    print(json.dumps(centre.ok("held")))
-    assert 0
