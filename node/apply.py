@@ -17,7 +17,7 @@ from sqlcipher3 import dbapi2
 
 from node import changed, healing, outbox, pending, proof, retained, skew
 from node.database import RELOAD, State, hear, read_state
-from node.verdicts import find_own, settle_segments
+from node.verdicts import Settled, find_own, settle_segments
 from schema.capture import Store, mark_all, set_applying
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
@@ -45,7 +45,7 @@ class Applied:
     rows: int = 0
     removed: int = 0
     conflicts: int = 0
-    refused: int = 0
+    settled: Settled = field(default_factory=Settled)
     is_proven: bool = False  # to be what the centre holds
     dirty: set[tuple[str, str]] = field(default_factory=set)  # rows to redraw
 
@@ -63,7 +63,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> App
     for page, body in pages:
         check_page(store, state, page)
         if last is None and state.healing == RELOAD:
-            done.dirty |= _anew(store, page.head, now_ms)
+            done.dirty |= _anew(store, page.head, done, now_ms)
         try:
             _page(store, page, done, now_ms)
         except (Malformed, MalformedBlock, TooLarge, *_UNUSABLE) as error:
@@ -88,9 +88,9 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> App
     return done
 
 
-def _anew(store: Store, head: int, now_ms: int) -> set[tuple[str, str]]:
+def _anew(store: Store, head: int, done: Applied, now_ms: int) -> set[tuple[str, str]]:
     """Begin to take everything anew: settle what the first page covers, then take away the rows of the lost history."""
-    settle_segments(store, head, now_ms)
+    settle_segments(store, head, now_ms, done.settled)
     return healing.clear(store)
 
 
@@ -128,8 +128,7 @@ def _redraw(store: Store, done: Applied) -> None:
 
 def _page(store: Store, page: Page, done: Applied, now_ms: int) -> None:
     _redraw(store, done)  # what the page before brought must be in view before our own work on it is settled (RULES H4b)
-    settled = settle_segments(store, page.head, now_ms)
-    done.refused += settled.refused
+    settle_segments(store, page.head, now_ms, done.settled)
     lens = skew.lens_of(store, page)
     for sealed in page.sealed:
         done.rows += _sealed(store, sealed, done)

@@ -137,10 +137,10 @@ def sync(
         report = exchanged(terminal, database, wait)
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
-        proven = proof.standing(database.store)
+        proven, refused = proof.standing(database.store), verdicts.put_aside_count(database.store)
     document = {**report.document(state.cursor.number, unsynced), "conflicts": open_conflicts, "held": held, "as_of_ms": state.as_of_ms}
-    document |= proven.document()
-    terminal.show(document, lambda: tell_sync(document, tell_proof(proven, now_ms())))
+    document |= {"refused": refused, **proven.document()}
+    terminal.show(document, lambda: tell_sync(document, tell_proof(proven, now_ms(), unsynced, held)))
 
 
 def exchanged(terminal: Terminal, database: Database, wait_seconds: float) -> SyncReport:
@@ -174,15 +174,28 @@ def tell_sync(document: dict[str, Any], compared: str) -> None:
     """Tell people what an exchange moved and what needs them."""
     said = ", ".join(f"{number} {name}" for name, number in document["verdicts"].items() if number)
     say(f"Sent {count(document['pushed'], 'transaction')}{f' ({said})' if said else ''}.")
-    say(f"Received {count(document['pulled'], 'row')}; {count(document['removed'], 'row')} left this node.")
+    gone = f"; {count(document['removed'], 'row')} deleted elsewhere or no longer for this node" if document["removed"] else ""
+    say(f"Received {count(document['pulled'], 'row')}{gone}.")
+    tell_late(**document["late"])
     healed(document)
     if document["unsynced"]:
         say(f"{count(document['unsynced'], 'transaction')} recorded meanwhile: they go with the next sync.")
-    needs_people(document["conflicts"], document["held"])
-    if not document["identical"]:
-        say(compared)
-    elif not (document["unsynced"] or document["conflicts"] or document["held"]):
-        say(f"All synced, {moment(document['as_of_ms'])}.")
+    needs_people(document["conflicts"], document["held"], document["refused"] - document["late"]["refused"])
+    waits = document["unsynced"] or document["conflicts"] or document["held"] or document["refused"]
+    say(compared if waits or not document["identical"] else f"All synced, {moment(document['as_of_ms'])}.")
+
+
+def tell_late(refused: int, withdrawn: int, let_in: int) -> None:
+    """Say what became, at the central office, of work that had waited there."""
+    if let_in:
+        say(f"{count(let_in, 'transaction')} that had been held {'is' if let_in == 1 else 'are'} in at the central office now.")
+    if refused:
+        it_is, it_has = ("it is", "It has") if refused == 1 else ("they are", "They have")
+        say(f"The central office refused {count(refused, 'transaction')}; {it_is} kept on this node: outpost node held")
+        say(f"{it_has} left this node's tables; there you see why, and can correct and send again.")
+    if withdrawn:
+        was, it_is = ("was", "it is") if withdrawn == 1 else ("were", "they are")
+        say(f"{count(withdrawn, 'transaction')} {was} taken back and left this node's tables; {it_is} kept: outpost node held --withdrawn")
 
 
 def healed(document: dict[str, Any]) -> None:
@@ -195,15 +208,24 @@ def healed(document: dict[str, Any]) -> None:
     if restored is not None:
         as_of = "" if restored["last_synced_ms"] is None else f" This node had last synced {moment(restored['last_synced_ms'])}."
         say(f"The centre was restored from a backup.{as_of}")
-        say(f"{count(restored['offered_again'], 'transaction')} of this node that it had lost were sent again, and what others had sent.")
+        again = restored["offered_again"]
+        sent = f"{count(again, 'transaction')} of this node that it had lost {'was' if again == 1 else 'were'} sent again"
+        say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")
 
 
-def needs_people(open_conflicts: int, held: int) -> None:
+def needs_people(open_conflicts: int, held: int, refused: int) -> None:
     """Say what waits for a person."""
     if open_conflicts:
         say(f"{count(open_conflicts, 'conflict')} to decide; both values are kept. See: outpost node conflicts")
     if held:
         say(f"{count(held, 'transaction')} held by the central office, kept here and visible. See: outpost node held")
+    if refused:
+        words = (
+            "is not in the tables: refused, or put aside by a repair. It is kept"
+            if refused == 1
+            else ("are not in the tables: refused, or put aside by a repair. They are kept")
+        )
+        say(f"{count(refused, 'transaction')} {words}. See: outpost node held")
 
 
 @app.command()
@@ -214,6 +236,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
         proven, kept_here = proof.standing(database.store), kept(database.store)
+        refused = verdicts.put_aside_count(database.store)
     document = {
         "node": state.name,
         "id": state.node,
@@ -222,6 +245,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         "unsynced": unsynced,
         "conflicts": open_conflicts,
         "held": held,
+        "refused": refused,
         "as_of_ms": state.as_of_ms,
         **proven.document(),
         **kept_here.document(),
@@ -229,13 +253,13 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
 
     def tell() -> None:
         as_of = "no data received yet" if state.as_of_ms is None else f"data as of {moment(state.as_of_ms)}"
-        say(f"{state.name}: {as_of}; unsynced {unsynced}, conflicts {open_conflicts}, held {held}.")
-        say(tell_proof(proven, now_ms()))
+        say(f"{state.name}: {as_of}; unsynced {unsynced}, conflicts {open_conflicts}, held {held}, refused {refused}.")
+        say(tell_proof(proven, now_ms(), unsynced, held))
         if kept_here.bytes:
             say(tell_kept(kept_here))
         if unsynced:
             say(f"{count(unsynced, 'transaction')} recorded here and safe. Send: outpost node sync")
-        needs_people(open_conflicts, held)
+        needs_people(open_conflicts, held, refused)
 
     terminal.show(document, tell)
 

@@ -8,13 +8,15 @@ from node.proof import Standing
 from schema.console import count, moment, say, shown, table
 
 
-def tell_proof(proven: Standing, now: int) -> str:
-    """Return what is known of this node against the centre."""
+def tell_proof(proven: Standing, now: int, unsynced: int = 0, held: int = 0) -> str:
+    """Return what is known of this node against the centre, besides transactions that are unsent or held."""
     at = None if proven.proven_ms is None else moment(proven.proven_ms)
     if at is not None and at[:10] == moment(now)[:10]:
         at = at[11:16]  # today
     if proven.is_proven:
-        return f"Identical to the centre as of {at}."
+        waits = " and ".join(f"{count(number, 'transaction')} {what}" for number, what in ((unsynced, "unsent"), (held, "held")) if number)
+        besides = f"; {waits} {'is' if unsynced + held == 1 else 'are'} not part of that" if waits else ""
+        return f"What was exchanged agrees with the centre as of {at}{besides}."
     if proven.differing:
         differ = "differs" if proven.differing == 1 else "differ"
         return f"{count(proven.differing, 'row')} {differ} from the centre, run: outpost node verify --repair"

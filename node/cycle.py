@@ -50,6 +50,7 @@ class Report:
     pulled: int = 0
     removed: int = 0
     conflicts: int = 0
+    late: dict[str, int] = field(default_factory=lambda: verdicts.Settled().document())  # what became of work that had waited
     verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(VerdictName), 0))
     new_history: bool = False
     came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database
@@ -62,6 +63,7 @@ class Report:
         healed: dict[str, object] = {"new_history": self.new_history, "came_back": self.came_back, "centre_restored": None}
         if self.lost is not None:
             healed["centre_restored"] = {"last_synced_ms": self.lost.as_of_ms, "offered_again": self.lost.transactions}
+        counts |= {"late": self.late}
         return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, **healed, "differing": self.differing}
 
 
@@ -244,6 +246,8 @@ class Cycle:
         report.pulled += applied.rows
         report.removed += applied.removed
         report.conflicts += applied.conflicts
+        for name, number in applied.settled.document().items():
+            report.late[name] += number
         return applied
 
     def _verify(self, report: Report) -> None:

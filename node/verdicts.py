@@ -34,9 +34,17 @@ REPLACED = "replaced"
 
 @dataclass(slots=True)
 class Settled:
-    """What settling changed: transactions put aside."""
+    """What became of transactions that had waited, or that left what people see: how many of each."""
 
     refused: int = 0
+    withdrawn: int = 0
+    """Taken back for good; what a correction has replaced goes on in that and does not count."""
+    let_in: int = 0
+    """Held before, now in: approved, or what they waited for has come."""
+
+    def document(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {"refused": self.refused, "withdrawn": self.withdrawn, "let_in": self.let_in}
 
 
 def acknowledge(store: Store, verdict: SegmentVerdict, now_ms: int) -> None:
@@ -163,17 +171,20 @@ def find_own(store: Store, table: Table, rid: int, key: Sequence[Any]) -> tuple[
 # --- settling ---------------------------------------------------------------------------------------------------------------
 
 
-def settle_segments(store: Store, head: int, now_ms: int) -> Settled:
+def settle_segments(store: Store, head: int, now_ms: int, settled: Settled) -> None:
     """Settle everything whose version is covered, in the order of versions: fold what was accepted into the centre's rows,
-    put aside what was refused.
+    put aside what was refused; add up in `settled` what became of what had waited.
     """
-    settled = Settled()
+    at_once: set[tuple[int, bytes]] = set()  # segments and their versions: verdicts of that version are no late ones
     for version, segment, index in _covered(store, head):
         if index is None:
-            _settle_segment(store, segment, settled)
+            _settle_segment(store, segment)
+            at_once.add((version, segment))
         else:
-            _settle_one(store, segment, index, version, settled, now_ms)
-    return settled
+            verdict = _settle_one(store, segment, index, version, now_ms)
+            settled.refused += verdict == REFUSED
+            settled.withdrawn += verdict == WITHDRAWN
+            settled.let_in += verdict not in (REFUSED, WITHDRAWN, REPLACED, None) and (version, segment) not in at_once
 
 
 def _covered(store: Store, head: int) -> list[tuple[int, bytes, int | None]]:
@@ -184,7 +195,7 @@ def _covered(store: Store, head: int) -> list[tuple[int, bytes, int | None]]:
     return [entry[:3] for entry in sorted([*segments, *late], key=lambda entry: (entry[0], entry[3], entry[2] or 0))]
 
 
-def _settle_segment(store: Store, segment: bytes, settled: Settled) -> None:
+def _settle_segment(store: Store, segment: bytes) -> None:
     """Fold a segment's changes, all but those with a verdict of their own still to come or to be put aside."""
     aside = "('held', 'refused', 'withdrawn')"
     where = f"segment = ? AND NOT EXISTS (SELECT 1 FROM _txn x WHERE x.segment = _op.segment AND x.txn = _op.txn AND x.verdict IN {aside})"
@@ -200,20 +211,21 @@ def _settle_segment(store: Store, segment: bytes, settled: Settled) -> None:
     store.connection.execute(f"DELETE FROM _withdrawal WHERE segment = ? AND NOT EXISTS ({known})", (segment,))
 
 
-def _settle_one(store: Store, segment: bytes, index: int, version: int, settled: Settled, now_ms: int) -> None:
+def _settle_one(store: Store, segment: bytes, index: int, version: int, now_ms: int) -> str | None:
+    """Settle one transaction with a verdict of its own; return the verdict (REPLACED: it goes on in a correction), None if it is gone."""
     row = store.connection.execute("SELECT verdict, code, reason FROM _txn WHERE segment = ? AND txn = ?", (segment, index)).fetchone()
     if row is None:
-        return
+        return None
     verdict, code, reason = row
+    successor = _successor(store, segment, index, version) if verdict == WITHDRAWN else None
     if verdict in (REFUSED, WITHDRAWN):
-        successor = _successor(store, segment, index, version) if verdict == WITHDRAWN else None
         put_aside(store, (segment, index), code, reason, now_ms, successor)
-        settled.refused += successor is None
     else:
         _fold(store, "segment = ? AND txn = ?", (segment, index))
     retained.judged(store, segment, index, version)
     store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (segment, index))
     store.connection.execute("DELETE FROM _withdrawal WHERE segment = ? AND txn = ?", (segment, index))
+    return REPLACED if successor is not None else str(verdict)
 
 
 def _successor(store: Store, segment: bytes, index: int, version: int) -> tuple[bytes, int] | None:
@@ -288,3 +300,9 @@ def counts(store: Store) -> tuple[int, int, int]:
     conflicts = connection.execute("SELECT COUNT(*) FROM _conflict WHERE open = 1 AND deciding = 0").fetchone()[0]
     held = connection.execute("SELECT COUNT(*) FROM _txn WHERE verdict = 'held'").fetchone()[0]
     return int(unsynced), int(conflicts), int(held)
+
+
+def put_aside_count(store: Store) -> int:
+    """Return how many refused transactions, and rows a repair put aside, are kept here that nobody has dealt with yet."""
+    sql = "SELECT COUNT(*) FROM (SELECT DISTINCT segment, txn FROM _quarantine WHERE code NOT IN (?, ?))"
+    return int(store.connection.execute(sql, (REPLACED, WITHDRAWN)).fetchone()[0])

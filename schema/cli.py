@@ -8,7 +8,7 @@ stack, and no import statement crosses the layers. `outpost --help` loads all, f
 
 Every failure ends in `run`: for people one line on standard error; with --json one document on standard output,
 {"error": {"code": ..., "message": ...}}. Exit status 0 done, 1 could not be done, 2 wrong usage. A command returns
-None or raises `typer.Exit(status)` after it has printed its own document.
+None or raises `typer.Exit(status)` after it has printed its own document. Ctrl-C ends it with 130.
 
 Errors:
 
@@ -31,7 +31,7 @@ GROUP = "outpost.commands"
 DISTRIBUTION = "outpost-sync"
 ABOUT = "Record sales and contacts without a network; sync them when there is one."
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
+DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 
 
 class Part(Protocol):
@@ -128,6 +128,8 @@ def run(command: Command, arguments: Sequence[str], name: str = "outpost") -> in
             return tell(code, str(error), as_json)
         traceback.print_exc()
         return tell("cli.internal", f"{type(error).__name__}: {error}", as_json)
+    if status == STOPPED:  # Ctrl-C, as Typer returns it
+        tell("cli.stopped", "Stopped; nothing is lost.", as_json)
     return status if type(status) is int else DONE
 
 

@@ -19,10 +19,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +48,9 @@ JSON_HELP = "Print exactly one JSON document, for programs."
 Home = Annotated[Path | None, typer.Option("--home", help=HOME_HELP, show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 ScopeOption = Annotated[list[str], typer.Option("--scope", help="A scope key such as branch:LON or owner:e17; repeat it for more.")]
+
+_named_home: ContextVar[tuple[str, Path] | None] = ContextVar("_named_home", default=None)
+"""The part that runs and the home it was called with by --home: the commands it suggests carry it too."""
 
 _BUSY = frozenset({5, 6})  # SQLITE_BUSY, LOCKED
 _UNUSABLE = frozenset({8, 10, 11, 13, 14, 26})  # READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
@@ -73,15 +78,28 @@ class Part(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Carry out the command."""
+        before = _named_home.set(None)
         try:
             return super().invoke(ctx)
         except OutpostError as error:
-            raise CommandFailed(error.code, in_words(error), retry=error.retry) from error
+            raise CommandFailed(error.code, with_home(in_words(error)), retry=error.retry) from error
         except Exception as error:
             translated = _environment(error)
             if translated is None:
                 raise
             raise CommandFailed(translated.code, in_words(translated), retry=translated.retry) from error
+        finally:
+            _named_home.reset(before)
+
+
+def with_home(text: str) -> str:
+    """Return a text with the home this command was called with in the commands that it suggests."""
+    named = _named_home.get()
+    if named is None:
+        return text
+    part, home = named
+    typed = shlex.quote(str(home)) if os.name == "posix" else f'"{home}"'
+    return text.replace(f"outpost {part} ", f"outpost {part} --home {typed} ")
 
 
 def in_words(error: OutpostError) -> str:
@@ -112,6 +130,7 @@ class Terminal:
 
     home: Path
     as_json: bool
+    part: str
 
     def show(self, document: object, tell: Callable[[], None]) -> None:
         """Print the document for programs, or tell people."""
@@ -129,13 +148,16 @@ def usual_home(part: str) -> Path:
 
 def begin(ctx: typer.Context, part: str, home: Path | None, as_json: bool) -> None:
     """Take what was said before the subcommand."""
-    ctx.obj = Terminal(home or usual_home(part), as_json)
+    _named_home.set((part, home) if home else None)
+    ctx.obj = Terminal(home or usual_home(part), as_json, part)
 
 
 def at(ctx: typer.Context, home: Path | None, as_json: bool) -> Terminal:
     """Return the terminal, with what was said after the subcommand."""
     before: Terminal = ctx.obj
-    return Terminal(home or before.home, as_json or before.as_json)
+    if home:
+        _named_home.set((before.part, home))
+    return Terminal(home or before.home, as_json or before.as_json, before.part)
 
 
 def now_ms() -> int:
@@ -179,8 +201,8 @@ def _finite(value: object) -> object:
 
 
 def say(text: str = "") -> None:
-    """Print a line."""
-    print(printable(text))
+    """Print a line; commands it suggests carry the home this one was called with."""
+    print(printable(with_home(text)))
 
 
 def plain(value: object) -> str:

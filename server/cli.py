@@ -236,11 +236,20 @@ def revoke(
         entry = _entry(nodes.listing(store), name)
 
     def tell() -> None:
-        told = "nothing" if not entry["unsynced"] else count(entry["unsynced"], "transaction")
-        say(f"{name} is revoked: from its next request on it is refused. At its last exchange it had {told} unsent.")
-        say("This does not wipe that machine.")
+        say(f"{name} is revoked: from its next request on it is refused. {_last_told(entry)}")
+        say("This does not wipe that machine. Invited anew under another name, it can send what it has: outpost node rejoin CODE")
 
     terminal.show(entry, tell)
+
+
+def _last_told(entry: dict[str, Any]) -> str:
+    """Say what is known of work that a node has not sent."""
+    if entry["joined_ms"] is None:
+        return "It had not joined; its invitation is void."
+    if entry["unsynced"] is None:
+        return "It has never synced: what was recorded on it is only there."
+    told = count(entry["unsynced"], "transaction") if entry["unsynced"] else "nothing"
+    return f"At its last exchange it had {told} unsent; what was recorded on it since is only there."
 
 
 app.command()(cli_backup.backup)

@@ -201,8 +201,8 @@ class Revoked(PeerError):
 
     code = "auth.revoked"
     status = 403
-    kept = "Everything recorded on this node stays on it."
-    todo = "Ask the central office; unsent work can be handed over from this machine."
+    kept = "Everything recorded on this node stays on it, unsent work too."
+    todo = "Ask the central office: with a new invitation, outpost node rejoin CODE joins again with all of it and sends what is unsent."
 
 
 class BadInvitation(PeerError):

@@ -28,8 +28,10 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.mark.parametrize(
     ("standing", "now", "said"),
     [
-        pytest.param(Standing(7, AT, 0), NOON, "Identical to the centre as of 14:02.", id="today"),
-        pytest.param(Standing(7, AT, 0), NOON + 86_400_000, "Identical to the centre as of 2026-11-03 14:02:00.", id="another-day"),
+        pytest.param(Standing(7, AT, 0), NOON, "What was exchanged agrees with the centre as of 14:02.", id="today"),
+        pytest.param(
+            Standing(7, AT, 0), NOON + 86_400_000, "What was exchanged agrees with the centre as of 2026-11-03 14:02:00.", id="another-day"
+        ),
         pytest.param(Standing(7, AT, None), NOON, "Not proven identical to the centre since 14:02.", id="not-proven"),
         pytest.param(Standing(0, None, None), NOON, "Not proven identical to the centre yet.", id="never"),
         pytest.param(Standing(7, AT, 3), NOON, "3 rows differ from the centre, run: outpost node verify --repair", id="three"),
@@ -43,6 +45,19 @@ def test_status_says_what_is_known(standing: Standing, now: int, said: str) -> N
         "identical_ms": standing.proven_ms,
         "differing": standing.differing,
     }
+
+
+@pytest.mark.parametrize(
+    ("unsynced", "held", "besides"),
+    [
+        (0, 1, "; 1 transaction held is not part of that."),
+        (1, 0, "; 1 transaction unsent is not part of that."),
+        (2, 1, "; 2 transactions unsent and 1 transaction held are not part of that."),
+    ],
+)
+def test_what_is_not_exchanged_is_named(unsynced: int, held: int, besides: str) -> None:
+    said = tell_proof(Standing(7, AT, 0), NOON, unsynced, held)
+    assert said == f"What was exchanged agrees with the centre as of 14:02{besides}"
 
 
 def test_a_difference_and_its_repair_in_words(world: World, capsys: pytest.CaptureFixture[str]) -> None:

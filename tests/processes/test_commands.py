@@ -176,7 +176,7 @@ def test_people_are_told_what_failed(tmp_path: Path) -> None:
     done = outpost("node", "--home", tmp_path, "sync")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("outpost: There is no node here yet")
-    assert "outpost node join" in done.stderr
+    assert f"outpost node --home {tmp_path} join" in done.stderr
 
 
 def test_progress_is_not_for_pipes(centre: Centre) -> None:

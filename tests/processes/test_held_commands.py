@@ -52,7 +52,7 @@ def test_what_people_read(centre: Centre) -> None:
     node.sync()
     here = warm().run(["node", "--home", str(node.home), "held"])[1]
     assert "It belongs to a branch or owner this node does not write for." in here
-    assert "or give it to a branch or owner you write for: outpost node held correct" in here
+    assert "or give it to a branch or owner you write for: outpost node --home" in here
     there = warm().run(["server", "--home", str(centre.home), "held"])[1]
     assert "reader" in there
     waits = next(each for each in centre.ok("held") if each["key"] == "a9")

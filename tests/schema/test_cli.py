@@ -56,6 +56,10 @@ def make_node() -> typer.Typer:
     def stumble(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
         raise ZeroDivisionError("our mistake")
 
+    @app.command()
+    def last(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+        raise KeyboardInterrupt
+
     return app
 
 
@@ -163,6 +167,14 @@ def test_a_command_that_printed_its_own_document_sets_the_status(outpost: Callab
 def test_giving_up_a_question_is_told(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     assert outpost("node resolve --json") == 1
     assert error_of(capsys)["code"] == "cli.aborted"
+
+
+def test_ctrl_c_is_told_and_ends_with_130(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert outpost("node last") == 130
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "outpost: Stopped; nothing is lost.\n")
+    assert outpost("node last --json") == 130
+    assert error_of(capsys) == {"code": "cli.stopped", "message": "Stopped; nothing is lost."}
 
 
 def test_our_own_mistake_shows_its_traceback_and_still_answers(outpost: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from schema.console import as_text, in_words, moment, plain, shown
+from schema.console import CommandFailed, Home, Json, Part, as_text, at, begin, in_words, moment, plain, say, shown
 from schema.lock import HomeBusy, exclusive
 from sync.errors import NotJoined, Offline, Revoked
 from sync.values import RawText
@@ -41,6 +43,45 @@ def test_errors_are_told_with_what_was_kept_and_what_to_do() -> None:
     assert in_words(Revoked("Revoked")) == f"Revoked. {Revoked.kept} {Revoked.todo}"
     assert in_words(Offline("Away")) == f"Away. {Offline.kept} {Offline.todo}"
     assert in_words(NotJoined("No node here.")) == "No node here."
+
+
+def make_part() -> Any:
+    app = typer.Typer(cls=Part)
+
+    @app.callback()
+    def root(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+        begin(ctx, "node", home, as_json)
+
+    @app.command()
+    def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+        at(ctx, home, as_json)
+        say("Send: outpost node sync, or outpost server run")
+
+    @app.command()
+    def sync(ctx: typer.Context) -> None:
+        raise NotJoined("First: outpost node join URL CODE")
+
+    return typer.main.get_command(app)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["status"], "Send: outpost node sync, or outpost server run\n"),
+        (["--home", "a b", "status"], "Send: outpost node --home 'a b' sync, or outpost server run\n"),
+        (["--home", "a", "status", "--home", "b"], "Send: outpost node --home b sync, or outpost server run\n"),
+    ],
+)
+def test_commands_that_are_suggested_carry_the_home(line: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    make_part().main(line, standalone_mode=False)
+    assert capsys.readouterr().out == said
+    say("outpost node sync")
+    assert capsys.readouterr().out == "outpost node sync\n", "it ends with the command"
+
+
+def test_a_failure_suggests_with_the_home_too() -> None:
+    with pytest.raises(CommandFailed, match="outpost node --home there join"):
+        make_part().main(["--home", "there", "sync"], standalone_mode=False)
 
 
 def test_moments_no_calendar_has() -> None:
