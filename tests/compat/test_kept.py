@@ -155,6 +155,7 @@ def test_a_file_of_a_development_version_is_refused_in_words(kept: tuple[Path, d
     path = kept[0] / "k1.db"
     connection = Sqlite().open(path)
     connection.execute("ALTER TABLE _node DROP COLUMN box_key")
+    connection.execute("UPDATE _bookkeeping SET version = 1")
     connection.close()
     before = path.read_bytes()
     with pytest.raises(CannotUpgrade, match="its _node has no box_key"):
