@@ -13,6 +13,7 @@ from node.joining import DATABASE
 from node.opening import opened
 from schema.console import Home, Json, at, count, moment, now_ms, progress, say
 from schema.lock import exclusive
+from schema.registry import load
 
 LOCK = "node.lock"
 BUSY = "An exchange of this node is under way. Try again when it is done."
@@ -41,13 +42,15 @@ def backup(
 def restore(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup that `outpost node backup` made.")],
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also where work here was never sent; it stays in the file set aside.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Put a backup in the place of this node's database, which no program may have open. The old one is set aside, not deleted."""
     terminal = at(ctx, home, as_json)
     with exclusive(terminal.home / LOCK, BUSY):
-        done = backups.restore(file, terminal.home / DATABASE, now_ms())
+        path = terminal.home / DATABASE
+        done = backups.restore(file, path, now_ms(), here=backups.present(path, load(), now_ms), anyway=anyway)
 
     def tell() -> None:
         as_of = "that had not synced yet" if done.as_of_ms is None else f"that had last synced {moment(done.as_of_ms)}"
