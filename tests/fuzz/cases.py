@@ -369,7 +369,8 @@ class Cases:
             boxed = box.close(key, body)
             boxed = self.mutator.flip(boxed) if self.random.random() < 0.2 else boxed
             pages.append(Offered(self._one_of(1, 7, self.centre.head().number + 1, rare=(-1, 2**62)), boxed))
-        return self._signed(who, "/v1/offer", OfferRequest(1, self._epoch(), self._any_incarnation(who), tuple(pages)))
+        known = (self._point(self.centre.head()), self._one_of(self.centre.head(), rare=(Point(0, bytes(32)),)))
+        return self._signed(who, "/v1/offer", OfferRequest(1, self._epoch(), self._any_incarnation(who), *known, tuple(pages)))
 
     def _verify(self) -> Asked:
         who = self._who()

@@ -483,3 +483,37 @@ def test_the_points_of_backups_are_not_forgotten_for_later_ones(world: World, mo
         n2.sync()
     assert made.version in {point.number for point in retained.points(n2.database.store)}
     assert len(retained.points(n2.database.store)) < 12
+
+
+@pytest.mark.covers("P-7.29")
+def test_an_offer_does_not_go_on_in_another_life_of_the_centre(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The centre is put back a second time while a node offers; the new life has the same number as the one before."""
+    monkeypatch.setattr("node.healing.PUSH_SEGMENTS_MAX", 1)
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql("UPDATE client SET high = 1 WHERE id = 'c1'")
+    n1.sync()
+    n3.sync()
+    for turn in range(4):
+        n1.sql(CLIENT, f"d{turn}")
+        n1.sync()
+        n2.sync()
+    gone(world, "n1")
+    put_back_centre(world, copy)
+    offers = 0
+
+    def restored_again(kind: str) -> None:
+        nonlocal offers
+        offers += kind == "offer"
+        if kind == "offer" and offers == 3:
+            put_back_centre(world, copy)
+            n2.link.before = lambda _kind: None
+            for turn in range(9):
+                world.sql("UPDATE client SET low = ? WHERE id = 'c1'", turn)
+                n3.sync()
+
+    n2.link.before = restored_again
+    n2.sync()
+    assert offers == 3
+    assert settled(world)
+    assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), *((f"d{turn}",) for turn in range(4))]
