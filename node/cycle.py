@@ -275,6 +275,8 @@ class Cycle:
             if (state.incarnation, state.epoch, state.begin) != (begun.incarnation, begun.epoch, begun.begin):
                 raise Stale("another process of this node has moved on meanwhile")
             page = self.exchange.pull(self._pull_request(state, position))
+            if page.after != position:
+                raise Stale("the page answers another question")
             rows += page_rows(page)
             with self.database.writing() as store:
                 _own_stage(store, number)

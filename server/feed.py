@@ -446,6 +446,7 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
         covered=journal.covered(store),
         proof=proof.make(view, node, feed.scope, feed.cursor, feed.head.number) if position is None else None,
         schema=view.version,
+        after=request.position,
     )
 
 

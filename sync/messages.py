@@ -352,6 +352,7 @@ class Page(Message, frozen=True):
     covered: Version  # a backup that the centre can be restored from holds everything up to here
     proof: Proof | None  # on the last page, where it costs no more than what changed
     schema: Count = 1  # version of the declaration that its rows are in: the older one of both sides
+    after: Position | None = None  # where it begins: that of the request
 
 
 # --- after a restore (§7.7) ---------------------------------------------------------------------------------------------

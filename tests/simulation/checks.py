@@ -214,7 +214,7 @@ class Judge:
             write for view in views for table in RECORDS for key, row in view[table].items() for write in self.causes.row(table, key, row)
         }
         seen |= {Write(table, key, "", "") for view in views for table in FIXED for key in view[table]}
-        lost = set(self.central) - kept.central_typed  # also what an earlier restore had lost, and only a node's disk brought back
+        lost = (self.central_typed | set(self.central)) - kept.central_typed
         world.beyond_recovery.update(lost - seen)
         on_disks = {(work.segment, work.index) for station in world.stations for work in station.works}
         for name, (work, _) in world.works.items():
