@@ -18,7 +18,7 @@ HERE: tuple[ScopeRule, ...] = (By("branch", "branch_id"),)
 NUMBERS = count()
 
 
-def declare(table: str = "visit", *, key: tuple[str, ...] = ("id",), columns: dict[str, Any] | None = None, **sync: Any) -> type[Synced]:
+def declare(table: str = "outing", *, key: tuple[str, ...] = ("id",), columns: dict[str, Any] | None = None, **sync: Any) -> type[Synced]:
     """Declare a table: text keys, `branch_id`, and further columns by name and type."""
     fields: dict[str, Any] = {name: (str, Field(primary_key=True)) for name in key}
     fields |= {"branch_id": (str | None, None)} if "branch_id" not in key else {}
@@ -80,9 +80,9 @@ def test_every_column_outside_the_key_belongs_to_one_cell() -> None:
 
 
 BAD: dict[str, tuple[Callable[[], type[Synced]], str]] = {
-    "no scope": (lambda: declare(scope=()), "visit: no scope"),
+    "no scope": (lambda: declare(scope=()), "outing: no scope"),
     "a scope of an unknown column": (lambda: declare(scope=(By("branch", "shop"),)), "unknown column shop"),
-    "a tie of an unknown column": (lambda: declare(ties=(Tie("visit", "shop"),)), "unknown column shop"),
+    "a tie of an unknown column": (lambda: declare(ties=(Tie("outing", "shop"),)), "unknown column shop"),
     "an index of an unknown column": (lambda: declare(indexes=("shop",)), "unknown column shop"),
     "a prefix with a colon": (lambda: declare(scope=(By("a:b", "branch_id"),)), "not a scope prefix"),
     "a prefix with a quote": (lambda: declare(scope=(By("o'", "branch_id"),)), "not a scope prefix"),
@@ -103,11 +103,11 @@ BAD: dict[str, tuple[Callable[[], type[Synced]], str]] = {
         lambda: declare(columns={"x": int, "y": int}, groups={"y": ("x",)}),
         "name of a column outside it",
     ),
-    "a column in two groups": (lambda: declare(columns={"x": int}, groups={"g": ("x",), "h": ("x",)}), "visit.x: named twice"),
-    "a column twice in a group": (lambda: declare(columns={"x": int}, groups={"g": ("x", "x")}), "visit.x: named twice"),
+    "a column in two groups": (lambda: declare(columns={"x": int}, groups={"g": ("x",), "h": ("x",)}), "outing.x: named twice"),
+    "a column twice in a group": (lambda: declare(columns={"x": int}, groups={"g": ("x", "x")}), "outing.x: named twice"),
     "add of a text": (
         lambda: declare(columns={"x": str}, policies={"x": "add"}),
-        "visit.x: policy add takes a column of type integer or real",
+        "outing.x: policy add takes a column of type integer or real",
     ),
     "add of a blob": (lambda: declare(columns={"x": bytes}, policies={"x": "add"}), "not blob"),
     "union of a number": (lambda: declare(columns={"x": int}, policies={"x": "union"}), "takes a column of type text, not integer"),
@@ -118,8 +118,8 @@ BAD: dict[str, tuple[Callable[[], type[Synced]], str]] = {
     "min of a group": (lambda: declare(columns={"x": int, "y": int}, groups={"g": ("x", "y")}, policies={"g": "min"}), "takes one column"),
     "a group of ours": (lambda: declare(columns={"x": int}, groups={"_g": ("x",)}), "the engine's own"),
     "a table of ours": (lambda: declare("_visit"), "the engine's own"),
-    "a name beyond all measure": (lambda: declare("visit" * 50), "longer than 200 bytes"),
-    "a set with values": (lambda: declare(kind=Kind.SET), "visit.branch_id: all columns of a set are its key"),
+    "a name beyond all measure": (lambda: declare("outing" * 50), "longer than 200 bytes"),
+    "a set with values": (lambda: declare(kind=Kind.SET), "outing.branch_id: all columns of a set are its key"),
     "a key that is a number": (lambda: declare(key=(), columns={"id": (int, Field(primary_key=True))}), "a key is text, not integer"),
     "more columns than a table has": (lambda: declare(columns={f"c{i}": int for i in range(501)}), "more than 500 columns"),
 }
