@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import node.cli
-import schema.console
 import server.app
 import server.cli
 import server.serve
@@ -28,7 +26,7 @@ from schema.registry import load
 from tests.faults import shim, workload
 from tests.faults.power import record
 
-PARTS = (node.cli, server.cli, schema.console)
+OURS = ("node", "server", "schema")
 IMPORTED = (server.app, server.serve)
 CALLS = {"write": workload.write, "foreign_write": workload.foreign_write, "exchange": workload.exchange, "record": record.record}
 
@@ -39,9 +37,9 @@ def shift_clock(offset_ms: int) -> None:
     def now_ms() -> int:
         return time.time_ns() // 1_000_000 + offset_ms
 
-    for module in PARTS:
-        if hasattr(module, "now_ms"):
-            module.now_ms = now_ms
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in OURS and hasattr(module, "now_ms"):
+            vars(module)["now_ms"] = now_ms
 
 
 def carry_out(arguments: list[Any], call: str | None) -> int:
