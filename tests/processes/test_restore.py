@@ -123,15 +123,15 @@ def test_rejoin_refuses_another_centre_and_changes_nothing(centre: Centre, tmp_p
 
 
 def test_a_restore_takes_no_unsent_work_from_sight_and_no_other_nodes_copy(centre: Centre) -> None:
-    till, other = centre.node("till five", "branch:ODS"), centre.node("till six", "branch:ODS")
+    till, other = centre.node("the till put back", "branch:ODS"), centre.node("the other till", "branch:ODS")
     file = centre.folder / "till.five"
     till.ok("backup", file)
     other.ok("backup", centre.folder / "till.six")
     done = till.run("restore", centre.folder / "till.six")
     assert (done.status, done.error) == (2, "usage.value")
-    assert "till six" in done.document["error"]["message"]
+    assert "the other till" in done.document["error"]["message"]
     till.write(*sale("o9", "ODS", 100))
     assert till.run("restore", file).error == "usage.value"
     assert till.ok("status")["unsynced"] == 1
-    assert till.ok("restore", file, "--anyway")["node"] == "till five"
+    assert till.ok("restore", file, "--anyway")["node"] == "the till put back"
     assert till.ok("status")["unsynced"] == 0

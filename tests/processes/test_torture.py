@@ -74,13 +74,13 @@ def test_a_restore_that_was_killed_takes_no_acknowledged_work(tmp_path: Path) ->
     wanted = {line[5:] for line in acknowledged(writer.said()) if line.startswith("sale ")}
     watched = shim.Page(tmp_path / "page")
     shutil.copytree(node.home, tmp_path / "whole")
-    starter.ok("node", "--home", tmp_path / "whole", "restore", backup, watch=str(watched.path))
+    starter.ok("node", "--home", tmp_path / "whole", "restore", backup, "--anyway", watch=str(watched.path))
     labels = set()
     for at in range(watched.calls - 19, watched.calls + 1):
         home, page = tmp_path / f"cut{at}", shim.Page(tmp_path / f"{at}.page")
         shutil.copytree(node.home, home)
         page.die_after(at)
-        order = ("node", "--home", home, "restore", backup, "--json")
+        order = ("node", "--home", home, "restore", backup, "--anyway", "--json")
         assert starter.wait(starter.start(*order, watch=str(page.path))) == -signal.SIGKILL
         labels.add(page.label.split()[0])
         there = [home / "node.db", *home.glob("node.db.before-restore-*[0-9]")]
