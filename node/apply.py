@@ -50,8 +50,8 @@ class Applied:
     dirty: set[tuple[str, str]] = field(default_factory=set)  # rows to redraw
 
 
-def apply(store: Store, pages: Iterable[tuple[Page, bytes]], now_ms: int) -> Applied:
-    """Apply a complete pull (each page also as bytes) inside the caller's write transaction.
+def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int) -> Applied:
+    """Apply a complete pull (each page also as bytes, if it was staged) inside the caller's write transaction.
 
     Raises Stale, Forked, UnknownTable, BadReply.
     """

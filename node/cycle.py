@@ -237,7 +237,7 @@ class Cycle:
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
             _own_stage(store, number)
-            applied = apply(store, [(first, pack(first))] if first is not None else _staged(store), now_ms)
+            applied = apply(store, [(first, None)] if first is not None else _staged(store), now_ms)
             if report.new_history:
                 series.catch_up(store)
             store.connection.execute("DELETE FROM _stage")

@@ -25,7 +25,7 @@ from schema.images import pack_values, unpack_values
 from sync.digest import BEGINNING
 from sync.limits import MESSAGE_BYTES_MAX, PAGE_ROWS, PUSH_BYTES, PUSH_SEGMENTS_MAX
 from sync.messages import HealReply, JoinReply, Offered, Page, Point
-from sync.wire import pack, unpack
+from sync.wire import unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,9 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     store.connection.execute("UPDATE _node SET epoch = ? WHERE id = 1", (reply.epoch,))
     if reply.shared == state.highest:
         return None
-    _go_on(store, *_parent(store, state, reply.chain))
+    parent, last = _parent(store, state, reply.chain)  # what is unsent then is not told from what was settled
     transactions = _unsend(store, shared)
+    _go_on(store, parent, last)
     _lower(store, shared)
     store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE version > ? AND NOT lost", (shared,))
     store.connection.execute("UPDATE _kept_page SET offered = NULL WHERE offered > ?", (shared,))  # it lost what that had brought
@@ -121,7 +122,7 @@ def _keep_what_is_here(store: Store, state: State, shared: int) -> None:
             retained.keep_page(store, state, page, row[1])
     if shared < min(state.covered, state.cursor.number):
         for page in centre.pages(store, state):
-            retained.keep_page(store, replace(state, covered=shared), page, pack(page))
+            retained.keep_page(store, replace(state, covered=shared), page)
 
 
 def _parent(store: Store, state: State, chain: Point) -> tuple[bytes | None, Point]:
@@ -153,8 +154,6 @@ def _unsend(store: Store, shared: int) -> int:
     connection.execute("DELETE FROM _retained WHERE version > ?", (shared,))
     known = "SELECT id FROM _segment UNION SELECT id FROM _retained"  # what waits here, withheld, is in neither
     connection.execute(f"DELETE FROM _txn WHERE version > ? AND segment IN ({known})", (shared,))
-    connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
-    verdicts.chain_again(store, BEGINNING)
     sql = "SELECT transactions, again FROM _segment WHERE version IS NULL AND part <> 1"
     return sum(count for count, again in connection.execute(sql).fetchall() if unpack_values(again)[0] >= 0)
 
@@ -162,8 +161,9 @@ def _unsend(store: Store, shared: int) -> int:
 def _again(store: Store, segment: bytes, version: int | None, again: bytes | None, shared: int) -> bytes:
     """Return what goes with a segment that is sent after the restore: its old version, the floor, its old verdicts."""
     before, floor = unpack_values(again)[:2] if again is not None else (-1, shared)
-    known = version if version is not None and version != verdicts.WAITING else before
-    return pack_values([known, min(floor, shared), {**retained.verdicts_of(store, segment), **retained.disputed(again)}])
+    known = version if version is not None and version < verdicts.WAITING else before  # beyond: the centre has not judged it
+    told = {txn: verdict for txn, verdict in retained.verdicts_of(store, segment).items() if verdict[1] < verdicts.WAITING}
+    return pack_values([known, min(floor, shared), {**told, **retained.disputed(again)}])
 
 
 def _lower(store: Store, shared: int) -> None:

@@ -17,6 +17,7 @@ from sync import box
 from sync.limits import POINTS_MAX
 from sync.messages import Again, Exceptional, Page, Point
 from sync.rows import entries_of
+from sync.wire import pack
 
 Verdicts = dict[int, list[Any]]
 """By transaction: verdict, version, code, reason. Of those that were not plainly accepted."""
@@ -62,10 +63,10 @@ def judged(store: Store, segment: bytes, index: int, version: int) -> None:
     store.connection.execute(sql, (version, pack_values(found), segment))
 
 
-def keep_page(store: Store, state: State, page: Page, body: bytes) -> None:
-    """Keep a page that is being applied, unless a backup covers it already."""
+def keep_page(store: Store, state: State, page: Page, body: bytes | None = None) -> None:
+    """Keep a page (also as bytes, where it has them already) that is being applied, unless a backup covers it."""
     if page.head > state.covered:
-        values = (page.head, box.close(state.box_key, body), entries_of(page))
+        values = (page.head, box.close(state.box_key, body or pack(page)), entries_of(page))
         store.connection.execute("INSERT INTO _kept_page (version, box, rows) VALUES (?, ?, ?)", values)
 
 

@@ -97,10 +97,11 @@ def _told(store: Store, verdict: SegmentVerdict, sealed: Sealed, body: bytes) ->
     """Return a verdict with what the node needs to show held work again, if it cannot open its own box: of a part always, for
     what becomes of it is known only with the last one.
     """
+    if sealed.again is None or not sealed.again.boxed:
+        return verdict
     kind = store.connection.execute("SELECT kind FROM _journal WHERE segment = ?", (verdict.segment,)).fetchone()[0]
     shows = kind == "part" or any(exception.verdict in ("held", "refused", "withdrawn") for exception in verdict.exceptions)
-    boxed = sealed.again is not None and sealed.again.boxed
-    return msgspec.structs.replace(verdict, body=body) if boxed and shows else verdict
+    return msgspec.structs.replace(verdict, body=body) if shows else verdict
 
 
 def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: OpenSegment, now_ms: int) -> None:

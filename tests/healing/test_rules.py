@@ -471,6 +471,26 @@ def test_a_damaged_segment_stays_in_sight_and_stops_nothing(world: World, damage
     assert n2.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c3",), ("c4",)]
 
 
+@pytest.mark.covers("P-6.43")
+def test_what_was_set_aside_stops_no_healing(world: World) -> None:
+    """Found by reading: its stand-in for a version did not fit into a message."""
+    n1, _, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.write([])
+    n1.sql(CLIENT, "c2")
+    n1.write([])
+    n1.sql("UPDATE _segment SET body = zeroblob(length(body)) WHERE version IS NULL")
+    n1.sql(CLIENT, "c3")
+    n1.sync()
+    put_back_centre(world, copy)
+    n1.sql(CLIENT, "c4")
+    for _ in range(3):
+        n1.sync()
+    assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c3",), ("c4",)]
+    assert n1.unsynced() == 0
+    assert n1.sql("SELECT code FROM _txn") == [("unreadable",)]
+
+
 def test_the_points_of_backups_are_not_forgotten_for_later_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retained, "POINTS_MAX", 12)
     n1, n2, _ = three(world)
