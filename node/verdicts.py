@@ -103,6 +103,8 @@ def note_verdicts(store: Store, segment: bytes, found: Iterable[Exceptional | La
     aside = [verdict.transaction for verdict in noted if verdict.verdict in (HELD, REFUSED, WITHDRAWN)]
     if aside:
         spell_out(store, segment, aside)
+        in_view = "SELECT 1 FROM _op o WHERE o.segment = _quarantine.segment AND o.txn = _quarantine.txn"
+        _bring_back(store, segment, f"EXISTS ({in_view})")
 
 
 def _note(store: Store, segment: bytes, verdict: Exceptional | LateVerdict, now_ms: int) -> bool:
@@ -204,6 +206,8 @@ def _settle_segment(store: Store, segment: bytes) -> None:
     changed.settled_segment(store, segment)
     store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))
     retained.keep_segment(store, segment)
+    if store.connection.execute("SELECT again FROM _segment WHERE id = ?", (segment,)).fetchone()[0] is not None:
+        _bring_back(store, segment, "txn NOT IN (SELECT txn FROM _txn x WHERE x.segment = _quarantine.segment)")
     store.connection.execute("DELETE FROM _segment WHERE id = ?", (segment,))
     if late is None:
         store.connection.execute("DELETE FROM _txn WHERE segment = ?", (segment,))
@@ -222,6 +226,7 @@ def _settle_one(store: Store, segment: bytes, index: int, version: int, now_ms: 
         put_aside(store, (segment, index), code, reason, now_ms, successor)
     else:
         _fold(store, "segment = ? AND txn = ?", (segment, index))
+        _bring_back(store, segment, f"txn = {index}")
     retained.judged(store, segment, index, version)
     store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (segment, index))
     store.connection.execute("DELETE FROM _withdrawal WHERE segment = ? AND txn = ?", (segment, index))
@@ -272,6 +277,11 @@ def _forget_conflicts(store: Store) -> None:
         table = store.schema.by_name[name]
         if pending.number_of_row(store, table, key_parts(key, len(table.key))) is None:
             store.connection.execute("DELETE FROM _conflict WHERE tbl = ? AND key = ?", (name, key))
+
+
+def _bring_back(store: Store, segment: bytes, which: str) -> None:
+    """Forget that work was put aside: that was in an earlier life of the centre, and in this one it waits again, or is in."""
+    store.connection.execute(f"DELETE FROM _quarantine WHERE segment = ? AND {which}", (segment,))
 
 
 def put_aside(

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from node import retained
-from server import backup
+from server import backup, ingest
+from server import held as held_work
 from sync import box
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Insert
@@ -161,6 +162,31 @@ def test_what_was_disputed_is_disputed_again(world: World) -> None:
     assert {at_centre(world, "memo")} | {each["mine"] for each in n1.conflicts()} >= {"n1"}
     assert {at_centre(world, "memo")} | {each["mine"] for each in n2.conflicts()} >= {"n2"}
     assert n3.sql("SELECT memo FROM client") == [(at_centre(world, "memo"),)]
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+def test_what_was_refused_before_the_loss_is_told_once(world: World, is_approved: bool) -> None:
+    """It waits for a decision again; nobody may read beside it, or beside the row itself, that it was refused."""
+    n1 = world.node("n1", "branch:A")
+    world.settle(2)
+    copy = copy_of(world.database.path)
+    n1.sql("INSERT INTO client (id, branch, name) VALUES ('c1', 'B', 'Bob')")
+    decide_all(world, False)
+    assert [(each["key"], each["verdict"]) for each in n1.held()] == [("c1", "refused")]
+    put_back_centre(world, copy)
+    world.settle()
+    assert [(each["key"], each["verdict"]) for each in n1.held()] == [("c1", "held")]
+    decide_all(world, is_approved)
+    assert world.sql("SELECT name FROM client") == ([("Bob",)] if is_approved else [])
+    assert [(each["key"], each["verdict"]) for each in n1.held()] == ([] if is_approved else [("c1", "refused")])
+
+
+def decide_all(world: World, is_approved: bool) -> None:
+    world.settle()
+    with world.database.writing() as store:
+        for one in held_work.waiting(store):
+            ingest.decide(store, one.id, is_approved, world.clock.read())
+    world.settle()
 
 
 # --- sums and sets ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ One `Typist` types one transaction: it remembers which rows it has used, so that
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -47,8 +47,11 @@ class Fresh:
 class Typist:
     """Types one transaction into what is in view."""
 
-    def __init__(self, fresh: Fresh, view: Rows, scope: frozenset[str], tables: Sequence[str] = (), today: str = "") -> None:
+    def __init__(
+        self, fresh: Fresh, view: Rows, scope: frozenset[str], tables: Sequence[str] = (), today: str = "", ended: Iterable[str] = ()
+    ) -> None:
         self.today = today
+        self.before = sorted(ended)  # keys of clients that somebody deleted: they may be used again
         self.random, self.fresh, self.view, self.tables = fresh.random, fresh, view, tables
         self.branches = sorted(key[7:] for key in scope if key.startswith("branch:"))
         self.owners = sorted(key[6:] for key in scope if key.startswith("owner:"))
@@ -148,6 +151,8 @@ class Typist:
 
     def new_client(self) -> None:
         key = f"C{self.random.choice('xyz')}" if self.random.random() < 0.3 else f"C{self.fresh.number()}"
+        if self.before and self.random.random() < 0.5:
+            key = self.random.choice(self.before)
         if not self.use("client", key):
             return
         values = {"id": key, **self._client()}

@@ -53,7 +53,12 @@ class Causes:
         return writes_of(table, key, row, self.keys[table])
 
     def record(self, before: Rows, after: Rows, gone: dict[tuple[str, Key], set[Write]]) -> None:
-        """Take down what one person changed in one go. `gone`: own deletions still on their way, and what they knew."""
+        """Take down what one person changed in one go.
+
+        `gone`: rows with own work still on its way, and what was known when it was done: of a deletion, the row; of a row that
+        stands, what hangs below it. Whoever replaces a row and deletes it later knew its children then, even if the row was taken
+        from this node's scope in between and only the pending replacement shows it (seed 963).
+        """
         for table in RECORDS:
             for key in sorted(before[table].keys() | after[table].keys()):
                 old, new = before[table].get(key), after[table].get(key)
@@ -62,9 +67,11 @@ class Causes:
                 if new is None:
                     self._deleted([before, after], table, key, gone)
                 elif old is None:
+                    known = {write for write in gone.get((table, key), set()) if (write.table, write.key) == (table, key)}
                     for write in self.row(table, key, new):
-                        self.seen[write] |= gone.get((table, key), set())
+                        self.seen[write] |= known
                 else:
+                    gone[table, key] = self._below(before, table, key) | gone.get((table, key), set())
                     for was, now in zip(self.row(table, key, old), self.row(table, key, new), strict=True):
                         if was != now:
                             self.seen[now].add(was)
@@ -75,10 +82,21 @@ class Causes:
         if table in RECORDS:
             known = {write for rows in seen if key in rows[table] for write in self.row(table, key, rows[table][key])}
             self.deletes[table, key] |= known
+            for write in gone.get((table, key), set()):
+                self.deletes[write.table, write.key].add(write)
             gone[table, key] = known | gone.get((table, key), set())
         for child, column in OWNED.get(table, ()):
             for child_key in sorted({below for rows in seen for below, row in rows[child].items() if row[column] == key[0]}):
                 self._deleted(seen, child, child_key, gone)
+
+    def _below(self, rows: Rows, table: str, key: Key) -> set[Write]:
+        """Return the writes that stand in what dies with a row."""
+        found: set[Write] = set()
+        for child, column in OWNED.get(table, ()):
+            for child_key, row in rows[child].items():
+                if child in RECORDS and row[column] == key[0]:
+                    found.update(self.row(child, child_key, row), self._below(rows, child, child_key))
+        return found
 
     def past(self, writes: Iterable[Write], *, strict: bool = False) -> set[Write]:
         """Return everything that was known, directly or not, to whoever made these writes; without the writes themselves."""

@@ -103,10 +103,9 @@ class Judge:
             for key in now.rows[table].keys() - last.rows[table].keys():
                 image = self.buried.get((table, key))
                 if image is not None:
-                    same = any(
-                        image[name] is not None and image[name] == value for name, value in now.rows[table][key].items() if name != "id"
-                    )
-                    counts["row revived" if same else "row in a new life"] += 1
+                    shared = set(self.causes.row(table, key, image)) & set(self.causes.row(table, key, now.rows[table][key]))
+                    revived = any(not is_common(write.value) for write in shared)
+                    counts["row revived" if revived else "row in a new life"] += 1
             for key in last.rows[table].keys() - now.rows[table].keys():
                 self.buried[table, key] = last.rows[table][key]
             for key in last.keys[table].keys() & now.keys[table].keys():

@@ -37,19 +37,26 @@ class HeldHistory(History):
         elif chance < 0.54:
             self.withdraws(station)
         elif chance < 0.6:
-            self.sends_again(station)
-        elif chance < 0.78:
+            self.sends_again()
+        elif chance < 0.76:
             exchange(self, station, "sync", random.choice([10_000, 3]), self.meanwhile, lose=0.1, cut=0.05, late=0.1)
-        elif chance < 0.86:
+        elif chance < 0.83:
             exchange(self, station, random.choice(["push", "pull"]), 10_000, self.meanwhile, lose=0.15, late=0.15)
         elif chance < 0.92:
-            self.decide()
+            self.decide(random.random() < 0.4)
         elif chance < 0.96:
             self.centre_takes_in_hand()
         elif chance < 0.98:
             self.rescope(station.name, *self.scope())
         else:
             self.centre_writes()
+
+    def quiet(self) -> None:
+        """Come to rest; most is refused only now, and somebody sends some of it again: then that must come to rest as well."""
+        super().quiet()
+        for _ in range(3):
+            self.sends_again()
+        super().quiet()
 
     # --- people on nodes --------------------------------------------------------------------------------------------------
 
@@ -117,17 +124,20 @@ class HeldHistory(History):
             held.withdraw(station.node.database, identity)
             self.check(station, "after withdrawing")
 
-    def sends_again(self, station: Station) -> None:
-        """Write refused or withdrawn work anew, corrected."""
+    def sends_again(self) -> None:
+        """Write refused work anew, corrected, wherever there is some."""
         found = [
-            each
+            (station, each)
+            for station in self.stations
             for each in station.node.held()
             if each["verdict"] == "refused" and each["table"] == "client" and each["change"] == "insert"
         ]
-        branch = self._own_branch(station)
-        if not found or branch is None:
+        if not found:
             return
-        row, before = self.random.choice(found), station.view()
+        station, row = self.random.choice(found)
+        branch, before = self._own_branch(station), station.view()
+        if branch is None:
+            return
         try:
             held.correct(station.node.database, row["id"], [f"branch={branch}"], f"client:{row['key']}")
         except BadValue:

@@ -135,7 +135,9 @@ class History(SimulatedWorld):
         """Let a program or our own code write one transaction on a node."""
         before = station.view()
         scope = self.scope_of(station.origin)
-        statements = Typist(self.fresh, before, scope, self.tables, day(station.process.clock_ms())).type(self.random.choice([1, 1, 2, 3]))
+        ended = [key[0] for table, key in self.causes.lives if table == "client"]
+        today = day(station.process.clock_ms())
+        statements = Typist(self.fresh, before, scope, self.tables, today, ended).type(self.random.choice([1, 1, 2, 3]))
         if not statements:
             return
         ours = self.random.random() < 0.4 if ours is None else ours

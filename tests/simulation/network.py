@@ -215,9 +215,14 @@ DEATHS = [
 def killed(world: SimulatedWorld, station: Station) -> None:
     """Run a sync that dies in the middle; it must leave what it found."""
     module, name = world.random.choice(DEATHS)
+    kind = "sync"
+    if name == "redraw":  # rows of the centre's under work that is pending: a push first would leave none
+        kind = "pull"
+        waiting = [other for other in world.stations if other.program.execute("SELECT 1 FROM _shadow").fetchone()]
+        station = world.random.choice(waiting or [station])
     before = (station.cursor, world.head)
     with killed_in(module, name, world):
-        exchange(world, station, "sync")
+        exchange(world, station, kind)
     if module is node.apply and name in ("mark_all", "hear") and station.cursor > before[0]:
         raise Violation(f"{station.name} was killed in {name} and moved its cursor")
 

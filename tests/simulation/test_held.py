@@ -11,7 +11,7 @@ SEEDS = int(os.environ.get("OUTPOST_SIM_HELD_SEEDS", "60"))
 
 SITUATIONS = (
     *("wrote what it may not", "corrected", "deleted what is held", "withdrawn by a node", "withdrawn by the centre", "handed on"),
-    *("approved", "refused by the centre", "verdict withdrawn", "ended done", "ended refused", "ended replaced"),
+    *("approved", "refused by the centre", "verdict withdrawn", "ended done", "ended refused", "ended replaced", "sent again"),
 )
 
 
