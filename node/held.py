@@ -24,10 +24,11 @@ from node.writer import Transaction, transaction
 from schema import advice, kept
 from schema.capture import Change, Store, mark_all, set_applying
 from schema.declare import Table
+from schema.dialects.base import Connection
 from schema.dialects.sqlite import quote
 from schema.keys import cell_json, key_json, key_text, where_key
 from schema.registry import Schema
-from sync.change import Insert, Op, Update
+from sync.change import Delete, Insert, Op, Update
 from sync.errors import BadValue, NoSuch
 
 Document = dict[str, Any]
@@ -168,6 +169,8 @@ def correct(database: Database, identity: str, changes: Sequence[str], row: str 
     """
     work = find(database.store, identity)
     op = _chosen(work, row)
+    if isinstance(op, Delete):
+        raise BadValue(f"{work.identity} deletes that row, so there is nothing to set in it. Withdraw it, or write the row anew.")
     table = database.schema.by_name[op.table]
     values = _values(table, changes)
     with transaction(database) as writing:
@@ -224,26 +227,34 @@ def _write_again(writing: Transaction, database: Database, work: Work, chosen: O
         else:
             where, parameters = where_key(table, op.key)
             writing.connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", parameters)
-    writing.connection.execute("UPDATE _quarantine SET code = ? WHERE segment = ? AND txn = ?", (REPLACED, work.segment, work.txn))
+    _set_code(writing.connection, work, REPLACED)
+
+
+def _set_code(connection: Connection, work: Work, code: str) -> None:
+    """Note what became of work that had been put aside."""
+    connection.execute("UPDATE _quarantine SET code = ? WHERE segment = ? AND txn = ?", (code, work.segment, work.txn))
 
 
 # --- withdrawing --------------------------------------------------------------------------------------------------------
 
 
 def withdraw(database: Database, identity: str) -> Document:
-    """Take held work back: kept, listed as withdrawn, not applied. Raises NoSuch, BadValue.
+    """Take held or refused work back: kept, listed as withdrawn, not applied. Raises NoSuch, BadValue.
 
-    Held at the centre, it leaves what people see once the centre has taken it back; withheld here, at once.
+    Held at the centre, it leaves what people see once the centre has taken it back; withheld here, at once. Refused work has
+    left it already: it only leaves the list of what somebody must look at.
     """
     work = find(database.store, identity)
-    if work.verdict != HELD:
-        raise BadValue(f"{work.identity} is {work.verdict} already: it is kept here and not applied.")
+    if work.verdict == WITHDRAWN:
+        raise BadValue(f"{work.identity} is withdrawn already: it is kept here and not applied.")
     with transaction(database) as writing:
-        if work.at_centre:
+        if work.verdict == REFUSED:
+            _set_code(writing.connection, work, WITHDRAWN)
+        elif work.at_centre:
             writing.withdraw(work.segment, work.txn)
         else:
             _give_up(database.store, work, database.clock_ms())
-    return {"id": work.identity, "sent": not work.at_centre, "at_centre": work.at_centre}
+    return {"id": work.identity, "at_centre": work.verdict == HELD and work.at_centre}
 
 
 def _give_up(store: Store, work: Work, now_ms: int) -> None:

@@ -37,7 +37,9 @@ def list_(
 
 
 def _tell(found: list[dict[str, Any]], is_withdrawn: bool) -> None:
-    held_console.tell_all(found, lambda each: (each["id"], each["verdict"], each["code"]), _tell_one, is_withdrawn)
+    held_console.tell_all(
+        found, lambda each: (each["id"], each["verdict"], each["code"]), _tell_one, "withdrawn" if is_withdrawn else "held"
+    )
     if not found:
         return
     if is_withdrawn:
@@ -83,7 +85,7 @@ def correct(
 
 @app.command()
 def withdraw(ctx: typer.Context, identity: Identity, home: Home = None, as_json: Json = False) -> None:
-    """Take held work back: it is kept and listed with --withdrawn, and is not applied."""
+    """Take held or refused work back: it is kept and listed with --withdrawn, and is not applied."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database:
         done = held.withdraw(database, identity)

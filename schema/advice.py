@@ -20,7 +20,7 @@ WHY: Final = {
     "parent": "What it belongs to has not reached the centre yet.",
     "row": "The centre never had the row that it changes.",
     "right": "It belongs to a branch or owner this node does not write for.",
-    "key": "Its number is taken already by something else.",
+    "key": "Its id is taken already by something else.",
     "long": "A value is too long to be sent.",
     "large": "It is too much for one transaction.",
     "gone": "What it builds on was refused or withdrawn.",
@@ -45,7 +45,7 @@ _CORRECT: Final = {
     "null": "fill in what is missing",
     "type": "write a value of the right kind",
     "right": "give it to a branch or owner you write for",
-    "key": "give it another number",
+    "key": "give it another id",
     "long": "shorten the value: it is sent by itself then",
     "parent": "put it under something the centre has",
     "immutable": "take the change back and record a correction, such as a return, as something new",
@@ -66,6 +66,10 @@ def for_node(identity: str, code: str, verdict: str) -> list[Advice]:
     found = _waits(code) if verdict == "held" else []
     if code in _CORRECT and code != "immutable":
         found.append(_advice("correct", f"outpost node held correct {identity} --set COLUMN=VALUE", _CORRECT[code]))
+    if verdict == "refused":
+        found.append(
+            _advice("withdraw", f"outpost node held withdraw {identity}", "take it off this list; it is kept, and can be exported")
+        )
     if verdict != "held":
         return found
     if code == "immutable":
@@ -92,7 +96,7 @@ def for_centre(held: int, code: str, approved: bool, revoked: bool) -> list[Advi
     if not revoked:
         found.append(_advice("ask", "", "ask its node to correct it, or hand it to somebody who can"))
     found.append(_advice("hand", f"outpost server held hand {held} --to NAME --note TEXT", "say who looks after it"))
-    found.append(_advice("refuse", f"outpost server refuse {held}", "put it aside on its node, with the reason"))
+    found.append(_advice("refuse", f"outpost server refuse {held} --note TEXT", "put it aside on its node, with the reason"))
     found.append(_advice("withdraw", f"outpost server held withdraw {held}", "take it back for its node; it is kept, and can be exported"))
     return found
 

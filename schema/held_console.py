@@ -26,10 +26,13 @@ LISTED = 1_000
 """How many transactions are listed if nobody says."""
 
 
-def tell_all(found: Sequence[Row], by: Callable[[Row], object], tell_one: Callable[[list[Row]], None], is_withdrawn: bool) -> None:
-    """Tell a listing, transaction by transaction."""
+_NOTHING = {"held": "Nothing is held.", "withdrawn": "Nothing was withdrawn.", "refused": "Nothing was refused."}
+
+
+def tell_all(found: Sequence[Row], by: Callable[[Row], object], tell_one: Callable[[list[Row]], None], which: str) -> None:
+    """Tell a listing (`held`, `withdrawn` or `refused` work), transaction by transaction."""
     if not found:
-        say("Nothing was withdrawn." if is_withdrawn else "Nothing is held.")
+        say(_NOTHING[which])
     for _, rows in groupby(found, key=by):
         tell_one(list(rows))
 
@@ -65,5 +68,5 @@ def tell_advice(first: Row) -> None:
 def export(terminal: Terminal, path: Path, document: Mapping[str, object]) -> None:
     """Write an export to a new file and tell how much it was. Raises CommandFailed."""
     counts = write_new(path, document)
-    told = {"file": str(path), "held": counts["held"], "withdrawn": counts["withdrawn"]}
-    terminal.show(told, lambda: say(f"Wrote {count(counts['held'] + counts['withdrawn'], 'row')} to {path}."))
+    lists = {name: number for name, number in counts.items() if name in _NOTHING}
+    terminal.show({"file": str(path), **lists}, lambda: say(f"Wrote {count(sum(lists.values()), 'row')} to {path}."))

@@ -303,16 +303,17 @@ def approve(
 def refuse(
     ctx: typer.Context,
     held_id: Annotated[int, typer.Argument(metavar="ID", min=1)],
+    why: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; its node is told.")] = "",
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Put held work aside; it stays on its node, marked as refused."""
-    _decide(at(ctx, home, as_json), held_id, False)
+    """Put held work aside; it stays on its node, marked as refused, and is listed by held --refused."""
+    _decide(at(ctx, home, as_json), held_id, False, why)
 
 
-def _decide(terminal: Terminal, held_id: int, is_approved: bool) -> None:
+def _decide(terminal: Terminal, held_id: int, is_approved: bool, why: str = "") -> None:
     with opened(terminal) as database, database.writing() as store:
-        if not ingest.decide(store, held_id, is_approved, now_ms()):
+        if not ingest.decide(store, held_id, is_approved, now_ms(), why):
             raise NoSuch(f"There is no held work {held_id}. See: outpost server held")
         still = held.by_id(store, held_id)
         left = len(held.waiting(store))

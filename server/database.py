@@ -55,6 +55,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _verdict (segment BLOB NOT NULL, txn INTEGER NOT NULL, node INTEGER NOT NULL, ver INTEGER NOT NULL,"
     " verdict TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (segment, txn)) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS _verdict_node ON _verdict (node, ver)",
+    "CREATE INDEX IF NOT EXISTS _verdict_refused ON _verdict (ver) WHERE verdict = 'refused'",
     "CREATE TABLE IF NOT EXISTS _held (id INTEGER PRIMARY KEY AUTOINCREMENT, segment BLOB NOT NULL, txn INTEGER NOT NULL,"
     " inc INTEGER NOT NULL, node INTEGER NOT NULL, skew_ms INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
     " since_ms INTEGER NOT NULL, approved INTEGER NOT NULL DEFAULT 0, wait_tbl TEXT, wait_key TEXT, UNIQUE (segment, txn))",

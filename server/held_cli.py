@@ -12,7 +12,7 @@ from schema.capture import Store
 from schema.console import Home, Json, Terminal, at, moment, now_ms, say, shown
 from server import held, held_list, ingest
 from server.opening import opened
-from sync.errors import NoSuch
+from sync.errors import BadValue, NoSuch
 
 app = typer.Typer(no_args_is_help=False)
 
@@ -23,6 +23,7 @@ Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The number in 
 def list_(
     ctx: typer.Context,
     withdrawn: held_console.Withdrawn = False,
+    refused: Annotated[bool, typer.Option("--refused", help="List what was refused instead.")] = False,
     limit: held_console.Limit = held_console.LISTED,
     home: Home = None,
     as_json: Json = False,
@@ -32,16 +33,22 @@ def list_(
     ctx.obj = terminal
     if ctx.invoked_subcommand is not None:
         return
+    if withdrawn and refused:
+        raise BadValue("--withdrawn and --refused are two lists; ask for one of them.")
+    which = "withdrawn" if withdrawn else "refused" if refused else "held"
     with opened(terminal) as database, database.reading() as store:
-        found = held_list.withdrawn(store, limit) if withdrawn else held_list.listing(store, limit)
-        more = held_list.count(store, withdrawn) - limit
-    terminal.show(found, lambda: _tell(found, withdrawn))
+        found = _LISTS[which](store, limit)
+        more = held_list.count(store, which) - limit
+    terminal.show(found, lambda: _tell(found, which))
     held_console.tell_more(more)
 
 
-def _tell(found: list[dict[str, Any]], is_withdrawn: bool) -> None:
-    held_console.tell_all(found, lambda each: (each["id"], each["transaction"]), tell_one, is_withdrawn)
-    if found and not is_withdrawn:
+_LISTS = {"held": held_list.listing, "withdrawn": held_list.withdrawn, "refused": held_list.refused}
+
+
+def _tell(found: list[dict[str, Any]], which: str) -> None:
+    held_console.tell_all(found, lambda each: (each["id"], each["transaction"]), tell_one, which)
+    if found and which == "held":
         say("What is refused or withdrawn stays on its node. Details: outpost server held --json")
 
 
@@ -53,7 +60,7 @@ def tell_one(rows: list[dict[str, Any]]) -> None:
     held_console.tell_rows(
         rows, lambda row: f"{row['change']} {row['table']} {shown(row['key'])}" if row["table"] else "no rows of its own"
     )
-    if first["verdict"] == "withdrawn":
+    if first["verdict"] != "held":
         say()
         return
     if first["approved"]:
@@ -64,10 +71,6 @@ def tell_one(rows: list[dict[str, Any]]) -> None:
     if first["handed"]:
         say(f"  Handed to {first['handed']['to']}{': ' + first['handed']['note'] if first['handed']['note'] else ''}")
     held_console.tell_advice(first)
-
-
-def _line(row: dict[str, Any]) -> str:
-    return f"{row['change']} {row['table']} {shown(row['key'])}" if row["table"] else "no rows of its own"
 
 
 @app.command()
@@ -111,7 +114,7 @@ def _done(terminal: Terminal, held_id: int, act: Callable[[Store], bool]) -> dic
 
 @app.command()
 def export(ctx: typer.Context, path: held_console.NewFile, home: Home = None, as_json: Json = False) -> None:
-    """Write everything held and withdrawn to a file, values and all."""
+    """Write everything held, withdrawn and refused to a file, values and all."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.reading() as store:
         held_console.export(terminal, path, held_list.export(store))

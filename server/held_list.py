@@ -61,9 +61,42 @@ def _taken_back(store: Store) -> Iterator[list[Document]]:
         yield [{**head, **kept.row(op)} for op in _ops(works.sealed(each.segment, each.txn))]
 
 
-def count(store: Store, is_withdrawn: bool = False) -> int:
-    """Return how many transactions are held, or were taken back."""
-    return int(store.connection.execute(f"SELECT COUNT(*) FROM {'_withdrawn' if is_withdrawn else '_held'}").fetchone()[0])
+def refused(store: Store, limit: int | None = None) -> list[Document]:
+    """Return work that was refused, by a rule or by the central office, row by row: the first `limit` transactions, or all."""
+    return [row for rows in islice(_refused(store), limit) for row in rows]
+
+
+def _refused(store: Store) -> Iterator[list[Document]]:
+    nodes, works = _nodes(store), Works(store)
+    for segment, txn, node, code, reason, at_ms in _refused_names(store):
+        identity = kept.identity(segment, txn)
+        head: Document = {"id": identity, "transaction": identity, **nodes[node], "verdict": "refused", "code": code}
+        head |= {"why": advice.WHY.get(code, reason), "reason": reason, "since_ms": at_ms}
+        yield [{**head, **kept.row(op)} for op in _ops(works.sealed(segment, txn))]
+
+
+def _refused_names(store: Store) -> Iterator[tuple[bytes, int, int, str, str, int]]:
+    """Yield (segment, index, node, code, reason, when) of refused work, oldest first, a page of it at a time."""
+    last = (-1, b"", -1)
+    sql = (
+        "SELECT v.ver, v.segment, v.txn, v.node, v.code, v.reason, j.at_ms FROM _verdict v JOIN _journal j ON j.ver = v.ver"
+        " WHERE v.verdict = 'refused' AND (v.ver, v.segment, v.txn) > (?, ?, ?) ORDER BY v.ver, v.segment, v.txn LIMIT ?"
+    )
+    while page := store.connection.execute(sql, (*last, PAGE)).fetchall():
+        yield from (row[1:] for row in page)
+        last = page[-1][:3]
+
+
+_COUNTS = {
+    "held": "SELECT COUNT(*) FROM _held",
+    "withdrawn": "SELECT COUNT(*) FROM _withdrawn",
+    "refused": "SELECT COUNT(*) FROM _verdict WHERE verdict = 'refused'",
+}
+
+
+def count(store: Store, verdict: str = "held") -> int:
+    """Return how many transactions are held, were taken back (`withdrawn`) or `refused`."""
+    return int(store.connection.execute(_COUNTS[verdict]).fetchone()[0])
 
 
 def _ops(work: Transaction) -> list[Op] | list[None]:
@@ -113,17 +146,18 @@ def _dependants(store: Store, held: Held) -> list[int]:
 
 
 def export(store: Store) -> Document:
-    """Return everything held and withdrawn, as a document to keep: values for people, and exactly (`sealed`: hexadecimal).
+    """Return everything held, withdrawn and refused, as a document to keep: values for people, and exactly (`sealed`: hexadecimal).
 
     Its lists are iterators, to be written while the store is being read: memory holds a page of transactions.
     """
-    parts = (row for rows in _held(store) for row in rows), (row for rows in _taken_back(store) for row in rows)
-    return {"format": kept.FORMAT, "held": parts[0], "withdrawn": parts[1], "sealed": _sealed(store)}
+    held, withdrawn, refused = (chain.from_iterable(rows) for rows in (_held(store), _taken_back(store), _refused(store)))
+    return {"format": kept.FORMAT, "held": held, "withdrawn": withdrawn, "refused": refused, "sealed": _sealed(store)}
 
 
 def _sealed(store: Store) -> Iterator[Document]:
     works = Works(store)
     held = ((each.segment, each.txn, "held") for each in _pages(store))
     gone = ((each.segment, each.txn, "withdrawn") for each in withdrawals.listing(store))
-    for segment, index, verdict in chain(held, gone):
+    refused = ((segment, txn, "refused") for segment, txn, *_ in _refused_names(store))
+    for segment, index, verdict in chain(held, gone, refused):
         yield kept.sealed(segment, index, verdict, works.sealed(segment, index).ops)

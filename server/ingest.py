@@ -324,8 +324,11 @@ def put_aside(store: Store, held: Held, work: Transaction, why: Hold, now_ms: in
 # --- what the centre decides --------------------------------------------------------------------------------------------
 
 
-def decide(store: Store, held_id: int, approve: bool, now_ms: int) -> bool:
-    """Carry out the centre's decision on held work, and release what it sets free. Returns False if there is no such work."""
+def decide(store: Store, held_id: int, approve: bool, now_ms: int, note: str = "") -> bool:
+    """Carry out the centre's decision on held work, and release what it sets free; a refusal's note goes to its node.
+
+    Returns False if there is no such work. Raises BadValue for a note that is too long.
+    """
     held = held_work.by_id(store, held_id)
     if held is None:
         return False
@@ -334,13 +337,14 @@ def decide(store: Store, held_id: int, approve: bool, now_ms: int) -> bool:
             store.connection.execute("UPDATE _held SET approved = 1 WHERE id = ?", (held_id,))
             release(store, now_ms, replace(held, approved=1))
         else:
-            put_aside(store, held, Works(store).of(held), Refuse("refused", "the central office refused it"), now_ms)
+            why = Refuse("refused", withdrawals.with_note("the central office refused it", note))
+            put_aside(store, held, Works(store).of(held), why, now_ms)
             release(store, now_ms)
     return True
 
 
 def withdraw(store: Store, held_id: int, why: str, now_ms: int) -> bool:
-    """Take held work back for its node, and let go what waited for it. Returns False if there is no such work."""
+    """Take held work back for its node, and let go what waited for it. Returns False if there is no such work. Raises BadValue."""
     held = held_work.by_id(store, held_id)
     if held is None:
         return False

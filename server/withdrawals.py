@@ -17,6 +17,7 @@ from server import journal, waits
 from server.held import Held, Works, by_name, forget, name_of, say
 from sync.change import Insert, Transaction
 from sync.compose import compose
+from sync.errors import BadValue
 
 NOTE_CHARS_MAX = 500
 
@@ -70,10 +71,17 @@ def carry_out(store: Store, node: int, work: Transaction, segment: bytes, versio
 
 
 def by_centre(store: Store, held: Held, why: str, now_ms: int) -> None:
-    """Take held work back on the centre's decision, under a version of its own."""
+    """Take held work back on the centre's decision, under a version of its own. Raises BadValue."""
+    reason = with_note("the central office withdrew it", why)
     version = journal.append(store, journal.Entry("withdrawal", held.inc, name_of(held.segment, held.txn)), now_ms)
-    reason = f"the central office withdrew it{f': {why[:NOTE_CHARS_MAX]}' if why else ''}"
     _take_back(store, held, Works(store).of(held), version, "centre", reason, now_ms)
+
+
+def with_note(words: str, note: str) -> str:
+    """Return what the centre tells a node, with what its people added. Raises BadValue if that is too long: nothing of it is cut."""
+    if len(note) > NOTE_CHARS_MAX:
+        raise BadValue(f"A note has at most {NOTE_CHARS_MAX} characters.")
+    return f"{words}: {note}" if note else words
 
 
 def _take_back(store: Store, held: Held, work: Transaction, version: int, by: str, reason: str, now_ms: int) -> None:

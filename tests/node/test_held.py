@@ -157,6 +157,17 @@ def test_what_was_refused_or_withdrawn_is_sent_again_corrected(world: World, k2:
     assert world.agree()
 
 
+def test_a_deletion_has_nothing_to_correct(world: World, k2: Node) -> None:
+    k2.sql("INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES ('s9', '9', 'sale', 'LIS', 1, 'EUR', 5)")
+    k2.sync()
+    k2.sql("DELETE FROM sale WHERE id = 's9'")
+    k2.sync()
+    (waits,) = k2.held()
+    with pytest.raises(BadValue, match="deletes that row"):
+        correct(k2, waits["id"], "total_minor=6")
+    assert k2.held() == [waits]
+
+
 def test_withheld_work_is_withdrawn_at_once_and_its_dependants_with_it(world: World, k2: Node) -> None:
     k2.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'LIS', ?)", LONG)
     k2.sql(ACTIVITY, "a1", "c1")

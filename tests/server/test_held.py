@@ -336,7 +336,7 @@ def test_a_listing_is_cut_where_it_is_told_to_be(world: World, k2: Node, monkeyp
     with world.database.reading() as store:
         assert [each["key"] for each in held_list.listing(store, 3)] == ["c0", "c1", "c2"]
         assert [each["key"] for each in held_list.listing(store)] == ["c0", "c1", "c2", "c3", "c4"], "page by page"
-        assert (held_list.count(store), held_list.count(store, is_withdrawn=True)) == (5, 0)
+        assert (held_list.count(store), held_list.count(store, "withdrawn")) == (5, 0)
     found, more = held.listed(k2.database.store, 3)
     assert ([each["key"] for each in found], more) == (["c0", "c1", "c2"], 2)
     (third,) = held.works(k2.database.store)[2:3]
