@@ -106,3 +106,5 @@ def _chunk(seeds: Sequence[int], setting: Setting) -> list[Outcome]:
     finally:
         gc.enable()
         gc.collect()
+        if not gc.get_freeze_count():
+            gc.freeze()  # modules and the schema: what is there for good need not be looked through every time

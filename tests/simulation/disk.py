@@ -25,6 +25,9 @@ MEMORY = Path("/dev/shm")
 PRAGMAS = ("journal_mode=WAL", "synchronous=OFF", "temp_store=MEMORY", "cache_size=-2000", "secure_delete=ON")
 _COMPILED = 1024
 
+Content = list[tuple[str, list[Any]]]
+"""Statements, each with the rows it is run for, that make an open database what another one is."""
+
 
 class Crash(BaseException):
     """The process is dead. Not an Exception: nothing in the engine may catch it and go on."""
@@ -60,8 +63,13 @@ class Session(dbapi2.Connection):  # type: ignore[misc]
     process: Process
 
     def execute(self, sql: str, *parameters: Any) -> Any:
-        self.process.tick(self, sql)
-        return super().execute(sql, *parameters)
+        process = self.process  # what tick does, without the call: most of what happens here is statements
+        if process.dead:
+            raise Crash(process.name)
+        process.statements += 1
+        if process.hook is not None:
+            process.hook(self, sql)
+        return _execute(self, sql, *parameters)
 
     def executemany(self, sql: str, *parameters: Any) -> Any:
         self.process.tick(self, sql)
@@ -79,6 +87,11 @@ class Session(dbapi2.Connection):  # type: ignore[misc]
         """Roll back as SQLite itself does it: no statement of the process."""
         super().rollback()
 
+    def let_go(self) -> None:
+        """Let go of what it was reading."""
+        super().execute("BEGIN")
+        super().rollback()
+
     def close(self) -> None:
         self.file.closed(self)
 
@@ -86,14 +99,20 @@ class Session(dbapi2.Connection):  # type: ignore[misc]
         super().close()
 
 
+_execute = dbapi2.Connection.execute
+
+
 class File:
-    """One database file, its open sessions, and those that wait to be used again."""
+    """One database file, its open sessions, and those that wait to be used again: a dead process's not before the history is over,
+    for its code may still hold them, and must find them dead.
+    """
 
     def __init__(self, path: Path, template: Path) -> None:
         self.path, self.template = path, template
         self.open: list[Session] = []
         self._idle: list[Session] = []
-        self._empty: list[tuple[str, list[Any]]] = []
+        self._dead: list[Session] = []
+        self._empty: Content = []
         shutil.copy(template, path)
 
     def connect(self, process: Process) -> Session:
@@ -107,22 +126,22 @@ class File:
             )
             session.file, session.process = self, process
             for pragma in PRAGMAS:
-                session.execute(f"PRAGMA {pragma}")
+                _execute(session, f"PRAGMA {pragma}")  # no statement of the process: a history must not depend on what ran before
             session.create_function("julianday", 1, lambda _now: 2440587.5 + session.process.clock_ms() / 86_400_000)
         self.open.append(session)
         return session  # type: ignore[no-any-return]
 
     def closed(self, session: Session) -> None:
-        """Take a session back: to be used again, or, if its process is dead, to be closed as the system closes a dead one's."""
+        """Take a session back. What it has not committed is gone, and so is what it was reading, as if it were closed."""
         if session not in self.open:
             return
         self.open.remove(session)
-        if session.process.dead:
-            session.really_close()
-            return
+        dead = session.process.dead
         if session.in_transaction:
-            session.rollback()
-        self._idle.append(session)
+            session.undo()
+        elif dead:
+            session.let_go()
+        (self._dead if dead else self._idle).append(session)
 
     def bury(self, process: Process) -> None:
         """Let go of what a dead process had open."""
@@ -131,15 +150,13 @@ class File:
 
     def shut(self) -> None:
         """Close everything for good: the file lies there alone."""
-        for session in [*self.open, *self._idle]:
+        for session in [*self.open, *self._idle, *self._dead]:
             session.really_close()
-        self.open, self._idle = [], []
+        self.open, self._idle, self._dead = [], [], []
 
     def replace(self, source: Path) -> None:
-        """Put another database in the place of this one. Nobody has it open."""
-        self.shut()
-        self.remove()
-        shutil.copy(source, self.path)
+        """Put another database in the place of this one, row by row: statements stay compiled. Nobody has it open."""
+        self._become(_content(source))
 
     def tear(self) -> None:
         """Go on with copies of file and log as they lie there this moment, whatever is open: what is left after a power cut."""
@@ -155,34 +172,43 @@ class File:
             part.unlink()
 
     def empty(self) -> None:
-        """Make the file what its template is, row by row: statements stay compiled."""
-        for session in list(self.open):
+        """Make the file what its template is."""
+        self._empty = self._empty or _content(self.template)
+        self._become(self._empty)
+        self._idle = [*self._dead, *self._idle]
+        self._dead = []
+
+    def _become(self, content: Content) -> None:
+        for session in reversed(self.open.copy()):  # whoever opens it in the same order gets what has its statements compiled
             self.closed(session)
         if not self._idle:
             self.closed(self.connect(Process("reset", lambda: 0)))
         session = self._idle[-1]
-        session.process = Process("reset", lambda: 0)
-        session.execute("PRAGMA max_page_count=1073741823")
+        whose, session.process = session.process, Process("reset", lambda: 0)
         session.execute("BEGIN IMMEDIATE")
-        for sql, values in self._emptying():
-            session.execute(sql, values)
+        for sql, rows in content:
+            session.executemany(sql, rows)
         session.commit()
+        session.process = whose
 
-    def _emptying(self) -> list[tuple[str, list[Any]]]:
-        if not self._empty:
-            connection = dbapi2.connect(str(self.template), isolation_level=None)
-            names = [
-                row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-            ]
-            names = [name for name in names if name != "_state"] + ["_state", "sqlite_sequence"]  # until then capture does not look
-            self._empty = [("UPDATE _state SET applying = 1", []), *((f"DELETE FROM {name}", []) for name in names)]
-            for name in names:
-                if name == "sqlite_sequence":
-                    self._empty.append(("DELETE FROM sqlite_sequence", []))
-                for row in connection.execute(f"SELECT * FROM {name}").fetchall():
-                    self._empty.append((f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", list(row)))
-            connection.close()
-        return self._empty
+
+def _content(source: Path) -> Content:
+    """Return what makes another database of the same tables what this one is, row numbers included."""
+    connection = dbapi2.connect(str(source), isolation_level=None)
+    sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    tables: dict[str, str] = dict(connection.execute(sql).fetchall())
+    names = [name for name in tables if name != "_state"] + ["_state", "sqlite_sequence"]  # until then capture does not look
+    content: Content = [("UPDATE _state SET applying = 1", [()]), *((f"DELETE FROM {name}", [()]) for name in names)]
+    for name in names:
+        if name == "sqlite_sequence":
+            content.append(("DELETE FROM sqlite_sequence", [()]))
+        named = any(words in tables.get(name, "") for words in ("INTEGER PRIMARY KEY", "WITHOUT ROWID"))
+        rows = connection.execute(f"SELECT {'' if named else 'rowid, '}* FROM {name}")
+        columns = ", ".join(f'"{each[0]}"' for each in rows.description)
+        values = ", ".join("?" * len(rows.description))
+        content.append((f"INSERT INTO {name} ({columns}) VALUES ({values})", rows.fetchall()))
+    connection.close()
+    return [(sql, rows) for sql, rows in content if rows]
 
 
 class Pool:

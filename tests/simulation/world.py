@@ -23,7 +23,6 @@ from unittest.mock import patch
 import node.cycle
 import node.database
 import server.database
-from node.database import read_state
 from schema.capture import Look, Store
 from schema.keys import key_text
 from server import nodes
@@ -91,6 +90,7 @@ class Station:
     typed: set[Any] = field(default_factory=set)  # values typed here
     point_seen: Point | None = None  # its cursor, when it was looked at last
     busy: int = 0  # exchanges under way
+    _view: tuple[Any, tuple[int, int], Rows] | None = None  # as last read, by which connection, and what it said of changes then
 
     @property
     def name(self) -> str:
@@ -98,7 +98,12 @@ class Station:
 
     @property
     def cursor(self) -> int:
-        return read_state(self.program).cursor.number
+        return self.point.number
+
+    @property
+    def point(self) -> Point:
+        """Return its cursor with the digest of the centre's chain there."""
+        return Point(*self.program.execute("SELECT cursor, cursor_digest FROM _node WHERE id = 1").fetchone())
 
     @property
     def has_changes(self) -> bool:
@@ -107,12 +112,17 @@ class Station:
         return bool(Look(Store(self.program, database.dialect, database.schema, database.store.numbers)))
 
     def view(self) -> Rows:
-        return read(self.program, self.node.database.schema)
+        """Return its rows, not to be changed: the ones read last, where SQLite says that nobody has written since."""
+        others = self.program.execute("PRAGMA data_version").fetchone()[0]  # rises with what other connections commit
+        changes = (others, self.program.total_changes)
+        if self._view is None or self._view[:2] != (self.program, changes):
+            self._view = (self.program, changes, read(self.program, self.node.database.schema))
+        return self._view[2]
 
 
 def is_healing(station: Station) -> bool:
     """Tell whether a node says that it is still healing from a restore of the centre: until then it shows rows of two histories."""
-    return bool(read_state(station.program).healing)
+    return bool(station.program.execute("SELECT healing FROM _node WHERE id = 1").fetchone()[0])
 
 
 class SimulatedWorld(World):
@@ -270,12 +280,15 @@ class SimulatedWorld(World):
 
     def life_of(self, station: Station) -> Life | None:
         """Return the newest life of the centre that a node's cursor lies in; None: none that was ever seen."""
-        cursor = read_state(station.program).cursor
+        return self._life_at(station.point)
+
+    def _life_at(self, cursor: Point) -> Life | None:
         return next((life for life in reversed(self.lives) if life.digests.get(cursor.number) == cursor.digest), None)
 
     def expected(self, station: Station) -> Rows:
         """Return what a node's people must see: the centre's rows at its cursor, cut to its scope, and its pending work."""
-        cursor, life = station.cursor, self.life_of(station)
+        point = station.point
+        cursor, life = point.number, self._life_at(point)
         if life is None:
             raise Violation(f"{station.name}: the centre never had the version at its cursor, {cursor}")
         snapshot = life.snapshots[cursor]
@@ -302,15 +315,16 @@ class SimulatedWorld(World):
 
     def _cursor_stays(self, station: Station, when: str) -> None:
         """Check that a cursor falls only where the centre has lost the version it was at, or where the node was put back."""
-        point, seen = read_state(station.program).cursor, station.point_seen
+        point, seen = station.point, station.point_seen
         if seen is not None and point.number < seen.number and self.life.digests.get(seen.number) == seen.digest:
             raise Violation(f"{station.name} {when}: the cursor fell from {seen.number} to {point.number}")
         station.point_seen = point
 
     def unfinished(self, station: Station) -> list[Work]:
         """Return the work a node's cursor does not cover, or that is held."""
-        life = self.life_of(station) or self.life
-        return [work for work in station.works if life.verdict(work, station.cursor) in ("pending", "held")]
+        point = station.point
+        life = self._life_at(point) or self.life
+        return [work for work in station.works if life.verdict(work, point.number) in ("pending", "held")]
 
     def close(self) -> None:
         for kind, file in self.taken:
