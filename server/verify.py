@@ -57,7 +57,7 @@ def show(store: Store, scope: frozenset[str]) -> None:
     connection = store.connection
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS _visible (sc TEXT PRIMARY KEY) WITHOUT ROWID")
     connection.execute("DELETE FROM temp._visible")
-    connection.executemany("INSERT INTO temp._visible (sc) VALUES (?)", [(key,) for key in scope])
+    connection.executemany("INSERT INTO temp._visible (sc) VALUES (?)", [(key,) for key in sorted(scope)])
 
 
 def in_scope(store: Store, table: Table) -> str:
