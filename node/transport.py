@@ -216,7 +216,13 @@ def _client(url: str) -> httpx.Client:
         headers={"User-Agent": "outpost", "Accept": f"{MEDIA}, {PROBLEM}", "Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=not _is_loopback(base.host),
+        verify=_trust(base.scheme),
     )
+
+
+def _trust(scheme: str) -> ssl.SSLContext | bool:
+    """Return whose certificates are believed: those of the environment. Over http nobody's: none is shown, and reading takes 50 ms."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if scheme == "http" else True
 
 
 def _is_loopback(host: str) -> bool:

@@ -164,6 +164,7 @@ def _of_power(found: Found, again: str) -> tuple[dict[str, int], list[tuple[str,
         "distinct disk contents": found.unique,
         "integrity checks": found.integrity,
         "opened by the program": found.opened,
+        "seen by the connection that stays open": found.standing,
         "images with something acknowledged missing": len(found.lost),
     }
     return counts, [(what, again) for what in found.lost[:3]]
@@ -196,7 +197,8 @@ def _one_kills(seed: int, each: int, keep: Path) -> tuple[dict[str, int], list[t
         shutil.rmtree(folder.parent, ignore_errors=True)
     killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
     steps = {f"{STEP}{label}": number for label, number in life.known.labels.items() if "at a moment" not in label}
-    return {"kills": life.kills(), "kills at a call": sum(steps.values()), "acknowledged writes": acknowledged, **killed, **steps}, []
+    counts = {"kills": life.kills(), "kills at a call": sum(steps.values()), "kills of fresh processes": life.known.fresh}
+    return {**counts, "acknowledged writes": acknowledged, **killed, **steps}, []
 
 
 @app.command("swarm")

@@ -14,8 +14,14 @@ from typing import Any
 from tests.faults import shim, strace
 from tests.faults.processes import Running, Starter, state
 
+FRESH = 0.05
+"""Which share of the commands to kill is started by exec, from nothing, and is no fork of a warm process."""
+
 BY_SHIM, BY_STRACE = 0.5, 0.1
 """Which share of kills comes at a call, where they can; the others come at a moment drawn from how long a thing takes."""
+
+CALLED = frozenset({"write", "foreign write"})
+"""Victims that are no commands of the program but functions of ours."""
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Known:
     killed: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     blows: int = 0
+    fresh: int = 0
 
     def way(self) -> str:
         """Draw how the next victim is killed."""
@@ -44,8 +51,10 @@ class Blow:
     def __init__(self, known: Known, starter: Starter, victim: str) -> None:
         self.known, self.starter, self.victim = known, starter, victim
         known.blows += 1
-        self.way = known.way() if victim in known.takes else "watch"
         self.page = shim.Page(known.folder / f"{known.blows}.page") if shim.why_not() is None else None
+        self.way = known.way() if victim in known.takes else "watch"
+        can_be_fresh = self.page is not None and self.way in ("shim", "moment") and victim not in CALLED
+        self.fresh = can_be_fresh and known.chance.random() < FRESH
         self.traced: strace.Traced | None = None
         self.moment = 0.0
         self.began = 0.0
@@ -54,20 +63,22 @@ class Blow:
     @property
     def how(self) -> dict[str, Any]:
         """Return how the process is to be started."""
-        return {"stopped": True, "watch": str(self.page.path) if self.page else None}
+        how: dict[str, Any] = {"stopped": True, "watch": str(self.page.path) if self.page else None}
+        return how if self.victim in CALLED else {**how, "fresh": self.fresh}
 
     @property
     def waits(self) -> bool:
         """Tell whether the process is left to itself until it dies or is done."""
         return self.way != "moment"
 
-    def go(self, running: Running) -> None:
-        """Let the process go on, which has stopped itself; from now on it may die."""
+    def go(self, running: Running, *, later: bool = False) -> None:
+        """Let the process go on, which has stopped itself; from now on it may die, or, `later`, from `begin` on."""
         while state(running) not in ("T", "Z"):
             time.sleep(0.0005)  # it is about to
         if self.way == "strace":
             self.traced = strace.Traced(running, self.known.folder / "kill.strace", self.known.chance)
-        self.begin()
+        if not later:
+            self.begin()
         os.kill(running.pid, signal.SIGCONT)
 
     def begin(self) -> None:
@@ -82,6 +93,7 @@ class Blow:
     def end(self, running: Running, *, stays: bool = False) -> int:
         """Kill it when its moment comes, or wait for its end; `stays`: it would not end by itself. Return its status."""
         if not self.waits:
+            self._await_work(running)
             time.sleep(max(0.0, self.began + self.moment - time.monotonic()))
         lasted = time.monotonic() - self.began
         died_at_call = self.waits and (not stays or state(running) == "Z")
@@ -93,10 +105,17 @@ class Blow:
             self.known.calls[self.victim] = self.page.calls - self.calls_before if self.page else 0
         elif status == -signal.SIGKILL:
             self.known.killed[self.victim] += 1
+            self.known.fresh += self.fresh
             self.known.labels[f"{self.victim}: {self._label() if died_at_call else 'at a moment'}"] += 1
         if self.page is not None:
             self.page.path.unlink()
         return status
+
+    def _await_work(self, running: Running) -> None:
+        """Wait until a fresh process, which has imported nothing yet, comes to its first file; then its moment is counted."""
+        while self.fresh and self.page is not None and not self.page.calls and state(running) != "Z":
+            time.sleep(0.001)
+            self.began = time.monotonic()
 
     def _label(self) -> str:
         if self.traced is not None:

@@ -199,7 +199,7 @@ def _serve(life: Life, blow: Blow) -> None:
     one, other = life.chance.sample(life.nodes, 2)
     life.write(one)
     running = _start_stopped(life, blow)
-    blow.go(running)
+    blow.go(running, later=True)
     _await_ready_or_death(life)
     blow.begin()
     syncs = [life.starter.start("node", "--home", node.home, "sync", "--json") for node in (one, other)]

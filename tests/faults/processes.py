@@ -1,7 +1,8 @@
 """A centre and nodes as real processes that are started, stopped, killed and started again, with the ordinary commands.
 
 Commands are forks of one process that has imported the program (tests/processes/drivers/starter.py), so a command costs
-some milliseconds, opens its own files and connections, and dies as any process does.
+some milliseconds, opens its own files and connections, and dies as any process does. Every fiftieth is the ordinary command
+from its first instruction: the fork becomes it by exec.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
+FRESH_EVERY = 50
+"""Of so many commands, one is started by exec, from nothing."""
 
 
 @dataclass
@@ -43,9 +46,10 @@ class Starter:
     """Starts commands as processes of their own, at once. `environment` is added to theirs."""
 
     def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
-        self.folder, self.count = folder, 0
+        self.folder, self.count, self.fresh = folder, 0, 0
         command = [sys.executable, "-m", "tests.processes.drivers.starter"]
         everything = os.environ | (environment or {})
+        everything.pop("PYTHONDONTWRITEBYTECODE", None)  # what is compiled once need not be compiled for every command
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=everything)
 
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +63,9 @@ class Starter:
         """Start a command; see the driver for `how`."""
         self.count += 1
         out, err = self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
+        if not how.keys() & {"call", "clock_offset_ms", "watch"}:
+            how = {"fresh": self.count % FRESH_EVERY == 0, **how}
+            self.fresh += how["fresh"]
         typed = [each if isinstance(each, (int, float)) and how.get("call") else str(each) for each in arguments]
         return Running(self._order({"start": {"arguments": typed, "out": str(out), "err": str(err), **how}})["pid"], out, err)
 

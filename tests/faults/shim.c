@@ -7,7 +7,8 @@
  * is the order of operations. Reads, locks and shared memory are not recorded: none of them survives a power loss.
  *
  * Killing: outpost_watch maps a file of one struct page; every call that comes by here is counted there, and the process
- * kills itself just before call `die_at`, which whoever else has mapped the file may set at any time.
+ * kills itself just before call `die_at`, which whoever else has mapped the file may set at any time. A program started
+ * with OUTPOST_WATCH=/path/of/page counts there from its first call about a file under the folder.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -42,6 +43,7 @@ struct page {
 };
 
 static struct page *page;
+static struct page *unused; /* of a program that counts from its first call about a file under the folder */
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 static char *path_of[FILES];
 static const char *under;
@@ -68,6 +70,14 @@ int outpost_watch(const char *path) {
     return 0;
 }
 
+/* A program that was started with a page (OUTPOST_WATCH) does much before it is of interest: it imports. */
+__attribute__((constructor)) static void watch_from_the_first_file(void) {
+    const char *path = getenv("OUTPOST_WATCH");
+    if (path && outpost_watch(path)) abort();
+    unused = page;
+    page = NULL;
+}
+
 static void step(const char *call, const char *path) {
     if (!page) return;
     int64_t number = __atomic_add_fetch(&page->calls, 1, __ATOMIC_SEQ_CST);
@@ -82,6 +92,7 @@ static int is_ours(const char *path) {
     set_up();
     size_t length = strlen(under), own = strlen(path);
     if (!length || strncmp(path, under, length)) return 0;
+    if (!page) page = unused;
     return own < 4 || strcmp(path + own - 4, "-shm");
 }
 
@@ -112,8 +123,9 @@ static int opened(int file, const char *path, int flags, int is_new) {
             mode = (mode_t)va_arg(rest, int);                                  \
             va_end(rest);                                                      \
         }                                                                      \
+        int ours = is_ours(path);                                              \
         step("open", path);                                                    \
-        if (!is_ours(path)) return REAL(name)(path, flags, mode);              \
+        if (!ours) return REAL(name)(path, flags, mode);                       \
         pthread_mutex_lock(&guard);                                            \
         int is_new = (flags & O_CREAT) && access(path, F_OK);                  \
         int file = opened(REAL(name)(path, flags, mode), path, flags, is_new); \

@@ -43,6 +43,11 @@ def watch(path: str) -> None:
     assert ctypes.CDLL(None).outpost_watch(path.encode()) == 0, f"{path} cannot be mapped"
 
 
+def watched(path: str | None) -> dict[str, str]:
+    """Return the environment in which a program counts its calls in a page, from the first one about a file of ours on."""
+    return {} if path is None else {"OUTPOST_WATCH": path}
+
+
 class Page:
     """Where a process's calls are counted, and at which it is to die."""
 

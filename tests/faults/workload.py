@@ -19,8 +19,8 @@ from typing import Any
 
 from node.database import Database
 from node.writer import transaction
-from schema.cli import main
 from schema.registry import load
+from tests.faults.warmed import outpost
 
 BRANCH = "LON"
 SHARED = "contact-shared"
@@ -115,7 +115,7 @@ def exchange(home: Path, pause_seconds: float, seed: int) -> None:
     """Sync again and again, until killed, with pauses drawn around `pause_seconds`: what a node's agent does."""
     chance = random.Random(f"{seed} {home.name}")
     while True:
-        main(["node", "--home", str(home), "sync", "--json"])
+        outpost(["node", "--home", str(home), "sync", "--json"])
         time.sleep(chance.uniform(0.5, 1.5) * pause_seconds)
 
 

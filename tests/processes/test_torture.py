@@ -6,15 +6,19 @@ import random
 import shutil
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlcipher3 import dbapi2
 
 from tests import foreign
 from tests.faults import blows, kills, shim, strace, swarm
 from tests.faults.checks import acknowledged
 from tests.faults.power import images, record, trace
 from tests.faults.power.disk import MODES, Disk
+from tests.faults.power.standing import Standing
 from tests.faults.processes import Centre, Starter
 
 needs_shim = pytest.mark.skipif(shim.why_not() is not None, reason=str(shim.why_not()))
@@ -48,7 +52,7 @@ def test_an_init_elsewhere_that_was_killed_is_finished_by_the_next(tmp_path: Pat
     page = shim.Page(tmp_path / "page")
     starter.ok(*order("whole"), watch=str(page.path))
     step = page.calls // 10
-    for at in [*range(step, page.calls, step), page.calls - 1, page.calls]:
+    for at in sorted({*range(step, page.calls, step), page.calls - 1, page.calls}):
         cut = shim.Page(tmp_path / f"{at}.page")
         cut.die_after(at)
         assert starter.wait(starter.start(*order(f"cut{at}"), "--json", watch=str(cut.path))) == -signal.SIGKILL
@@ -125,6 +129,67 @@ def test_with_less_care_a_power_loss_does(tmp_path: Path) -> None:
     careless = record.recorded(tmp_path, seed=1, transactions=20, synchronous="NORMAL")
     found = images.examine(careless, "node", 60, 1, tmp_path / "scratch")
     assert found.lost
+
+
+def _everything(connection: Any) -> dict[str, list[Any]]:
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()]
+    return {name: sorted(connection.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr) for name in names}
+
+
+def _fresh(folder: Path, files: dict[str, bytes], name: str) -> dict[str, list[Any]] | None:
+    """Return all rows as a new connection sees them, None if it cannot read the image."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for each in (name, f"{name}-wal"):
+        (folder / each).write_bytes(files[each])
+    with closing(dbapi2.connect(str(folder / name), isolation_level=None)) as connection:
+        try:
+            return _everything(connection)
+        except dbapi2.DatabaseError:
+            return None
+
+
+@needs_shim
+@pytest.mark.parametrize("machine", ["node", "centre"])
+def test_the_connection_that_stays_open_sees_each_image_as_a_new_one_does(recording: Path, machine: str, tmp_path: Path) -> None:
+    disk, chance, name = _disk(recording, machine), random.Random(1), images.MACHINES[machine][1]
+    standing, compared, contents = Standing(tmp_path / "standing", name), 0, set()
+    for at, step in enumerate(trace.read(recording)):
+        if step.path == disk.folder or step.path.startswith(f"{disk.folder}/"):
+            disk.do(step)
+        if at % 40 or not disk.is_unsure():
+            continue
+        files, _mark = disk.image(chance)
+        connection = standing.shows(files)
+        if connection is None:
+            standing.vouch()
+            continue
+        fresh = _fresh(tmp_path / "fresh", files, name)
+        assert _everything(connection) == fresh
+        compared += 1
+        contents.add(repr(fresh))
+    standing.close()
+    assert compared > 20
+    assert len(contents) > 10
+
+
+@needs_shim
+def test_a_schema_that_is_not_as_it_was_is_not_acquitted(recording: Path, tmp_path: Path) -> None:
+    disk = _disk(recording, "node")
+    files = {path.name: path.read_bytes() for path in Path(disk.folder).iterdir() if not path.name.endswith("-shm")}
+    files.setdefault("node.db-wal", b"")
+    standing = Standing(tmp_path / "standing", "node.db")
+    assert standing.shows(files) is None, "nothing is known yet"
+    standing.vouch()
+    assert standing.shows(files) is not None
+    at = (
+        files["node.db"].index(b"CREATE TABLE IF NOT EXISTS _adopted") if b"CREATE TABLE IF NOT EXISTS _adopted" in files["node.db"] else -1
+    )
+    at = at if at >= 0 else files["node.db"].index(b"CREATE TABLE _adopted")
+    spoiled = files | {"node.db": files["node.db"][:at] + b"X" + files["node.db"][at + 1 :]}
+    assert standing.shows(spoiled) is None
+    assert standing.shows(files) is not None
+    standing.close()
 
 
 @needs_shim

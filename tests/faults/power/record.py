@@ -13,12 +13,12 @@ from pathlib import Path
 
 from node.database import Database
 from node.writer import transaction
-from schema.cli import main
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from schema.registry import load
 from tests.faults import shim
 from tests.faults.processes import Centre, NodeHome, Starter
+from tests.faults.warmed import outpost
 from tests.faults.workload import _now_ms, steps
 
 ACKS = "acks"
@@ -72,7 +72,7 @@ def _burst(home: Path, seed: int, first: int, count: int, acks: int) -> None:
 
 
 def _command(*arguments: str) -> None:
-    assert main(arguments) == 0, arguments
+    assert outpost(arguments) == 0, arguments
 
 
 def _lower(synchronous: str) -> None:

@@ -1,11 +1,12 @@
-"""Starts commands as real processes that can be killed at any moment; imports the program once, every command is a fork of it.
+"""Starts commands as real processes that can be killed at any moment; imports the program once, a command is a fork of it.
 
 {"start": {"arguments": […], "out": path, "err": path, …}}   answers {"pid": …} at once
 {"wait": pid}                                                answers {"status": …}, negative: killed
 
 `clock_offset_ms` makes the program's clock wrong; `call` names a function of tests/faults to run instead of the program;
 `stopped` lets the process stop itself (SIGSTOP) before it does anything, so that a tracer can be attached; `watch` names
-a page that its calls are counted in (tests/faults/shim.py).
+a page that its calls are counted in (tests/faults/shim.py); `fresh`: the fork becomes the ordinary command by exec, with an
+interpreter of its own, which imports everything anew.
 """
 
 from __future__ import annotations
@@ -18,16 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import server.app
-import server.cli
-import server.serve
-from schema.cli import main
-from schema.registry import load
-from tests.faults import shim, workload
+from tests.faults import shim, warmed, workload
 from tests.faults.power import record
 
 OURS = ("node", "server", "schema")
-IMPORTED = (server.app, server.serve)
+ORDINARY = [sys.executable, "-m", "schema.cli"]
 CALLS = {"write": workload.write, "foreign_write": workload.foreign_write, "exchange": workload.exchange, "record": record.record}
 
 
@@ -45,7 +41,7 @@ def shift_clock(offset_ms: int) -> None:
 def carry_out(arguments: list[Any], call: str | None) -> int:
     """Run the program, or one of our own functions, whose first argument is a folder."""
     if call is None:
-        return main(arguments)
+        return warmed.outpost(arguments)
     CALLS[call](Path(arguments[0]), *arguments[1:])
     return 0
 
@@ -58,6 +54,7 @@ def start(
     call: str | None = None,
     stopped: bool = False,
     watch: str | None = None,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """Fork a command."""
     pid = os.fork()
@@ -69,10 +66,12 @@ def start(
             os.dup2(os.open(path, mode | os.O_CREAT | (os.O_TRUNC if descriptor else 0), 0o600), descriptor)
         if clock_offset_ms:
             shift_clock(clock_offset_ms)
-        if watch is not None:
+        if watch is not None and not fresh:
             shim.watch(watch)
         if stopped:
             os.kill(os.getpid(), signal.SIGSTOP)
+        if fresh:
+            os.execve(sys.executable, [*ORDINARY, *arguments], os.environ | shim.watched(watch))
         status = carry_out(arguments, call)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -90,7 +89,7 @@ def wait(pid: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    load()  # the declarations, too, are read once
+    warmed.warm()
     for line in sys.stdin:
         order = json.loads(line)
         print(json.dumps(start(**order["start"]) if "start" in order else wait(order["wait"])), flush=True)
