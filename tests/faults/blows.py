@@ -14,7 +14,7 @@ from typing import Any
 from tests.faults import shim, strace
 from tests.faults.processes import Running, Starter, state
 
-FRESH = 0.05
+FRESH = 0.03
 """Which share of the commands to kill is started by exec, from nothing, and is no fork of a warm process."""
 
 BY_SHIM, BY_STRACE = 0.5, 0.1

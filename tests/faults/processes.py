@@ -1,7 +1,7 @@
 """A centre and nodes as real processes that are started, stopped, killed and started again, with the ordinary commands.
 
 Commands are forks of one process that has imported the program (tests/processes/drivers/starter.py), so a command costs
-some milliseconds, opens its own files and connections, and dies as any process does. Every fiftieth is the ordinary command
+some milliseconds, opens its own files and connections, and dies as any process does. Every hundredth is the ordinary command
 from its first instruction: the fork becomes it by exec.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
-FRESH_EVERY = 50
+FRESH_EVERY = 100
 """Of so many commands, one is started by exec, from nothing."""
 
 
