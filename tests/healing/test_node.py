@@ -117,6 +117,24 @@ def test_a_copy_that_only_pulls_misses_nothing(world: World) -> None:
     assert settled(world)
 
 
+def test_a_correction_made_on_one_copy_takes_the_held_work_from_the_other(world: World) -> None:
+    """[P-8.30]. What the correction says is on the disk that made it alone; the other keeps what it had among the withdrawn,
+    and gets the row when the centre lets it in.
+    """
+    london = world.node("London", "branch:LON")
+    london.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c1', 'person', 'Ann', 'LEE')")
+    london.sync()
+    other = clone(world, london, "copy")
+    london.sql("UPDATE contact SET name = 'Anne' WHERE id = 'c1'")
+    london.sync()
+    assert other.sync().late["withdrawn"] == 1
+    assert (ids(london, "contact"), ids(other, "contact")) == (["c1"], [])
+    assert [(row["key"], row["code"]) for row in other.held(withdrawn=True)] == [("c1", "replaced")]
+    london.sql("UPDATE contact SET branch_id = 'LON' WHERE id = 'c1'")
+    assert settled(world)
+    assert other.sql("SELECT id, name FROM contact") == [("c1", "Anne")]
+
+
 def test_node_and_centre_are_both_put_back(world: World) -> None:
     london, leeds = world.node("London", "branch:LON"), world.node("Leeds", "branch:LON")
     london.sql(SALE, "s1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from sync.change import Op
@@ -39,12 +40,13 @@ class Life:
         self.truth: dict[tuple[bytes, int], list[tuple[int, str]]] = defaultdict(list)
         self.journal: dict[bytes, int] = {}
         self.replaced: dict[tuple[bytes, int], tuple[int, tuple[bytes, int]]] = {}  # withdrawn work: when, and what took its place
+        self.taken_by: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # the same: what took its place first
         self.entitled: dict[str, list[tuple[int, frozenset[str]]]] = {}
 
     def copy(self) -> Life:
         other = Life()
         other.entitled = {name: list(found) for name, found in self.entitled.items()}
-        other.replaced = dict(self.replaced)
+        other.replaced, other.taken_by = dict(self.replaced), dict(self.taken_by)
         other.snapshots, other.digests, other.journal = dict(self.snapshots), dict(self.digests), dict(self.journal)
         other.truth.update({name: list(found) for name, found in self.truth.items()})
         return other
@@ -55,10 +57,18 @@ class Life:
         """
         return self._verdict((work.segment, work.index), version)
 
-    def _verdict(self, name: tuple[bytes, int], version: int) -> str:
+    def verdicts_at(self, works: Sequence[Work], version: int) -> list[tuple[Work, str]]:
+        """Return what a node with these works knows of each at a version. Where a correction that is not on its disk (a copy of
+        the node made it) took the place of its work, that is withdrawn, and no more ([P-8.14], [P-8.30]).
+        """
+        own = {(work.segment, work.index) for work in works}
+        return [(work, self._verdict((work.segment, work.index), version, own)) for work in works]
+
+    def _verdict(self, name: tuple[bytes, int], version: int, own: Container[tuple[bytes, int]] | None = None) -> str:
         since, into = self.replaced.get(name, (1 << 62, name))
         if since <= version:
-            return self._verdict(into, version)
+            into = into if own is None else self.taken_by[name]
+            return self._verdict(into, version, own) if own is None or into in own else "refused"
         found = self.truth.get(name, ())
         standing = "pending"
         if self.journal.get(name[0], 1 << 62) <= version and not any(at == self.journal[name[0]] for at, _ in found):

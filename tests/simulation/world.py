@@ -251,6 +251,7 @@ class SimulatedWorld(World):
             life.journal[segment] = version
         sql = "SELECT segment, txn, ver, into_segment, into_txn FROM _withdrawn WHERE into_segment NOT NULL"
         life.replaced = {(segment, txn): (version, (into, index)) for segment, txn, version, into, index in self.centre.execute(sql)}
+        life.taken_by = {name: life.taken_by.get(name, into) for name, (_, into) in life.replaced.items()}
         sql = "SELECT segment, txn, ver, verdict FROM _verdict WHERE ver > ? ORDER BY ver"
         for segment, index, version, verdict in self.centre.execute(sql, (since,)):
             life.truth[segment, index].append((version, verdict))
@@ -293,7 +294,8 @@ class SimulatedWorld(World):
             raise Violation(f"{station.name}: the centre never had the version at its cursor, {cursor}")
         snapshot = life.snapshots[cursor]
         known = cut(snapshot.rows, snapshot.keys, self.scope_of(station.origin, cursor, life))
-        pending = [op for work in station.works if life.verdict(work, cursor) in ("pending", "held") for op in work.ops]
+        verdicts = life.verdicts_at(station.works, cursor)
+        pending = [op for work, verdict in verdicts if verdict in ("pending", "held") for op in work.ops]
         return replay(known, self.schema, pending)
 
     def check(self, station: Station, when: str) -> None:
@@ -323,8 +325,8 @@ class SimulatedWorld(World):
     def unfinished(self, station: Station) -> list[Work]:
         """Return the work a node's cursor does not cover, or that is held."""
         point = station.point
-        life = self._life_at(point) or self.life
-        return [work for work in station.works if life.verdict(work, point.number) in ("pending", "held")]
+        verdicts = (self._life_at(point) or self.life).verdicts_at(station.works, point.number)
+        return [work for work, verdict in verdicts if verdict in ("pending", "held")]
 
     def close(self) -> None:
         for kind, file in self.taken:
