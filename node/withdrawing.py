@@ -24,7 +24,8 @@ def replaced_by(store: Store, changes: Sequence[Change]) -> list[Withdrawn]:
     """Return the held work that changes of its rows correct, oldest first.
 
     With a transaction goes everything of ours that was typed on top of it and is not known to be accepted: it could not be
-    judged without. A new row corrects nothing: it begins another life, or hangs under what is held.
+    judged without. So does what was typed after it on any other row of these changes, for they take its place, and would come
+    before what they change. A new row corrects nothing: it begins another life, or hangs under what is held.
     """
     held = _names(store, "SELECT segment, txn FROM _txn WHERE verdict = 'held' AND version < ?", (WAITING,))
     edited = [(change.table, change.key) for change in changes if change.kind != "insert"]
@@ -35,6 +36,9 @@ def replaced_by(store: Store, changes: Sequence[Change]) -> list[Withdrawn]:
         life = _life(store, table, key)
         if any(_name(entry) in held for entry in life):
             _take(store, life, held, found)
+    place = min(found.values(), default=0)
+    for table, key in [(change.table, change.key) for change in changes if found]:
+        _take(store, [entry for entry in _life(store, table, key) if entry.number > place], held, found)
     return [Withdrawn(*name, replaced=True) for name in sorted(found, key=lambda name: found[name])]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from node import held
 from node.cycle import Cycle
+from node.writer import transaction
 from schema.exporting import write_new
 from server import held as held_work
 from server import ingest
@@ -60,6 +61,33 @@ def test_a_command_corrects_as_plain_sql_does(world: World, k2: Node) -> None:
     k2.sync()
     assert world.sql("SELECT branch_id, total_minor FROM sale") == [("LIS", 700)]
     assert k2.held() == []
+    assert world.agree()
+
+
+@pytest.mark.covers("P-5.20", "P-6.37")
+@pytest.mark.parametrize("again", [False, True])
+def test_a_correction_comes_after_what_it_changes(world: World, k2: Node, again: bool) -> None:
+    """t1 is held; t2, on its way, hangs a row under it and deletes another; t3 corrects t1, deletes the one and brings back the
+    other. It takes the place of t1, and t2 must not come after it. Found by the simulator: base,restore 70055.
+    """
+    k2.sql(CONTACT, "c2", "LIS")
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    with transaction(k2.database) as tx:
+        tx.connection.execute(ACTIVITY, ("a1", "c1"))
+        tx.connection.execute("DELETE FROM contact WHERE id = 'c2'")
+    Cycle(k2.database, k2.link).seal()
+    with transaction(k2.database) as tx:
+        tx.connection.execute("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
+        if again:
+            tx.connection.execute(CONTACT, ("c2", "LIS"))
+        else:
+            tx.connection.execute("DELETE FROM activity WHERE id = 'a1'")
+    k2.sync()
+    assert world.sql("SELECT id FROM contact ORDER BY id") == ([("c1",), ("c2",)] if again else [("c1",)])
+    assert world.sql("SELECT id FROM activity") == k2.sql("SELECT id FROM activity") == ([("a1",)] if again else [])
+    assert k2.held() == []
+    k2.sync()
     assert world.agree()
 
 
