@@ -216,21 +216,33 @@ def _settle_segment(store: Store, segment: bytes) -> None:
 
 
 def _settle_one(store: Store, segment: bytes, index: int, version: int, now_ms: int) -> str | None:
-    """Settle one transaction with a verdict of its own; return the verdict (REPLACED: it goes on in a correction), None if it is gone."""
+    """Settle one transaction with a verdict of its own; return the verdict (REPLACED: it goes on in a correction), None if it was
+    settled before.
+    """
     row = store.connection.execute("SELECT verdict, code, reason FROM _txn WHERE segment = ? AND txn = ?", (segment, index)).fetchone()
     if row is None:
         return None
     verdict, code, reason = row
     successor = _successor(store, segment, index, version) if verdict == WITHDRAWN else None
-    if verdict in (REFUSED, WITHDRAWN):
-        put_aside(store, (segment, index), code, reason, now_ms, successor)
-    else:
+    is_told_again = verdict in (REFUSED, WITHDRAWN) and _is_aside(store, segment, index)  # as all is after a restore of the centre
+    if verdict not in (REFUSED, WITHDRAWN):
         _fold(store, "segment = ? AND txn = ?", (segment, index))
         _bring_back(store, segment, f"txn = {index}")
+    elif not is_told_again:
+        put_aside(store, (segment, index), code, reason, now_ms, successor)
     retained.judged(store, segment, index, version)
     store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (segment, index))
     store.connection.execute("DELETE FROM _withdrawal WHERE segment = ? AND txn = ?", (segment, index))
+    if is_told_again:
+        return None
     return REPLACED if successor is not None else str(verdict)
+
+
+def _is_aside(store: Store, segment: bytes, index: int) -> bool:
+    """Tell whether all of a transaction was put aside before."""
+    sql = "SELECT EXISTS (SELECT 1 FROM {} WHERE segment = ?1 AND txn = ?2)"
+    aside, pending_here = (store.connection.execute(sql.format(name), (segment, index)).fetchone()[0] for name in ("_quarantine", "_op"))
+    return bool(aside and not pending_here)
 
 
 def _successor(store: Store, segment: bytes, index: int, version: int) -> tuple[bytes, int] | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from server import backup
+from server import backup, ingest
+from server import held as held_work
 from tests.healing.copies import copy_of, put_back_centre
 from tests.world import World
 
@@ -245,4 +246,26 @@ def test_held_work_is_shown_again(world: World) -> None:
     london.sync()
     assert [entry["code"] for entry in london.held()] == ["reference"]
     assert london.sql("SELECT name FROM product") == [("Tea",)]
+    assert all_agree(world)
+
+
+@pytest.mark.covers("P-8.14")
+def test_what_was_put_aside_before_the_backup_stays_where_it_is(world: World) -> None:
+    """The restored centre tells its verdict again. Found by the simulator: base,disk,clock,copy,restore 51065."""
+    london = world.node("London", "branch:LON")
+    london.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c1', 'person', 'Ann', 'LEE')")
+    london.sync()
+    with world.database.writing() as store:
+        ingest.decide(store, held_work.waiting(store)[0].id, False, world.clock.read())
+    london.sync()
+    before = london.held()
+    assert [(row["key"], row["verdict"], row["code"]) for row in before] == [("c1", "refused", "refused")]
+    copy = copy_of(world.database.path)
+    london.sql(SALE, "s1")
+    london.sync()
+    put_back_centre(world, copy)
+    report = london.sync()
+    assert report.lost is not None
+    assert report.late["refused"] == 0
+    assert london.held() == before
     assert all_agree(world)
