@@ -29,7 +29,8 @@ def keep_segment(store: Store, segment: bytes) -> None:
     sql = "SELECT seq, id, first, transactions, part, body, hash, version, chain_seq, digest, boxed, again FROM _segment WHERE id = ?"
     *columns, boxed, again = store.connection.execute(sql, (segment,)).fetchone()
     told = {**verdicts_of(store, segment), **disputed(again)}
-    if columns[7] <= state.covered and not any(verdict[0] == "held" for verdict in told.values()):
+    late = store.connection.execute("SELECT MAX(version) FROM _txn WHERE segment = ?", (segment,)).fetchone()[0]
+    if max(columns[7], late or 0) <= state.covered and not any(verdict[0] == "held" for verdict in told.values()):
         return
     if not boxed:
         columns[5] = box.close(state.box_key, columns[5])

@@ -15,7 +15,7 @@ from typing import Any
 from node import pending, withdrawing, withheld
 from node.database import read_state
 from node.group import SEGMENT_BYTES, Group, pieces, sendable
-from node.verdicts import find_own
+from node.verdicts import find_own, note_withdrawal
 from schema.capture import Change, Row, Store, clean_row
 from schema.declare import Table
 from sync.builder import SegmentBuilder, new_rows
@@ -99,7 +99,7 @@ class Sealing:
             self.builder.decide(index, conflict)
         for work in dict.fromkeys(group.withdrawals):
             self.builder.withdraw(index, work)
-            withdrawing.note(self.store, work, (self.name or self.id, index))
+            note_withdrawal(self.store, work, (self.name or self.id, index))
 
     def _rank(self, change: Change) -> tuple[int, int]:
         """Order changes: deletions of children before parents, then inserts of parents before children, then updates."""

@@ -18,7 +18,7 @@ from schema.capture import Store
 from schema.declare import Table
 from schema.images import unpack_tuple
 from schema.keys import key_parts
-from sync.change import Insert
+from sync.change import Insert, Withdrawn
 from sync.digest import segment_point_of
 from sync.messages import Accepted, Exceptional, LateVerdict, Point, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
@@ -127,12 +127,22 @@ def spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
         open_again = [(decision.conflict,) for decision in opened.decisions if decision.transaction in indexes]
         store.connection.executemany("UPDATE _conflict SET deciding = 0 WHERE id = ?", open_again)
         for work in transactions(opened, _keys(store, opened), indexes):
+            for withdrawn in work.withdrawals:
+                note_withdrawal(store, withdrawn, (segment, work.index))
             for op in translated(store, opened, work.ops):
                 table = store.schema.by_name[op.table]
                 if not pending.is_kept(store, segment, work.index, op):
                     pending.shadow(store, table, op.key, None if isinstance(op, Insert) else pending.seen(store, table, op.key))
                     pending.lower(op, cursor)
                     pending.keep(store, number + work.index, segment, work.index, op)
+
+
+def note_withdrawal(store: Store, work: Withdrawn, by: tuple[bytes, int]) -> None:
+    """Remember that a transaction of ours withdraws another, until what became of that is covered."""
+    store.connection.execute(
+        "INSERT OR REPLACE INTO _withdrawal (segment, txn, by_segment, by_txn, replaced) VALUES (?, ?, ?, ?, ?)",
+        (work.segment, work.index, *by, work.replaced),
+    )
 
 
 def _bodies(store: Store, segment: bytes) -> list[tuple[int, bytes]]:
@@ -180,7 +190,7 @@ def settle_segments(store: Store, head: int, now_ms: int, settled: Settled) -> N
     at_once: set[tuple[int, bytes]] = set()  # segments and their versions: verdicts of that version are no late ones
     for version, segment, index in _covered(store, head):
         if index is None:
-            _settle_segment(store, segment)
+            _settle_segment(store, segment, version)
             at_once.add((version, segment))
         else:
             verdict = _settle_one(store, segment, index, version, now_ms)
@@ -197,12 +207,15 @@ def _covered(store: Store, head: int) -> list[tuple[int, bytes, int | None]]:
     return [entry[:3] for entry in sorted([*segments, *late], key=lambda entry: (entry[0], entry[3], entry[2] or 0))]
 
 
-def _settle_segment(store: Store, segment: bytes) -> None:
-    """Fold a segment's changes, all but those with a verdict of their own still to come or to be put aside."""
-    aside = "('held', 'refused', 'withdrawn')"
-    where = f"segment = ? AND NOT EXISTS (SELECT 1 FROM _txn x WHERE x.segment = _op.segment AND x.txn = _op.txn AND x.verdict IN {aside})"
-    _fold(store, where, (segment,))
-    late = store.connection.execute(f"SELECT 1 FROM _txn WHERE segment = ? AND verdict IN {aside}", (segment,)).fetchone()
+def _settle_segment(store: Store, segment: bytes, version: int) -> None:
+    """Fold a segment's changes, all but those with a verdict of their own still to come or to be put aside.
+
+    What was held at this version and let in at a later one has that verdict here already if nobody here knew that it was held.
+    """
+    own = "(x.verdict IN ('held', 'refused', 'withdrawn') OR x.version > ?)"
+    where = f"segment = ? AND NOT EXISTS (SELECT 1 FROM _txn x WHERE x.segment = _op.segment AND x.txn = _op.txn AND {own})"
+    _fold(store, where, (segment, version))
+    late = store.connection.execute(f"SELECT 1 FROM _txn x WHERE segment = ? AND {own}", (segment, version)).fetchone()
     changed.settled_segment(store, segment)
     store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))
     retained.keep_segment(store, segment)

@@ -80,11 +80,3 @@ def _is_on_its_way(store: Store, segment: bytes) -> bool:
 
 def _names(store: Store, sql: str, parameters: tuple[object, ...]) -> set[Name]:
     return set(store.connection.execute(sql, parameters).fetchall())
-
-
-def note(store: Store, work: Withdrawn, by: Name) -> None:
-    """Remember that a transaction of ours withdraws another, until what became of that is covered."""
-    store.connection.execute(
-        "INSERT OR REPLACE INTO _withdrawal (segment, txn, by_segment, by_txn, replaced) VALUES (?, ?, ?, ?, ?)",
-        (work.segment, work.index, *by, work.replaced),
-    )

@@ -9,7 +9,7 @@ import pytest
 from server import backup, ingest
 from server import held as held_work
 from tests.healing.copies import copy_of, put_back_centre
-from tests.world import World
+from tests.world import ReplyLost, World
 
 CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', ?, 'LON')"
 SALE = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES (?, 'n', 'sale', 'LON', 1, 'GBP', 100)"
@@ -24,6 +24,12 @@ def everything(world: World, table: str) -> list[list[Any]]:
 def all_agree(world: World) -> bool:
     world.settle()
     return world.agree() and all(entry.unsynced() == 0 for entry in world.nodes.values())
+
+
+def decide(world: World, *, approve: bool) -> None:
+    """Let the centre decide on the oldest held work."""
+    with world.database.writing() as store:
+        ingest.decide(store, held_work.waiting(store)[0].id, approve, world.clock.read())
 
 
 @pytest.mark.covers("P-7.17")
@@ -255,8 +261,7 @@ def test_what_was_put_aside_before_the_backup_stays_where_it_is(world: World) ->
     london = world.node("London", "branch:LON")
     london.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c1', 'person', 'Ann', 'LEE')")
     london.sync()
-    with world.database.writing() as store:
-        ingest.decide(store, held_work.waiting(store)[0].id, False, world.clock.read())
+    decide(world, approve=False)
     london.sync()
     before = london.held()
     assert [(row["key"], row["verdict"], row["code"]) for row in before] == [("c1", "refused", "refused")]
@@ -268,4 +273,45 @@ def test_what_was_put_aside_before_the_backup_stays_where_it_is(world: World) ->
     assert report.lost is not None
     assert report.late["refused"] == 0
     assert london.held() == before
+    assert all_agree(world)
+
+
+@pytest.mark.covers("P-8.30", "P-7.22")
+def test_a_correction_that_comes_again_takes_the_place_of_held_work_again(world: World) -> None:
+    """Found by the simulator: base,disk,clock,copy,restore 51458."""
+    london = world.node("London", "branch:LON")
+    london.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c1', 'person', 'Ann', 'LEE')")
+    london.sync()
+    copy = copy_of(world.database.path)
+    london.sql("UPDATE contact SET name = 'Anne' WHERE id = 'c1'")
+    london.sync()
+    decide(world, approve=False)
+    london.sync()
+    assert london.sql("SELECT name FROM contact") == []
+    put_back_centre(world, copy)
+    assert london.sync().lost is not None
+    assert london.sql("SELECT name FROM contact") == [("Anne",)]
+    assert "held" in {row["verdict"] for row in london.held()}
+    assert all_agree(world)
+
+
+@pytest.mark.covers("P-7.20")
+def test_work_is_kept_until_a_backup_covers_that_it_was_let_in(world: World) -> None:
+    """The backup has it as held; the node never heard that it was. Found by the simulator: base,disk,clock,copy,restore 51833."""
+    london = world.node("London", "branch:LON")
+    london.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c1', 'person', 'Ann', 'LEE')")
+    london.link.lose = ["push"]
+    with pytest.raises(ReplyLost):
+        london.sync()
+    file = world.folder / "backup"
+    backup.backup(world.database, file, world.clock.read())
+    decide(world, approve=True)
+    london.sync()
+    assert london.held() == []
+    put_back_centre(world, file)
+    assert london.sync().lost is not None
+    assert [(row["key"], row["verdict"]) for row in london.held()] == [("c1", "held")]
+    decide(world, approve=False)
+    london.sync()
+    assert [(row["key"], row["verdict"]) for row in london.held()] == [("c1", "refused")]
     assert all_agree(world)

@@ -667,3 +667,28 @@ def test_an_insert_elsewhere_after_a_deletion_of_its_own_is_held(world: World, k
     k2.sync()
     assert [held["code"] for held in k2.held()] == ["right"]
     assert clients(world) == []
+
+
+@pytest.mark.parametrize("page", [2, 3, 4])
+def test_h1_what_was_let_in_between_two_pages_is_not_folded_before_it_was(world: World, k2: Node, l3: Node, c1: str, page: int) -> None:
+    """k2 never heard that its edit was held; it is approved while a pull of several pages is under way, after the page with the row."""
+    with transaction(k2.database) as tx:
+        tx.connection.execute("INSERT INTO client (id, branch) VALUES ('c9', 'B')")
+        tx.connection.execute("UPDATE client SET memo = 'mine' WHERE id = 'c1'")
+    some_visits(world, c1)
+    k2.link.lose = ["push"]
+    with pytest.raises(ReplyLost):
+        push(k2)
+
+    def written() -> None:
+        world.sql("UPDATE client SET name = 'Anna' WHERE id = 'c1'")
+        for number in range(MANY):
+            world.sql("INSERT INTO visit (id, client_id) VALUES (?, 'c1')", f"later{number}")
+        before_page(k2, page, lambda: approve(world))
+
+    before_page(k2, 2, written)
+    pull(k2, rows=1)
+    world.settle()
+    assert world.sql("SELECT name, memo FROM client WHERE id = 'c1'") == [("Anna", "mine")]
+    assert (value(k2, "name"), value(k2, "memo")) == ("Anna", "mine")
+    assert world.agree()
