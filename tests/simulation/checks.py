@@ -31,6 +31,7 @@ class Judge:
         self.left: dict[tuple[str, Key], set[str]] = {}  # scope keys that rows had once
         self.parents: set[tuple[str, Key]] = set()  # that ever were at the centre
         self.conflict_ids: set[bytes] = set()
+        self.judged: set[bytes] = set()  # conflicts of a copy the centre was put back to: some have been decided by people since
         self.sold: list[tuple[str, str | None, str | None, int]] = []  # every receipt typed: id, branch, day, total
         self.taken: set[Write] = set()  # values that a decision wrote
         world.watchers.append(self.moved)
@@ -128,7 +129,8 @@ class Judge:
             place = (table, (key,) if width == 1 else tuple(json.loads(key)))
             self.kept.setdefault(place, set()).update(value for side in sides if side for value in side)
             self.kept[place].update(side for side in sides if side and len(side) == 2)
-            self._fair(table, place[1], json.loads(columns), sides, rule, winner, bool(is_open))
+            if identity not in self.judged:
+                self._fair(table, place[1], json.loads(columns), sides, rule, winner, bool(is_open))
 
     def _fair(self, table: str, key: Key, columns: list[str], sides: list[Any], rule: str, winner: str, is_open: bool) -> None:
         """Check that a conflict was one, and that its rule decided it."""
@@ -223,7 +225,7 @@ class Judge:
                     world.beyond_recovery.update(self.writes(op))
                     world.beyond_recovery.add(Write(op.table, op.key, "", ""))
         self.added, self.central_typed = dict(kept.added), set(kept.central_typed)
-        self.kept, self.conflict_ids, self.parents = {}, set(), set()
+        self.kept, self.conflict_ids, self.judged, self.parents = {}, set(), set(kept.judged), set()
 
     def final(self) -> None:
         """Ask the last questions."""

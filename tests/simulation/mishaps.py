@@ -285,6 +285,7 @@ class KeptCentre:
     life: Life
     central_typed: set[Any]
     added: dict[Any, int]
+    judged: set[bytes]
 
 
 def keep_centre(world: History, _station: Station) -> None:
@@ -302,7 +303,8 @@ def keep_centre(world: History, _station: Station) -> None:
         target.close()
     world.observe()
     world.say("-- backup" if announced else "-- copy", "of the centre at", world.head)
-    world.kept_centres.append(KeptCentre(path, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added)))
+    judged = judge.judged | judge.conflict_ids
+    world.kept_centres.append(KeptCentre(path, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added), judged))
 
 
 def put_back_centre(world: History, _station: Station) -> None:
