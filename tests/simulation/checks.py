@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from schema.images import unpack_tuple
@@ -10,7 +11,7 @@ from sync.change import Delete, Insert, Op
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.final import Final
 from tests.simulation.lives import Snapshot
-from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of
+from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, read
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Judge:
         self.world, self.causes = world, world.causes
         self.central: list[Write] = []  # what the centre wrote itself
         self.central_typed: set[Write] = set()  # the same, and its documents
+        self.only_pulled: set[Write] = set()  # of these, what a lost history had and some node had pulled
         self.added: dict[tuple[str, Key, str], int] = {}  # what it added
         self.kept: dict[tuple[str, Key], set[Any]] = {}  # values of conflicts, by row
         self.buried: dict[tuple[str, Key], dict[str, Any]] = {}  # rows as they were when they died
@@ -210,13 +212,10 @@ class Judge:
     def centre_put_back(self, kept: KeptCentre) -> None:
         """Forget what the lost history had on record, and note what was in it and on no other disk."""
         world = self.world
-        views = [station.view() for station in world.stations]
-        seen = {
-            write for view in views for table in RECORDS for key, row in view[table].items() for write in self.causes.row(table, key, row)
-        }
-        seen |= {Write(table, key, "", "") for view in views for table in FIXED for key in view[table]}
+        seen = self.standing_in([station.view() for station in world.stations])
         lost = (self.central_typed | set(self.central)) - kept.central_typed
         world.beyond_recovery.update(lost - seen)
+        self.only_pulled |= lost & seen
         on_disks = {(work.segment, work.index) for station in world.stations for work in station.works}
         for name, (work, _) in world.works.items():
             if name not in on_disks and work.segment in world.life.journal and work.segment not in kept.life.journal:
@@ -226,6 +225,20 @@ class Judge:
                     world.beyond_recovery.add(Write(op.table, op.key, "", ""))
         self.added, self.central_typed = dict(kept.added), set(kept.central_typed)
         self.kept, self.conflict_ids, self.judged, self.parents = {}, set(), set(kept.judged), set()
+
+    def standing_in(self, views: Iterable[Rows]) -> set[Write]:
+        """Return the writes that stand in rows."""
+        found = {
+            write for rows in views for table in RECORDS for key, row in rows[table].items() for write in self.causes.row(table, key, row)
+        }
+        return found | {Write(table, key, "", "") for rows in views for table in FIXED for key in rows[table]}
+
+    def node_put_back(self, before: Rows) -> None:
+        """Note which of the centre's own writes, lost with its history, were on no other disk than this one."""
+        lost = self.only_pulled & self.standing_in([before])
+        if lost:
+            lost -= self.standing_in([read(self.world.centre, self.world.schema), *(station.view() for station in self.world.stations)])
+            self.world.beyond_recovery.update(write for write in lost if not self.on_record(write))
 
     def final(self) -> None:
         """Ask the last questions."""

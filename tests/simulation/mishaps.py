@@ -212,11 +212,13 @@ def put_back(world: History, station: Station) -> None:
     world.copied = True
     world.counts["node put back"] += 1
     _write_off(world, station, old)
+    before = station.view()
     station.node.database.close()
     station.file.replace(old.path)
     station.works, station.sealed, station.gone, station.typed = list(old.works), old.sealed, dict(old.gone), set(old.typed)
     station.point_seen = None
     world.open_node(station)
+    world.judge.node_put_back(before)
     world.check(station, "put back")
 
 
