@@ -138,9 +138,10 @@ def spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
 
 
 def note_withdrawal(store: Store, work: Withdrawn, by: tuple[bytes, int]) -> None:
-    """Remember that a transaction of ours withdraws another, until what became of that is covered."""
+    """Remember that a transaction of ours withdraws another, until what became of that is covered; nothing if it is already."""
     store.connection.execute(
-        "INSERT OR REPLACE INTO _withdrawal (segment, txn, by_segment, by_txn, replaced) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO _withdrawal (segment, txn, by_segment, by_txn, replaced) SELECT ?1, ?2, ?3, ?4, ?5"
+        " WHERE EXISTS (SELECT 1 FROM _txn WHERE segment = ?1 AND txn = ?2) OR EXISTS (SELECT 1 FROM _segment WHERE id = ?1)",
         (work.segment, work.index, *by, work.replaced),
     )
 

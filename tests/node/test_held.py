@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from node import held
-from node.cycle import Cycle
+from node.cycle import Cycle, Report
 from node.writer import transaction
 from schema.exporting import write_new
 from server import held as held_work
@@ -89,6 +89,20 @@ def test_a_correction_comes_after_what_it_changes(world: World, k2: Node, again:
     assert k2.held() == []
     k2.sync()
     assert world.agree()
+
+
+def test_a_correction_that_came_too_late_takes_no_place(world: World, k2: Node) -> None:
+    """What it meant to correct is in the books, and settled here, before the edit itself is held. Found by the simulator: 53077."""
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+    Cycle(k2.database, k2.link).seal()
+    with world.database.writing() as store:
+        ingest.decide(store, ids(world)[0], True, world.clock.read())
+    Cycle(k2.database, k2.link).pull(Report())
+    k2.sync()
+    assert [(row["key"], row["change"], row["code"], row["on_its_way"]) for row in k2.held()] == [("c1", "update", "right", None)]
+    assert k2.sql("SELECT * FROM _withdrawal") == []
 
 
 def test_a_row_of_several_is_named(world: World, k2: Node) -> None:
