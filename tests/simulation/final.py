@@ -69,8 +69,13 @@ class Final:
             for op in self._judged(station, work):
                 alien = isinstance(op, Insert) and op.table in ("client", "receipt", "stock") and entitled.isdisjoint(_own_keys(op))
                 alien = alien and not self._changes_its_own(work, op, entitled)
-                if op.table == "ware" or alien or (op.table in FIXED and not isinstance(op, Insert)):
+                fixed = op.table in FIXED and not isinstance(op, Insert) and not self._takes_back(op)
+                if op.table == "ware" or alien or fixed:
                     raise Violation(f"{station.name} may not write this, and it was accepted: {op}")
+
+    def _takes_back(self, op: Op) -> bool:
+        """Tell whether an op deletes what never was at the centre: its insert was refused, and nothing comes of it ([P-6.26])."""
+        return isinstance(op, Delete) and all(op.key not in each.rows[op.table] for each in self.world.life.snapshots.values())
 
     def _judged(self, station: Station, work: Work) -> Sequence[Op]:
         """Return what the centre judged under a transaction's name: with a correction what it took the place of."""
