@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from schema.images import unpack_tuple
@@ -11,7 +11,7 @@ from sync.change import Delete, Insert, Op
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.final import Final
 from tests.simulation.lives import Snapshot
-from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, read
+from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, keys_of, read
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Judge:
         self.world, self.causes = world, world.causes
         self.central: list[Write] = []  # what the centre wrote itself
         self.central_typed: set[Write] = set()  # the same, and its documents
+        self.strange: set[str] = set()  # lost receipts of the centre, known only to nodes whose right to them was lost as well
         self.only_pulled: set[Write] = set()  # of these, what a lost history had and some node had pulled
         self.added: dict[tuple[str, Key, str], int] = {}  # what it added
         self.kept: dict[tuple[str, Key], set[Any]] = {}  # values of conflicts, by row
@@ -216,6 +217,8 @@ class Judge:
         lost = (self.central_typed | set(self.central)) - kept.central_typed
         world.beyond_recovery.update(lost - seen)
         self.only_pulled |= lost & seen
+        mine = {key for station in world.stations for key in self._entitled(station.view(), kept.life.entitled.get(station.origin, []))}
+        self.strange |= {write.key[0] for write in lost & seen if write.table == "receipt" and write.key not in mine}
         on_disks = {(work.segment, work.index) for station in world.stations for work in station.works}
         for name, (work, _) in world.works.items():
             if name not in on_disks and work.segment in world.life.journal and work.segment not in kept.life.journal:
@@ -225,6 +228,18 @@ class Judge:
                     world.beyond_recovery.add(Write(op.table, op.key, "", ""))
         self.added, self.central_typed = dict(kept.added), set(kept.central_typed)
         self.kept, self.conflict_ids, self.judged, self.parents = {}, set(), set(kept.judged), set()
+
+    @staticmethod
+    def _entitled(view: Rows, entitled: Sequence[tuple[int, frozenset[str]]]) -> set[Key]:
+        """Return the receipts in view that a node was entitled to at some time."""
+        scope = {key for _, keys in entitled for key in keys}
+        return {key for key, row in view["receipt"].items() if not scope.isdisjoint(keys_of(view, "receipt", row))}
+
+    def only_on_record(self) -> set[str]:
+        """Return the receipts that came with pages of a node that this life of the centre never entitled to them: on record, and
+        not in the books ([P-7.23], [P-7.24]).
+        """
+        return {key for key in self.strange if ("receipt", (key,)) in self.kept}
 
     def standing_in(self, views: Iterable[Rows]) -> set[Write]:
         """Return the writes that stand in rows."""

@@ -185,6 +185,7 @@ class Final:
             op.key[0] for work in works if world.verdict(work, world.head) != "done" for op in work.ops if op.table == "receipt"
         }  # nor what is nowhere: it was on no other disk than one that was overwritten, or there would have been a complaint
         left_out = refused | {key[0] for table, key in world.tampered if table == "receipt"}
+        left_out |= self.judge.only_on_record()
         left_out |= {write.key[0] for write in world.beyond_recovery if isinstance(write, Write) and write.table == "receipt"}
         typed: Counter[tuple[str | None, str | None]] = Counter()
         for key, branch, day, total in self.judge.sold:
