@@ -162,7 +162,9 @@ class Typist:
         if self.random.random() < 0.3:
             self.insert("visit", {"id": f"V{self.fresh.number()}", "client_id": key, "topic": self.fresh.text(), "minutes": 1})
         if self.random.random() < 0.3:
-            self.insert("client_label", {"client_id": key, "label": self.random.choice("vw")})
+            label = self.random.choice("vw")
+            if (key, label) not in self.view["client_label"]:  # one of an earlier life of the key may lie there still
+                self.insert("client_label", {"client_id": key, "label": label})
 
     def edit_client(self) -> None:
         key = self.pick("client")
