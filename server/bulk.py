@@ -125,7 +125,9 @@ def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], ver
         found.append((table, block, keys))
     common = _common(store, found, sealed_at) if sealed_at else frozenset[str]()
     for table, block, keys in found:
-        _insert_block(store, pusher, table, block, keys, version, dict.fromkeys(common, sealed_at))
+        low, high = _insert_block(store, pusher, table, block, keys, version, dict.fromkeys(common, sealed_at))
+        if scopes.has_descendants(store, table, low, high):  # parents come first, so these were here before: server/below.py
+            return False
     return True
 
 
@@ -164,10 +166,10 @@ def _values(block: InsertBlock, column: str) -> list[Any]:
 
 def _insert_block(
     store: Store, pusher: Pusher, table: Table, block: InsertBlock, keys: list[Keys], version: int, common: dict[str, int]
-) -> None:
+) -> tuple[int, int]:
     """Insert rows in the order they came in: sorted by scope, each key of the table's index would fall among earlier ones,
     which takes three times as long, here and on every node that pulls them. All rows of the segment have the `common` keys
-    and all columns of the version that is given for each.
+    and all columns of the version that is given for each. Returns the number of the first and the last row.
     """
     rows = list(zip(*block.values, strict=True))
     before = _highest(store, table)
@@ -178,6 +180,7 @@ def _insert_block(
     for key, (first, last, count) in _spans(keys).items():
         part, at = count < last - first + 1, low + first
         scopes.note(store, table, [key], version, at, pusher.inc, scopes.STATE, low + last, part=part, whole=common.get(key, 0))
+    return low, low + len(rows) - 1
 
 
 def _spans(keys: list[Keys]) -> dict[str, tuple[int, int, int]]:

@@ -18,11 +18,12 @@ from schema.capture import Store, same
 from schema.declare import Table
 from schema.images import pack_tuple
 from schema.keys import key_text
-from server import conflicts, healing, histories, journal, rows, scopes, skew
+from server import below, conflicts, healing, histories, journal, rows, scopes, skew
 from server.conflicts import Conflict
 from server.holding import Hold, check_required, check_values
 from server.merge import bury_row
 from sync import box
+from sync.change import NEVER
 from sync.errors import Malformed, TooLarge
 from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX
 from sync.merge import CENTRE, FILLED
@@ -117,9 +118,11 @@ class _Filling:
     # --- rows that were never here -----------------------------------------------------------------------------------
 
     def _fill(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> bool:
-        """Insert a row; False if its parent is not here or it was never in the node's scope."""
+        """Insert a row; False if its parent is not here, it was never in the node's scope, or rows of others hang under its key."""
         values = dict(zip(table.names, row, strict=True))
         if any(values[rule.column] is not None and not self._has(rule.table, values[rule.column]) for rule in table.parents):
+            return False
+        if below.of_others(self.store, table, row[0], scope, NEVER, dead=False) is not None:
             return False
         added = [name for name in _added(table) if values[name]]
         self.store.connection.execute("SAVEPOINT fill")

@@ -19,7 +19,7 @@ from schema.declare import EVERYONE, Kind, Table, Through
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
 from schema.lens import complete, known_cells
-from server import conflicts, rows, scopes, waits
+from server import below, conflicts, rows, scopes, waits
 from server.conflicts import Conflict
 from server.holding import BELOW, Hold, Refuse, check_required, check_values, touched
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
@@ -237,6 +237,7 @@ class Merging:
 
     def _new_life(self, table: Table, op: Insert) -> None:
         old = rows.grave(self.store, table, op.key)
+        self._check_below(table, op, old)
         foreign = old is not None and old.writer != self.pusher.inc and old.version > self.work.base
         if old is not None and foreign and scopes.left_since(self.store, table, old.rid, self._scope(0), NEVER):  # no other's secret
             inserted = tuple(op.values.get(name) for name in table.names)
@@ -254,6 +255,15 @@ class Merging:
         if old is not None and old.writer != self.pusher.inc:
             scopes.note(self.store, table, now, self.version, rid, CENTRE, scopes.STATE)
         self._out_of_sight(table, rid, now)
+
+    def _check_below(self, table: Table, op: Insert, old: rows.Grave | None) -> None:
+        """Check that nothing of others hangs under a key that is new, or was dead: it would come into the new row's scopes."""
+        since = self.work.base if old is None else min(self.work.base, old.version - 1)
+        if self.approved:
+            return
+        strange = below.of_others(self.store, table, op.key[0], self._scope(since), since, dead=old is not None)
+        if strange is not None:
+            raise Hold("key", f"rows that this node does not have belong to the {table.name} {key_text(op.key)}", strange)
 
     def _parents(self, table: Table, values: dict[str, Any]) -> None:
         """Make sure the parents that the scope runs through are there; a deleted one comes back (RULES H16)."""

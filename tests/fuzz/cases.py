@@ -63,12 +63,20 @@ class Cases:
         self.mutator = Mutator(self.random, corpus.frames(), corpus.trees())
         self.tables: Sequence[Table] = centre.world.schema.tables
         self.ours = [table for table in self.tables if table.kind is not Kind.REFERENCE]
-        self.keys: dict[str, list[str]] = {table.name: self._ids(table) for table in self.tables}
+        self.keys: dict[str, list[str]] = {}
+        self.learn()
         self.sent: list[tuple[Attacker, PushRequest]] = []
         self.asked: list[Asked] = []
 
+    def learn(self) -> None:
+        """Take notice of the keys of all rows there are or were: an attacker may have come by any."""
+        for table in self.tables:
+            known = self.keys.setdefault(table.name, [])
+            known += [key for key in self._ids(table) if key not in known]
+
     def _ids(self, table: Table) -> list[str]:
-        found = [row[0] for row in self.centre.all(f'SELECT "{table.key[0]}" FROM "{table.name}"')]
+        found = [row[0] for row in self.centre.all(f'SELECT DISTINCT "{table.key[0]}" FROM "{table.name}" LIMIT 200')]
+        found = [key for key in found if isinstance(key, str)]
         return [*found, *(f"{table.name}-{number}" for number in range(6))]
 
     def next(self) -> tuple[str, Asked]:
@@ -132,8 +140,13 @@ class Cases:
 
     def _some_work(self) -> tuple[bytes, int]:
         """Name a transaction: held, of anybody, or none."""
-        held = self.centre.all("SELECT segment, txn FROM _held ORDER BY random() LIMIT 3")
+        held = self._sample("SELECT segment, txn FROM _held ORDER BY id LIMIT 50")
         return self._one_of(*(held or [(bytes(16), 0)]), rare=((self.random.randbytes(16), 0), (bytes(16), 2**53)))  # type: ignore[no-any-return]
+
+    def _sample(self, sql: str) -> list[Any]:
+        """Return up to three of some rows of the centre's."""
+        found = self.centre.all(sql)
+        return self.random.sample(found, min(3, len(found)))
 
     def _conflict(self) -> Any:
         """Return the id of a conflict: anybody's, or nobody's."""
@@ -225,7 +238,7 @@ class Cases:
                 segments = [Sealed(body, (at := segment_point(at, body)).digest, None) for body in bodies]
                 before = Point(0, bytes(32)) if parent_end.number >= 0 else parent_end
         adopted = (
-            tuple(row[0] for row in self.centre.all("SELECT segment FROM _chain ORDER BY random() LIMIT 3"))
+            tuple(row[0] for row in self._sample("SELECT segment FROM _chain ORDER BY inc DESC, seq DESC LIMIT 100"))
             if random.random() < 0.1
             else ()
         )
@@ -246,9 +259,9 @@ class Cases:
         )
 
     def _own_point(self, who: Attacker) -> Point:
-        sql = "SELECT c.seq, c.digest FROM _chain c JOIN _incarnation i USING (inc) WHERE i.id = ? ORDER BY random() LIMIT 1"
+        sql = "SELECT c.seq, c.digest FROM _chain c JOIN _incarnation i USING (inc) WHERE i.id = ? ORDER BY c.seq"
         found = self.centre.all(sql, who.incarnation)
-        return Point(*found[0]) if found else Point(0, bytes(32))
+        return Point(*self.random.choice(found)) if found else Point(0, bytes(32))
 
     def _point(self, head: Point) -> Point:
         """Return a point of the centre's chain, or one that looks like it."""

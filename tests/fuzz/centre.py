@@ -25,10 +25,8 @@ from server.nonces import SqliteNonces
 from server.serve import in_background
 from sync import signature
 from sync.messages import JoinRequest, Point
-from tests.world import World
-
-SECRET = "top secret of branch SEC"
-"""Stands in rows that only the centre and no attacker may see: it must be in no reply to them."""
+from tests.fuzz.sight import Sight
+from tests.world import Node, World
 
 Headers = list[tuple[str, str]]
 
@@ -57,6 +55,7 @@ class Answer:
 class Attacker:
     """A node that has joined and says what it likes."""
 
+    name: str
     identity: str
     number: int
     key: Ed25519PrivateKey
@@ -64,7 +63,7 @@ class Attacker:
 
 
 class Centre:
-    """One centre with two attackers and two honest nodes."""
+    """One centre with two attackers and two honest nodes. It is empty: tests/fuzz/office.py fills it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = Random(seed)
@@ -75,10 +74,10 @@ class Centre:
         self.runner = asyncio.Runner()
         self._http: http.client.HTTPConnection | None = None
         self.observer = self.world.database.dialect.open(self.world.database.path, readonly=True)
-        _fill(self.world)
-        self.honest = [self.world.node("h1", "branch:LON"), self.world.node("h2", "branch:EDI", "owner:e1")]
+        self.office = self.world.database.dialect.open(self.world.database.path)
+        self.sight = Sight(self.world.schema, self.all)
+        self.honest = [self.honest_node("h1", "branch:LON"), self.honest_node("h2", "branch:EDI", "owner:e1")]
         self.attackers = [self.join("a1", "branch:LON"), self.join("a2", "branch:EDI", "owner:e2")]
-        self.world.settle(2)
 
     def invite(self, name: str, *scope: str) -> str:
         """Return an invitation code."""
@@ -87,11 +86,25 @@ class Centre:
 
     def join(self, name: str, *scope: str) -> Attacker:
         """Let an attacker join."""
-        code, key, incarnation = self.invite(name, *scope), Ed25519PrivateKey.generate(), self.random.randbytes(16)
+        code, key = self.invite(name, *scope), Ed25519PrivateKey.from_private_bytes(self.random.randbytes(32))
+        incarnation = self.random.randbytes(16)
         public = key.public_key().public_bytes_raw()
         reply = self.world.service.join(JoinRequest((1,), code, public, incarnation), self.world.clock.read())
+        self.sight.entitle(reply.node, scope)
         with self.world.database.reading() as store:
-            return Attacker(reply.node, nodes.number_of(store, reply.node), key, incarnation)
+            return Attacker(name, reply.node, nodes.number_of(store, reply.node), key, incarnation)
+
+    def honest_node(self, name: str, *scope: str) -> Node:
+        """Let a node join that does what nodes do."""
+        node = self.world.node(name, *scope)
+        self.sight.entitle(node.link.identity, scope)
+        return node
+
+    def rescope(self, who: Attacker, *scope: str) -> None:
+        """Give a node other scopes."""
+        with self.world.database.writing() as store:
+            nodes.rescope(store, who.name, scope, self.world.clock.read())
+        self.sight.entitle(who.identity, scope)
 
     def signed(self, who: Attacker, path: str, body: bytes, media: str = MEDIA, nonce: str | None = None) -> Asked:
         """Return a request with a good signature."""
@@ -178,26 +191,7 @@ class Centre:
     def close(self) -> None:
         """Close everything."""
         self.observer.close()
+        self.office.close()
         self.runner.close()
         self.nonces.close()
         self.world.close()
-
-
-def _fill(world: World) -> None:
-    """Let a central program write what everybody begins with."""
-    for branch in ("LON", "EDI", "SEC"):
-        world.sql("INSERT INTO branch (id, name) VALUES (?, ?)", branch, branch)
-        for number in range(4):
-            text = SECRET if branch == "SEC" else f"Client {number}"
-            owner = f"e{number % 3}" if number and branch != "SEC" else None
-            client, sale = f"{branch}-c{number}", f"{branch}-s{number}"
-            _insert(world, "contact", id=client, kind="person", name=text, branch_id=branch, owner_id=owner, note=text)
-            _insert(world, "contact_tag", contact_id=client, tag=text)
-            more = {"kind": "sale", "sold_ms": 1_760_000_000_000, "currency": "GBP", "total_minor": 1000 + number}
-            _insert(world, "sale", id=sale, number=str(number), branch_id=branch, **more)
-            more = {"name": text, "qty_milli": 1000, "unit_price_e4": 10_000, "amount_minor": 1000}
-            _insert(world, "sale_line", id=f"{branch}-l{number}", sale_id=sale, **more)
-
-
-def _insert(world: World, table: str, **values: Any) -> None:
-    world.sql(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", *values.values())
