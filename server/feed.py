@@ -152,7 +152,7 @@ class Feed:
                 _BEGIN,
             ),
             "regained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since) OR op > {ENTER} AND ver > :low", _BEGIN),
-            "lost": (f"op <= {ENTER} OR ver > :low", _BEGIN),
+            "lost": (f"op <= {ENTER} OR ver > :low", _BEGIN),  # up to `until`, below
         }[step.mode]
         sql = (  # LIMIT: a bare variable would be planned anew on every call
             f"SELECT ver, lo, hi, op, part, whole FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
@@ -162,7 +162,7 @@ class Feed:
             "t": t,
             "sc": step.scope,
             "begin": max(begin, version - 1),
-            "high": high,
+            "high": min(high, step.until),
             "me": self.inc,
             "low": step.low,
             "since": step.since,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 
 from schema.capture import Store
 from schema.declare import EVERYONE, Table
@@ -30,6 +31,7 @@ class Step:
     low: int  # what died or left after it has to be told: the sweep's, or the cursor
     since: int = 0  # a gained scope: from which version on; what the node wrote in it since then, it has
     held: frozenset[str] = frozenset()  # a gained scope: keys the node had at its cursor, and has no more
+    until: int = _END  # a lost scope: what came into it later, the node never had, so it is not told that it went
 
 
 class Sweep:
@@ -55,13 +57,16 @@ class Sweep:
         self._kept = [EVERYONE, *kept]
         self._gained = {scope: at_high[scope] for scope in sorted(at_high.keys() - set(kept), key=place)}  # since when
         self._lost = sorted((at_low.keys() | self._broken) - at_high.keys())
+        had = [(scope, since, until) for scope, since, until in rows if until is None or until > cursor]
+        self._first = {scope: since for scope, since, _ in sorted(had, key=itemgetter(1), reverse=True)}  # since when it had each
+        self._last = {scope: until for scope, _, until in sorted(had, key=itemgetter(1)) if until is not None and until <= high}
         # in a later sweep a page of this pull may have taken away what the node had under them
         self._held = frozenset(at(cursor).keys() - at_high.keys()) if low == cursor else frozenset[str]()
         self._ranks = {scope: rank for rank, scope in enumerate([*self._kept, *self._gained])}
-        self._first: dict[str, int] = {}  # the lowest rank of a key with a prefix
+        self._lowest: dict[str, int] = {}  # the lowest rank of a key with a prefix
         for key, rank in self._ranks.items():
             if key in scope:
-                self._first.setdefault(_prefix(key), rank)
+                self._lowest.setdefault(_prefix(key), rank)
 
     def steps(self) -> Iterator[Step]:
         """Yield every step, whether the node is still entitled to it or not: their numbers stay the same."""
@@ -81,10 +86,11 @@ class Sweep:
                 if table.name in self._afresh:
                     yield Step(table, scope, "regained", self._ranks[scope], self.cursor, _END)
                     continue
-                mode, begin = ("regained", self.cursor) if scope in self._broken else ("gained", self.low)
+                mode, begin = ("regained", max(self.cursor, self._first[scope])) if scope in self._broken else ("gained", self.low)
                 yield Step(table, scope, mode, self._ranks[scope], begin, self._gained[scope], self._held)
             for scope in concerning(self._lost):
-                yield Step(table, scope, "lost", 0, self.cursor)  # its steps of earlier sweeps may have been left out
+                begin = max(self.cursor, self._first[scope])  # from the cursor: its steps of earlier sweeps may have been left out
+                yield Step(table, scope, "lost", 0, begin, until=self._last[scope])
 
     def is_told_earlier(self, step: Step, keys: Iterable[str]) -> bool:
         """Tell whether a row that has these keys now is told in a step before this one."""
@@ -92,7 +98,7 @@ class Sweep:
 
     def may_be_told_earlier(self, step: Step) -> bool:
         """Tell whether that can be so for any row of the step's table."""
-        return any(self._first.get(path.prefix, _END) < step.rank for path in self.store.schema.paths[step.table.name])
+        return any(self._lowest.get(path.prefix, _END) < step.rank for path in self.store.schema.paths[step.table.name])
 
     def earlier(self, step: Step) -> Iterator[str]:
         """Yield the scope keys before the step's, those included that the node has lost since."""

@@ -45,7 +45,7 @@ from tests.fuzz.centre import Asked, Attacker, Centre, Headers
 from tests.fuzz.decoders import value
 from tests.fuzz.mutate import NUMBERS, TEXTS, Mutator
 
-BRANCHES = ("LON", "EDI", "SEC", "", "none", "LON" * 70)
+BRANCHES = ("LON", "EDI", "SEC", "VLT", "", "none", "LON" * 70)
 PATHS = ("/v1/push", "/v1/pull", "/v1/verify", "/v1/heal", "/v1/offer", "/v1/join", "/v1/nonce", "/v1/health")
 PAGES = ("/v1/health", "/", "/", "/console/console.css", "/console/icon.svg")
 ODD_PATHS = ("/v1", "/v1/push/", "//v1/push", "/v2/push", "/console/../server.db", "/console/x.css", "/v1/push%00", "/docs", "/V1/PUSH")

@@ -10,9 +10,9 @@ from typing import Any
 from server import ingest
 from tests.fuzz.centre import Centre
 
-BRANCHES = ("LON", "EDI", "SEC")
+BRANCHES = ("LON", "EDI", "SEC", "VLT")
 OWNERS = ("e0", "e1", "e2", "e8", "e9", None)
-"""Nobody is ever given e8; e9 and the branch SEC now and then."""
+"""Nobody is ever given e8 or the branch VLT; e9 and SEC now and then."""
 
 GIVEN = ("branch:LON", "branch:EDI", "branch:SEC", "owner:e0", "owner:e2", "owner:e9")
 LOOKS = 60
@@ -31,7 +31,7 @@ def fill(centre: Centre) -> None:
             ),
         )
         for number in range(4):
-            client = _contact(centre, branch, f"{branch}-c{number}", f"e{number % 3}" if number and branch != "SEC" else None)
+            client = _contact(centre, branch, f"{branch}-c{number}", f"e{number % 3}" if number and branch in ("LON", "EDI") else None)
             _below(centre, client, branch, f"{branch}-{number}")
     centre.office.execute("COMMIT")
     centre.sight.look()

@@ -2,8 +2,8 @@
 
 The centre's own values carry marks, a mark for every row and every writing of it. A node may have seen a mark if its row was in
 a scope of the node at the end of any commit since; what shows another mark is a leak, however it came about. And two things no
-request may do to a row that was never in a scope of anybody: change it, or bring it into one. Only somebody at the centre may,
-by letting work pass.
+request may do to a row whose scopes nobody was ever given: change it, or bring it into one that somebody was. Only somebody at
+the centre may, by letting work pass.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ class Sight:
         self.given: dict[str, frozenset[str]] = {}
         self.places: dict[Place, list[str]] = {}
         self._seen: dict[str, set[str]] = {}
-        self._ever: set[Place] = set()  # rows that were in a scope of some node
-        self._hidden: dict[Place, Row | None] = {}  # rows that never were, as they stood
+        self._ever: set[str] = set()  # scope keys that anybody was ever given
+        self._had: dict[Place, set[str]] = {}  # scope keys that each row ever had
+        self._hidden: dict[Place, Row | None] = {}  # rows that had none of those, as they stood
         self._count = 0
 
     def entitle(self, identity: str, scope: tuple[str, ...]) -> None:
         """Note what a node is given, from now on."""
         self.given[identity] = frozenset(scope)
+        self._ever.update(scope)
         self._seen.setdefault(identity, set())
         self.look()
 
@@ -61,13 +63,14 @@ class Sight:
             keys = standing.keys(*place)
             for identity in [identity for identity, scope in self.given.items() if not scope.isdisjoint(keys)]:
                 self._seen[identity].update(marks)
-                self._ever.add(place)
-            row, before = standing.row(*place), self._hidden.get(place)
-            if place not in self._ever:
+            row, before, had = standing.row(*place), self._hidden.get(place), self._had.setdefault(place, set())
+            if not self._ever.isdisjoint(had | keys):
+                is_it = any(mark in repr(row) for mark in marks)  # and not another row that took the key of a dead one
+                done += [f"{place} came into a scope"] if place in self._hidden and self._ever.isdisjoint(had) and is_it else []
+            else:
                 hidden[place] = row
                 done += [f"{place} was changed"] if before is not None and row != before else []
-            elif place in self._hidden:
-                done.append(f"{place} came into a scope")
+            had.update(keys)
         self._hidden = hidden
         return done
 
