@@ -583,6 +583,10 @@ def valid_messages() -> list[tuple[str, Message]]:
         ("digests of tables", messages.VerifyReply(9, (messages.TableDigest("contact", 2, DIGEST),), (), None)),
         ("a request for ranges", messages.VerifyRequest(1, 1, SEGMENT_ID, _CURSOR, ranges, None)),
         ("digests of ranges", messages.VerifyReply(9, (), digests, None)),
+        (
+            "a request to verify some columns",
+            messages.VerifyRequest(1, 1, SEGMENT_ID, _CURSOR, (), None, 2, (messages.Compared("contact", ("id", "name")),)),
+        ),
         ("a request for rows", messages.VerifyRequest(1, 1, SEGMENT_ID, _CURSOR, (), messages.Wanted("contact", 3, key))),
         ("rows that were asked for", messages.VerifyReply(9, (), (), messages.Found(bytes([0, 2, 1]), some))),
     ]

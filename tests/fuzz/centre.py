@@ -66,6 +66,7 @@ class Centre:
     """One centre with two attackers and two honest nodes. It is empty: tests/fuzz/office.py fills it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
+        folder.mkdir(exist_ok=True)
         self.random = Random(seed)
         self.world = World(folder, load(()))
         self.nonces = SqliteNonces(folder / "nonces.db")
