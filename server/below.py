@@ -7,6 +7,8 @@ scope ever had, as they waited for this very row; not for rows that are others'.
 
 from __future__ import annotations
 
+from typing import Any
+
 from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.sqlite import quote
@@ -14,7 +16,7 @@ from schema.keys import key_text
 from server import rows, scopes
 
 
-def of_others(store: Store, table: Table, identity: str, scope: frozenset[str], since: int, *, dead: bool) -> tuple[str, str] | None:
+def of_others(store: Store, table: Table, identity: Any, scope: frozenset[str], since: int, *, dead: bool) -> tuple[str, str] | None:
     """Return table and key of a row under a key that is not there which was in none of these scopes at any time after a version;
     None if there is no such row. `dead`: the key was there before, so a row without any scope may have lost it with that.
     """
