@@ -144,7 +144,7 @@ class Merging:
             return  # it takes back a row of its own that never came here; this one is somebody else's
         self._right(table, op.key, rid, before, op.base)
         metas = rows.metas(self.store, table, rid)
-        unseen = [meta for meta in metas.values() if not seen(meta, op.base, op.since, self.pusher.lineage)]
+        unseen = [meta for meta in metas.values() if not self._saw(op, meta)]
         writer = max(unseen, key=lambda meta: meta.version).writer if unseen else self._unseen_child(table, op, op.key[0])
         if writer is not None:
             self._record(table, op.key, (), None, None, values, "edit wins", "theirs", writer)
@@ -153,6 +153,9 @@ class Merging:
             return
         reborn = (op.table, op.key) in self._inserted
         bury_row(self.store, table, rid, values, self.version, self.pusher.inc, before, reborn=reborn)
+
+    def _saw(self, op: Delete, meta: Meta) -> bool:
+        return seen(meta, op.base, op.since, self.pusher.lineage, until=self.work.number if op.number is None else op.number)
 
     def _unseen_child(self, table: Table, op: Delete, identity: Any) -> int | None:
         """Return who wrote something below a row that its deleter has not seen, or None.
@@ -168,7 +171,7 @@ class Merging:
                 if waits.is_back(self.store, self.pusher.node, child.name, key_text(key), op.base):
                     return CENTRE
                 for number, meta in rows.metas(self.store, child, row[-1]).items():
-                    if (edge.owned or number in (rows.BIRTH, hung)) and not seen(meta, op.base, op.since, self.pusher.lineage):
+                    if (edge.owned or number in (rows.BIRTH, hung)) and not self._saw(op, meta):
                         return meta.writer
                 deeper = self._unseen_child(child, op, key[0]) if edge.owned and scopes.is_key(key[0]) else None
                 if deeper is not None:

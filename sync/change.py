@@ -57,6 +57,8 @@ class Delete:
     key: Key
     base: int
     since: int
+    number: int | None = None
+    """The own number under which it was typed, where it is not that of its transaction (sync/compose.py)."""
 
 
 Op = Insert | Update | Delete

@@ -30,7 +30,7 @@ def compose(works: Sequence[Transaction], policy_of: PolicyOf) -> tuple[Transact
     rows: dict[Row, list[Op]] = {}
     given_up: set[Row] = set()
     for work in works:
-        for op in map(_known_since(work.number), work.ops):
+        for op in map(_typed_under(work.number), work.ops):
             row = (op.table, op.key)
             made = rows.get(row, [])
             is_second_end = len(made) > 1 and isinstance(op, Delete)  # deleted, inserted, deleted: the first deletion says it all
@@ -43,9 +43,15 @@ def compose(works: Sequence[Transaction], policy_of: PolicyOf) -> tuple[Transact
     return Transaction(last.index, last.number, last.wall, base, ops, decisions, last.before, last.withdrawals), given_up
 
 
-def _known_since(number: int) -> Callable[[Op], Op]:
-    """Return what makes an insert name its own number: in another transaction it would stand for another one."""
-    return lambda op: replace(op, since=number) if isinstance(op, Insert) and op.since == NEVER else op
+def _typed_under(number: int) -> Callable[[Op], Op]:
+    """Return what makes a change name its own number: in another transaction it would stand for another one."""
+
+    def name(op: Op) -> Op:
+        if isinstance(op, Insert) and op.since == NEVER:
+            return replace(op, since=number)
+        return replace(op, number=number) if isinstance(op, Delete) else op
+
+    return name
 
 
 def _joined(first: Op, then: Op, policy_of: PolicyOf) -> list[Op]:

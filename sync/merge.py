@@ -60,15 +60,16 @@ class Lineage:
         return next(found, None)
 
 
-def seen(meta: Meta, base: int, since: int, lineage: Lineage, *, insert: bool = False) -> bool:
+def seen(meta: Meta, base: int, since: int, lineage: Lineage, *, insert: bool = False, until: int | None = None) -> bool:
     """Tell whether a writer with this base and since knew the value that stands (RULES H8).
 
     After a restore its own earlier work counts also where it lies further back, if it had been plainly accepted, and never
-    if it had been refused (RULES H14). An `insert` builds on nothing.
+    if it had been refused (RULES H14). An `insert` builds on nothing. Own work beyond `until` was typed later: it may be here
+    first, where the change was held meanwhile.
     """
     if meta.version <= base:
         return True
-    if not lineage.has(meta.writer, meta.sequence):
+    if not lineage.has(meta.writer, meta.sequence) or (until is not None and meta.sequence > until):
         return False
     before = lineage.before(meta.writer, meta.sequence)
     return (meta.sequence >= since and before != "refused") or (before == "accepted" and not insert)

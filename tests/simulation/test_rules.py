@@ -410,6 +410,26 @@ def test_h16_an_unseen_edit_of_a_child_keeps_its_parent(world: World, k2: Node, 
     assert world.agree()
 
 
+def test_h16_what_was_typed_after_a_held_delete_keeps_its_parent(world: World, k2: Node, l3: Node, c1: str) -> None:
+    """The delete waits; an edit of the child, typed later on the same node, does not, and is there first. Found by seed 39."""
+    k2.sql("INSERT INTO visit (id, client_id, topic) VALUES ('v1', 'c1', 'old')")
+    world.settle()
+    with transaction(k2.database) as tx:
+        tx.insert("ware", {"id": "w9", "name": "a proposal"})
+        tx.connection.execute("DELETE FROM client WHERE id = 'c1'")
+    k2.sync()
+    k2.sql("UPDATE visit SET topic = 'new' WHERE id = 'v1'")
+    k2.sync()
+    assert [entry["verdict"] for entry in k2.held()] == ["held", "held"]
+    assert value(l3, "topic", "v1", "visit") == "old"
+    approve(world)
+    world.settle()
+    assert value(k2, "topic", "v1", "visit") == value(l3, "topic", "v1", "visit") == "new"
+    assert value(k2, "name") == value(l3, "name") == "Анна"
+    assert [entry["rule"] for entry in k2.conflicts()] == ["edit wins"]
+    assert world.agree()
+
+
 def test_h16_an_unseen_grandchild_keeps_them_both(world: World, k2: Node, l3: Node, c1: str) -> None:
     k2.sql("INSERT INTO visit (id, client_id) VALUES ('v1', 'c1')")
     world.settle()
