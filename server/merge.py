@@ -10,12 +10,12 @@ H16, H17, H19.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from schema.capture import Store, same
-from schema.declare import EVERYONE, Kind, Table, Through
+from schema.declare import By, Kind, Table, Through
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
 from schema.lens import complete, known_cells
@@ -251,7 +251,7 @@ class Merging:
         if now.isdisjoint(self._scope(self.work.base)) and not (self.approved or replaced or self._parent_left(table, op.values)):
             if self._orphaned is not None:
                 raise self._orphaned
-            raise Hold("right", self._no_right(table, now), self._parent_named(table, op.values))
+            raise Hold("right", _no_right(table, op.values), self._parent_named(table, op.values))
         if table.name not in self.store.schema.fixed:
             self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
         scopes.touch(self.store, table, rid, self.version, self.pusher.inc, None)
@@ -399,16 +399,12 @@ class Merging:
     def _right(self, table: Table, key: Key, rid: int, keys: set[str], base: int) -> None:
         """Check that the row was in the node's scope when it was changed, or is now (RULES §4)."""
         if not self.approved and self._is_strange(table, rid, keys, base):
-            raise Hold("right", self._no_right(table, keys), (table.name, key_text(key)))
+            raise Hold("right", _no_right(table, {}), (table.name, key_text(key)))
 
     def _is_strange(self, table: Table, rid: int, keys: set[str], base: int) -> bool:
         """Tell whether a row was never in the node's scope since it was looked at."""
         scope = self._scope(base)
         return keys.isdisjoint(scope) and not scopes.left_since(self.store, table, rid, scope, base)
-
-    def _no_right(self, table: Table, keys: set[str]) -> str:
-        where = ", ".join(sorted(keys - {EVERYONE})) or "no branch or owner"
-        return f"this {table.name} belongs to {where}, which this node does not write for"
 
     def _touch(self, table: Table, key: Key, rid: int, writer: int, before: set[str]) -> None:
         now = scopes.touch(self.store, table, rid, self.version, writer, before)
@@ -447,6 +443,12 @@ class Merging:
     ) -> None:
         entry = Conflict(table.name, key, columns, base, mine, theirs, rule, winner, False, self.pusher.node, self._node_of(writer))
         conflicts.record(self.store, entry, self.version, self.at_ms, self.seed)
+
+
+def _no_right(table: Table, values: Mapping[str, Any]) -> str:
+    """Return why a node may not write a row, in what it typed itself: whose a row is that stands is not for it to know."""
+    named = [f"{rule.prefix}:{values[rule.column]}" for rule in table.scope if isinstance(rule, By) and values.get(rule.column) is not None]
+    return f"this {table.name} belongs to {', '.join(sorted(named)) or 'others'}, which this node does not write for"
 
 
 def bury_row(

@@ -420,7 +420,7 @@ def test_the_node_hears_of_another_reason(world: World, k2: Node) -> None:
     world.sql(CONTACT, "c1", "OPO")
     k2.sync()
     assert [each["code"] for each in k2.held()] == ["right"]
-    assert "OPO" in k2.held()[0]["reason"]
+    assert "belongs to others" in k2.held()[0]["reason"]
     assert k2.held()[0]["why"] == "It belongs to a branch or owner this node does not write for."
 
 
@@ -467,3 +467,15 @@ def test_much_that_is_set_free_at_once_goes_in_request_by_request(world: World, 
     assert world.service.health() == head
     world.settle()
     assert world.agree()
+
+
+def test_the_reason_does_not_say_whose_a_row_is(world: World, k2: Node) -> None:
+    """A node may guess a key; what it may not see it does not learn from being held for it either."""
+    world.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('c1', 'person', 'Ann', 'OPO')")
+    world.settle()
+    k2.sql(CONTACT, "c1", "LIS")
+    k2.sql(CONTACT, "c2", "BRA")
+    k2.sync()
+    reasons = {each["key"]: each["reason"] for each in k2.held()}
+    assert "OPO" not in reasons["c1"]
+    assert reasons["c2"] == "this contact belongs to branch:BRA, which this node does not write for"
