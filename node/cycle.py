@@ -32,7 +32,20 @@ from sync.limits import (
     PUSH_SEGMENTS_MAX,
     SEGMENT_ROWS,
 )
-from sync.messages import HealRequest, OfferRequest, Page, Parent, Position, PullRequest, PushReply, PushRequest, Sealed, Told, VerdictName
+from sync.messages import (
+    HealRequest,
+    OfferRequest,
+    Page,
+    Parent,
+    Point,
+    Position,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    Sealed,
+    Told,
+    VerdictName,
+)
 from sync.wire import pack, unpack
 
 PORTION_ROWS = 2 * SEGMENT_ROWS
@@ -108,12 +121,13 @@ class Cycle:
     # --- the centre was restored ---------------------------------------------------------------------------------------------
 
     def _heal(self, report: Report) -> None:
-        """Ask a restored centre what it still has, and count the rest as not sent."""
+        """Ask a restored centre what it still has, and count the rest as not sent, unless another process has done so meanwhile."""
         state = self.database.state()
         points = healing.remembered(self.database.store)
         reply = self.exchange.heal(HealRequest(PROTOCOL_VERSIONS[-1], state.epoch, state.incarnation, points))
         with self.database.writing() as store:
-            report.lost = healing.begin(store, reply) or report.lost
+            if _life(self.database.state()) == _life(state):
+                report.lost = healing.begin(store, reply) or report.lost
 
     def _offer(self) -> None:
         """Offer a restored centre the rows of others that its lost history held."""
@@ -361,3 +375,8 @@ def _staged(store: Store) -> Iterator[tuple[Page, bytes]]:
     while row := store.connection.execute("SELECT number, body FROM _stage WHERE number > ? ORDER BY number LIMIT 1", (last,)).fetchone():
         last = row[0]
         yield unpack(Page, row[1], MESSAGE_BYTES_MAX), row[1]
+
+
+def _life(state: State) -> tuple[int, bytes, Point, Point]:
+    """Return what healing begins from."""
+    return state.epoch, state.incarnation, state.cursor, state.highest

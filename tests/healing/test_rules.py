@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from node import retained
+from node.cycle import Cycle
+from node.database import Database, State
 from server import backup, ingest
 from server import held as held_work
 from sync import box
@@ -20,10 +22,10 @@ from sync.digest import BEGINNING, segment_point
 from sync.errors import Diverged, Malformed
 from sync.limits import PROTOCOL_VERSIONS
 from sync.merge import Lineage, Meta, seen
-from sync.messages import Again, HealRequest, Offered, OfferRequest, Point, PushRequest, Sealed, Told
+from sync.messages import Again, HealReply, HealRequest, Offered, OfferRequest, Point, PushRequest, Sealed, Told
 from tests.healing.copies import copy_of, put_back_centre
 from tests.simulation.schema import simulated_schema
-from tests.world import Node, ReplyLost, World
+from tests.world import Link, Node, ReplyLost, World
 
 CLIENT = "INSERT INTO client (id, branch, name) VALUES (?, 'A', 'Ann')"
 
@@ -529,6 +531,32 @@ def test_the_points_of_backups_are_not_forgotten_for_later_ones(world: World, mo
         n2.sync()
     assert made.version in {point.number for point in retained.points(n2.database.store)}
     assert len(retained.points(n2.database.store)) < 12
+
+
+def test_healing_that_another_process_has_done_meanwhile_is_not_begun_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor would fall, and everything be taken anew a second time. Found by seed 100627."""
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql("UPDATE client SET high = 1 WHERE id = 'c1'")
+    n1.sync()
+    n2.sync()
+    put_back_centre(world, copy)
+    other = Database(n2.database.path, world.schema, n2.database.clock_ms)
+    heal, healed = n2.link.heal, list[State]()
+
+    def late(request: HealRequest) -> HealReply:
+        reply = heal(request)
+        if not healed:
+            Cycle(other, Link(world, n2.link.identity)).sync()
+            healed.append(other.state())
+        return reply
+
+    monkeypatch.setattr(n2.link, "heal", late)
+    n2.sync()
+    state = n2.database.state()
+    assert (state.incarnation, state.cursor) == (healed[0].incarnation, healed[0].cursor)
+    other.close()
+    assert settled(world)
 
 
 @pytest.mark.covers("P-7.29")

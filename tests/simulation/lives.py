@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from sync.change import Op
+from sync.change import NEVER, Delete, Insert, Op
 from tests.simulation.oracle import Key, Rows
 
 
@@ -63,6 +63,26 @@ class Life:
         """
         own = {(work.segment, work.index) for work in works}
         return [(work, self._verdict((work.segment, work.index), version, own)) for work in works]
+
+    def pending_ops(self, works: Sequence[Work], version: int) -> list[Op]:
+        """Return what of a node's works is not settled at a version, in its order. A row that held work brought and its correction
+        took back is nothing between the two: somebody may have brought it anew meanwhile.
+        """
+        waiting = [work for work, verdict in self.verdicts_at(works, version) if verdict in ("pending", "held")]
+        place = {(work.segment, work.index): self._place((work.segment, work.index), version) for work in waiting}
+        together = defaultdict(list)
+        for work in waiting:
+            for op in work.ops:
+                together[place[work.segment, work.index], op.table, op.key].append(op)
+        nothing = {
+            row for row, ops in together.items() if isinstance(ops[0], Insert) and ops[0].base == NEVER and isinstance(ops[-1], Delete)
+        }
+        return [op for work in waiting for op in work.ops if (place[work.segment, work.index], op.table, op.key) not in nothing]
+
+    def _place(self, name: tuple[bytes, int], version: int) -> tuple[bytes, int]:
+        """Return what had taken the place of work at a version, in the end."""
+        since, into = self.replaced.get(name, (1 << 62, name))
+        return self._place(into, version) if since <= version else name
 
     def _verdict(self, name: tuple[bytes, int], version: int, own: Container[tuple[bytes, int]] | None = None) -> str:
         since, into = self.replaced.get(name, (1 << 62, name))

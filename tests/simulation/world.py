@@ -294,9 +294,7 @@ class SimulatedWorld(World):
             raise Violation(f"{station.name}: the centre never had the version at its cursor, {cursor}")
         snapshot = life.snapshots[cursor]
         known = cut(snapshot.rows, snapshot.keys, self.scope_of(station.origin, cursor, life))
-        verdicts = life.verdicts_at(station.works, cursor)
-        pending = [op for work, verdict in verdicts if verdict in ("pending", "held") for op in work.ops]
-        return replay(known, self.schema, pending)
+        return replay(known, self.schema, life.pending_ops(station.works, cursor))
 
     def check(self, station: Station, when: str) -> None:
         """Check that a node's tables are the centre's rows at its cursor, cut to its scope, and its own pending work."""
