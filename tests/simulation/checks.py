@@ -119,8 +119,8 @@ class Judge:
                     self.left.setdefault((table, key), set()).update(last.keys[table][key] - now.keys[table][key])
 
     def _conflicts(self) -> None:
-        sql = "SELECT id, tbl, key, columns, mine, theirs, rule, winner, open FROM _conflict"
-        for identity, table, key, columns, mine, theirs, rule, winner, is_open in self.world.centre.execute(sql):
+        sql = "SELECT id, tbl, key, columns, mine, theirs, rule, winner, open, decided_ms FROM _conflict"
+        for identity, table, key, columns, mine, theirs, rule, winner, is_open, decided_ms in self.world.centre.execute(sql):
             if identity in self.conflict_ids:
                 continue
             self.conflict_ids.add(identity)
@@ -132,7 +132,7 @@ class Judge:
             place = (table, (key,) if width == 1 else tuple(json.loads(key)))
             self.kept.setdefault(place, set()).update(value for side in sides if side for value in side)
             self.kept[place].update(side for side in sides if side and len(side) == 2)
-            if identity not in self.judged:
+            if identity not in self.judged and decided_ms is None:  # else a person has decided it in the same push
                 self._fair(table, place[1], json.loads(columns), sides, rule, winner, bool(is_open))
 
     def _fair(self, table: str, key: Key, columns: list[str], sides: list[Any], rule: str, winner: str, is_open: bool) -> None:
