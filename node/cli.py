@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +21,7 @@ from node.cli_verify import tell_proof, tell_verify
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
 from node.database import Database
-from node.joining import DATABASE
+from node.joining import DATABASE, LOCK
 from node.joining import join as join_server
 from node.kept import kept, tell_kept
 from node.opening import opened
@@ -49,13 +48,13 @@ from schema.console import (
     table,
 )
 from schema.declare import Kind
+from schema.importer import options
 from schema.importer.mapping import load_mapping
 from schema.importer.run import run_import
 from schema.lock import exclusive
 from schema.registry import load
 from sync.errors import Offline, WorldError
 
-LOCK = "node.lock"
 WAIT_SECONDS = 30.0
 BUSY = "Another exchange of this node is under way. It sends everything recorded so far; try again when it is done."
 STEPS = {"push": "sending transactions", "pull": "receiving rows"}
@@ -354,10 +353,10 @@ app.command()(cli_backup.rejoin)
 @app.command("import")
 def import_(
     ctx: typer.Context,
-    mapping: Annotated[str, typer.Argument(metavar="MAPPING", help="A mapping's name (online_retail, northwind) or a TOML file.")],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders; .gz too.")],
-    branch: Annotated[str | None, typer.Option("--branch", help="Only this branch's rows.", show_default=False)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write nothing.")] = False,
+    mapping: options.Mapping,
+    paths: options.Paths,
+    branch: options.Branch = None,
+    dry_run: options.DryRun = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:

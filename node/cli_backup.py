@@ -9,13 +9,12 @@ import typer
 
 from node import backup as backups
 from node import joining
-from node.joining import DATABASE
+from node.joining import DATABASE, LOCK
 from node.opening import opened
 from schema.console import Home, Json, at, count, moment, now_ms, progress, say
 from schema.lock import exclusive
 from schema.registry import load
 
-LOCK = "node.lock"
 BUSY = "An exchange of this node is under way. Try again when it is done."
 
 

@@ -25,6 +25,7 @@ from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import JoinRequest
 
 DATABASE: Final = "node.db"
+LOCK: Final = "node.lock"
 JOINING: Final = "joining.json"
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import logging
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +34,7 @@ from schema.console import (
     shown_import,
     table,
 )
+from schema.importer import options
 from schema.lock import exclusive
 from schema.registry import load
 from server import cli_backup, cli_schema, held, held_cli, held_list, ingest, journal, nodes, report
@@ -122,10 +122,10 @@ def run(
 @app.command("import")
 def import_(
     ctx: typer.Context,
-    mapping: Annotated[str, typer.Argument(metavar="MAPPING", help="A mapping's name (online_retail, northwind) or a TOML file.")],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders; .gz too.")],
-    branch: Annotated[str | None, typer.Option("--branch", help="Only this branch's rows.", show_default=False)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write nothing.")] = False,
+    mapping: options.Mapping,
+    paths: options.Paths,
+    branch: options.Branch = None,
+    dry_run: options.DryRun = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
