@@ -26,8 +26,9 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Return how many rows it takes in a segment."""
-        return sum(map(len, self.rows.values())) + sum(max(1, len(change.cells)) for change in self.changes)
+        """Return how many rows it takes in a segment; what it withdraws is bounded likewise."""
+        changes = sum(max(1, len(change.cells)) for change in self.changes)
+        return sum(map(len, self.rows.values())) + changes + len(self.withdrawals)
 
     def weight(self) -> int:
         """Return how many bytes of texts and blobs it carries."""

@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from node import withdrawing
 from node.group import Group
 from node.sealing import Sealing
 from schema.capture import Change, Look, Row, Store, clean_row
@@ -159,7 +160,7 @@ def _new(table: Table, row: Row) -> Change:
 
 
 def _seal_changes(sealing: Sealing, changes: list[Change]) -> None:
-    groups = _tied(changes)
+    groups = _tied(changes, withdrawing.corrected(sealing.store, changes))
     rank = sealing.store.schema.rank
 
     def order(group: list[Change]) -> tuple[int, int]:
@@ -171,8 +172,10 @@ def _seal_changes(sealing: Sealing, changes: list[Change]) -> None:
         sealing.add(Group(group))
 
 
-def _tied(changes: list[Change]) -> list[list[Change]]:
-    """Return changes in groups of rows tied by declared references, in the order of each group's first change."""
+def _tied(changes: list[Change], corrected: Sequence[tuple[Change, withdrawing.Name]]) -> list[list[Change]]:
+    """Return changes in groups of rows tied by declared references, or by held work that they correct, in the order of each
+    group's first change.
+    """
     leader: dict[tuple[str, Any], tuple[str, Any]] = {}
 
     def find(item: tuple[str, Any]) -> tuple[str, Any]:
@@ -187,6 +190,8 @@ def _tied(changes: list[Change]) -> list[list[Change]]:
             parent = _value(change, tie.column)
             if parent is not None:
                 leader[find(own)] = find((tie.table, (parent,)))
+    for change, name in corrected:
+        leader[find((change.table.name, change.key))] = find(("", name))
     groups: dict[tuple[str, Any], list[Change]] = {}
     for change in changes:
         groups.setdefault(find((change.table.name, change.key)), []).append(change)

@@ -51,7 +51,7 @@ class Sealing:
             reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
             self._withhold(group, withheld.LONG, reason)
             return
-        group.withdrawals += tuple(withdrawing.replaced_by(self.store, group.changes))
+        group.withdrawals += tuple(withdrawing.replaced_by(self.store, group.changes, self.id))
         weight = group.weight()
         if group.size > self.rows_max or weight > SEGMENT_BYTES_MAX:
             self._add_in_parts(group)

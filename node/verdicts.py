@@ -138,10 +138,12 @@ def spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
 
 
 def note_withdrawal(store: Store, work: Withdrawn, by: tuple[bytes, int]) -> None:
-    """Remember that a transaction of ours withdraws another, until what became of that is covered; nothing if it is already."""
+    """Remember that a transaction of ours withdraws another, maybe of the segment that is being filled, until what became of
+    that is covered; nothing if it is already.
+    """
     store.connection.execute(
         "INSERT OR REPLACE INTO _withdrawal (segment, txn, by_segment, by_txn, replaced) SELECT ?1, ?2, ?3, ?4, ?5"
-        " WHERE EXISTS (SELECT 1 FROM _txn WHERE segment = ?1 AND txn = ?2) OR EXISTS (SELECT 1 FROM _segment WHERE id = ?1)",
+        " WHERE ?1 = ?3 OR EXISTS (SELECT 1 FROM _txn WHERE segment = ?1 AND txn = ?2) OR EXISTS (SELECT 1 FROM _segment WHERE id = ?1)",
         (work.segment, work.index, *by, work.replaced),
     )
 
@@ -201,9 +203,13 @@ def settle_segments(store: Store, head: int, now_ms: int, settled: Settled) -> N
 
 
 def _covered(store: Store, head: int) -> list[tuple[int, bytes, int | None]]:
-    """Return what a head covers: of one version first what was withdrawn, then segments, then other late verdicts."""
-    segments = store.connection.execute("SELECT version, id, NULL, 1 FROM _segment WHERE version <= ?", (head,)).fetchall()
-    sql = "SELECT version, segment, txn, CASE verdict WHEN 'withdrawn' THEN 0 ELSE 2 END FROM _txn WHERE version <= ? AND verdict <> 'held'"
+    """Return what a head covers: of one version first what was withdrawn, in the order it was sealed (what has that version
+    itself last), then segments, then other late verdicts.
+    """
+    segments = store.connection.execute("SELECT version, id, NULL, 2 FROM _segment WHERE version <= ?", (head,)).fetchall()
+    at_once = "EXISTS (SELECT 1 FROM _segment s WHERE s.id = x.segment AND s.version = x.version)"
+    order = f"CASE WHEN x.verdict <> 'withdrawn' THEN 3 ELSE {at_once} END"
+    sql = f"SELECT x.version, x.segment, x.txn, {order} FROM _txn x WHERE x.version <= ? AND x.verdict <> 'held'"
     late = store.connection.execute(sql, (head,)).fetchall()
     return [entry[:3] for entry in sorted([*segments, *late], key=lambda entry: (entry[0], entry[3], entry[2] or 0))]
 
@@ -216,14 +222,14 @@ def _settle_segment(store: Store, segment: bytes, version: int) -> None:
     own = "(x.verdict IN ('held', 'refused', 'withdrawn') OR x.version > ?)"
     where = f"segment = ? AND NOT EXISTS (SELECT 1 FROM _txn x WHERE x.segment = _op.segment AND x.txn = _op.txn AND {own})"
     _fold(store, where, (segment, version))
-    late = store.connection.execute(f"SELECT 1 FROM _txn x WHERE segment = ? AND {own}", (segment, version)).fetchone()
     changed.settled_segment(store, segment)
     store.connection.execute("DELETE FROM _own WHERE segment = ?", (segment,))
     retained.keep_segment(store, segment)
     if store.connection.execute("SELECT again FROM _segment WHERE id = ?", (segment,)).fetchone()[0] is not None:
         _bring_back(store, segment, "txn NOT IN (SELECT txn FROM _txn x WHERE x.segment = _quarantine.segment)")
     store.connection.execute("DELETE FROM _segment WHERE id = ?", (segment,))
-    if late is None:
+    store.connection.execute("DELETE FROM _txn WHERE segment = ? AND verdict = 'withdrawn' AND version = ?", (segment, version))
+    if store.connection.execute(f"SELECT 1 FROM _txn x WHERE segment = ? AND {own}", (segment, version)).fetchone() is None:
         store.connection.execute("DELETE FROM _txn WHERE segment = ?", (segment,))
     known = "SELECT 1 FROM _txn x WHERE x.segment = _withdrawal.segment AND x.txn = _withdrawal.txn"
     store.connection.execute(f"DELETE FROM _withdrawal WHERE segment = ? AND NOT EXISTS ({known})", (segment,))
@@ -245,7 +251,8 @@ def _settle_one(store: Store, segment: bytes, index: int, version: int, now_ms: 
     elif not is_told_again:
         put_aside(store, (segment, index), code, reason, now_ms, successor)
     retained.judged(store, segment, index, version)
-    store.connection.execute("DELETE FROM _txn WHERE segment = ? AND txn = ?", (segment, index))
+    known = "SELECT 1 FROM _segment s WHERE s.id = _txn.segment AND s.version = _txn.version"  # then it goes with its segment
+    store.connection.execute(f"DELETE FROM _txn WHERE segment = ? AND txn = ? AND NOT EXISTS ({known})", (segment, index))
     store.connection.execute("DELETE FROM _withdrawal WHERE segment = ? AND txn = ?", (segment, index))
     if is_told_again:
         return None
@@ -260,10 +267,10 @@ def _is_aside(store: Store, segment: bytes, index: int) -> bool:
 
 
 def _successor(store: Store, segment: bytes, index: int, version: int) -> tuple[bytes, int] | None:
-    """Return the transaction of ours that took the place of a withdrawn one: the one the centre took at that very version."""
+    """Return the transaction of ours that took the place of a withdrawn one: the first one the centre took at that very version."""
     sql = (
         "SELECT w.by_segment, w.by_txn FROM _withdrawal w JOIN _segment s ON s.id = w.by_segment"
-        " WHERE w.segment = ? AND w.txn = ? AND w.replaced = 1 AND s.version = ?"
+        " WHERE w.segment = ? AND w.txn = ? AND w.replaced = 1 AND s.version = ? ORDER BY w.by_txn LIMIT 1"
     )
     row = store.connection.execute(sql, (segment, index, version)).fetchone()
     return (row[0], row[1]) if row else None

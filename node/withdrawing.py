@@ -20,35 +20,40 @@ Name = tuple[bytes, int]
 """A transaction: its segment and its index there."""
 
 
-def replaced_by(store: Store, changes: Sequence[Change]) -> list[Withdrawn]:
-    """Return the held work that changes of its rows correct, oldest first.
+def replaced_by(store: Store, changes: Sequence[Change], sealing: bytes) -> list[Withdrawn]:
+    """Return the held work that changes of its rows correct, oldest first; `sealing`: the segment that is being filled.
 
     With a transaction goes everything of ours that was typed on top of it and is not known to be accepted: it could not be
     judged without. So does what was typed after it on any other row of these changes, for they take its place, and would come
     before what they change. A new row corrects nothing: it begins another life, or hangs under what is held.
     """
-    held = _names(store, "SELECT segment, txn FROM _txn WHERE verdict = 'held' AND version < ?", (WAITING,))
-    edited = [(change.table, change.key) for change in changes if change.kind != "insert"]
-    if not held or not edited:
-        return []
-    found: dict[Name, int] = {}
-    for table, key in edited:
-        life = _life(store, table, key)
-        if any(_name(entry) in held for entry in life):
-            _take(store, life, held, found)
+    held, found = _held(store), dict[Name, int]()
+    for change, _ in corrected(store, changes):
+        _take(store, _life(store, change.table, change.key), held, found, sealing)
     place = min(found.values(), default=0)
     for table, key in [(change.table, change.key) for change in changes if found]:
-        _take(store, [entry for entry in _life(store, table, key) if entry.number > place], held, found)
+        _take(store, [entry for entry in _life(store, table, key) if entry.number > place], held, found, sealing)
     return [Withdrawn(*name, replaced=True) for name in sorted(found, key=lambda name: found[name])]
 
 
-def _take(store: Store, entries: Sequence[pending.Pending], held: set[Name], found: dict[Name, int]) -> None:
+def corrected(store: Store, changes: Sequence[Change]) -> list[tuple[Change, Name]]:
+    """Return which changes are of rows of which held work: those of one held transaction correct it together."""
+    held = _held(store)
+    edited = [change for change in changes if change.kind != "insert"] if held else []
+    return [(change, _name(entry)) for change in edited for entry in _life(store, change.table, change.key) if _name(entry) in held]
+
+
+def _held(store: Store) -> set[Name]:
+    return _names(store, "SELECT segment, txn FROM _txn WHERE verdict = 'held' AND version < ?", (WAITING,))
+
+
+def _take(store: Store, entries: Sequence[pending.Pending], held: set[Name], found: dict[Name, int], sealing: bytes) -> None:
     """Take the transactions of these changes, and what was typed on top of any of their rows."""
     todo = list(entries)
     while todo:
         entry = todo.pop()
         name = _name(entry)
-        if name in found or not (name in held or _is_on_its_way(store, entry.segment)):
+        if name in found or not (name in held or entry.segment == sealing or _is_on_its_way(store, entry.segment)):
             continue
         found[name] = entry.number
         for table, key in _rows_of(store, name):

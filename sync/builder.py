@@ -147,6 +147,7 @@ class SegmentBuilder:
     def withdraw(self, transaction: int, work: Withdrawn) -> None:
         """Note that a transaction takes held work back, or takes its place."""
         self._withdrawals.append(Withdrawal(transaction, work.segment, work.index, work.replaced))
+        self.rows += 1
 
     def build(self, segment_id: bytes, schema: int, first: int, part: int = 0) -> bytes:
         """Return the sealed segment: msgpack, compressed. `first` is its first transaction's own number."""

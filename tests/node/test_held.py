@@ -91,6 +91,35 @@ def test_a_correction_comes_after_what_it_changes(world: World, k2: Node, again:
     assert world.agree()
 
 
+@pytest.mark.covers("P-5.7", "P-5.20", "P-8.30")
+@pytest.mark.parametrize("last", ["LIS", "FAR"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_rows_of_one_held_transaction_are_corrected_row_by_row(world: World, k2: Node, ours: bool, last: str) -> None:
+    """One statement of a foreign program is one correction; our own code may make several in one segment, each of one row. The
+    centre takes them as one, and holds all of it where one row is wrong still.
+    """
+    k2.write([("contact", {"id": f"c{number}", "kind": "person", "name": "Ann", "branch_id": "OPO"}) for number in range(4)])
+    k2.sync()
+    if ours:
+        with transaction(k2.database) as tx:
+            for number in range(4):
+                tx.update("contact", (f"c{number}",), {"branch_id": last if number == 3 else "LIS"})
+                tx.announce()
+    else:
+        k2.sql("UPDATE contact SET branch_id = iif(id = 'c3', ?, 'LIS')", last)
+    Cycle(k2.database, k2.link).seal()
+    assert k2.unsynced() == (4 if ours else 1)
+    k2.sync()
+    assert {row["key"] for row in k2.held()} == (set() if last == "LIS" else {"c0", "c1", "c2", "c3"})
+    assert world.sql("SELECT COUNT(*) FROM contact") == [(4 if last == "LIS" else 0,)]
+    assert world.agree()
+    k2.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c3'")
+    k2.sync()
+    assert k2.sql("SELECT id, branch_id FROM contact") == world.sql("SELECT id, branch_id FROM contact")
+    assert (k2.held(), k2.sql("SELECT * FROM _op"), k2.sql("SELECT * FROM _txn"), k2.sql("SELECT * FROM _withdrawal")) == ([], [], [], [])
+    assert world.agree()
+
+
 def test_a_correction_that_came_too_late_takes_no_place(world: World, k2: Node) -> None:
     """What it meant to correct is in the books, and settled here, before the edit itself is held. Found by the simulator: 53077."""
     k2.sql(CONTACT, "c1", "OPO")
