@@ -95,6 +95,7 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
         return None
     parent, last = _parent(store, state, reply.chain)  # what is unsent then is not told from what was settled
     transactions = _unsend(store, shared)
+    _part(store)
     _go_on(store, parent, last)
     _lower(store, shared)
     store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE version > ? AND NOT lost", (shared,))
@@ -156,6 +157,15 @@ def _unsend(store: Store, shared: int) -> int:
     connection.execute(f"DELETE FROM _txn WHERE version > ? AND segment IN ({known})", (shared,))
     sql = "SELECT transactions, again FROM _segment WHERE version IS NULL AND part <> 1"
     return sum(count for count, again in connection.execute(sql).fetchall() if unpack_values(again)[0] >= 0)
+
+
+def _part(store: Store) -> None:
+    """Let what went on in a correction go by its own name again: both are sent, and judged, anew."""
+    sent = "FROM _segment s WHERE s.version IS NULL AND s.part <> 1 AND _op.n >= s.first AND _op.n < s.first + s.transactions"
+    store.connection.execute(
+        f"UPDATE _op SET (segment, txn) = (SELECT s.id, _op.n - s.first {sent}) WHERE EXISTS (SELECT 1 {sent}) AND EXISTS"
+        " (SELECT 1 FROM _segment c WHERE c.id = _op.segment AND c.version IS NULL AND c.first + _op.txn <> _op.n)"
+    )
 
 
 def _again(store: Store, segment: bytes, version: int | None, again: bytes | None, shared: int) -> bytes:

@@ -194,6 +194,24 @@ def decide_all(world: World, is_approved: bool) -> None:
 # --- sums and sets ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.covers("P-7.17", "P-8.13", "P-8.30")
+def test_held_work_that_a_correction_replaced_counts_once_in_view(world: World) -> None:
+    """5 points more, held, and 1,000 more on top, which took the place of that and is held too: both are sent again."""
+    node, other, _ = three(world)
+    copy = copy_of(world.database.path)
+    node.sql("UPDATE client SET points = 5, name = CAST(x'ff' AS TEXT)")
+    node.sync()
+    node.sql("UPDATE client SET points = points + 1000")
+    node.sync()
+    put_back_centre(world, copy)
+    assert settled(world)
+    assert (node.sql("SELECT points FROM client"), at_centre(world, "points")) == ([(1005,)], None)
+    node.sql("UPDATE client SET name = 'Ann'")
+    assert settled(world)
+    assert at_centre(world, "points") == 1005
+    assert (node.held(), other.sql("SELECT points FROM client")) == ([], [(1005,)])
+
+
 @pytest.mark.covers("P-7.23", "P-7.25")
 @pytest.mark.parametrize("order", ["peer first", "origin first"])
 def test_differences_count_once_whoever_brings_them_back(world: World, order: str) -> None:
