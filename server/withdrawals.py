@@ -42,15 +42,15 @@ LAST = 1 << 62
 
 
 def carry_out(store: Store, node: int, work: Transaction, segment: bytes, version: int, now_ms: int) -> tuple[Transaction, int]:
-    """Take back what a transaction withdraws, as far as it is held and not approved. Work of another node, work that was applied
-    or refused, and an unknown name are left alone.
+    """Take back what a transaction withdraws, as far as it is still held. Work of another node, work that was applied or
+    refused, and an unknown name are left alone. An approval is of what was held: it does not pass to a correction.
 
     Returns the transaction together with what it takes the place of, and that place: the number people know it by.
     """
     works, replaced = Works(store), list[tuple[Held, Transaction]]()
     for each in dict.fromkeys(work.withdrawals):
         held = by_name(store, node, each.segment, each.index)
-        if held is None or held.approved:
+        if held is None:
             continue
         if each.replaced:
             replaced.append((held, works.of(held)))

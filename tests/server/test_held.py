@@ -174,6 +174,27 @@ def test_a_correction_of_what_was_approved_meanwhile_is_an_ordinary_edit(world: 
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.36")
+@pytest.mark.parametrize("way", ["correct", "withdraw"])
+def test_what_was_approved_and_still_waits_is_corrected_or_withdrawn_all_the_same(world: World, k2: Node, way: str) -> None:
+    """The office lets it in, but a text must be typed again first. That was a dead end: the correction waited for what it corrects."""
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'OPO', CAST(x'ff' AS TEXT))")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], True)
+    if way == "withdraw":
+        held.withdraw(k2.database, k2.held()[0]["id"])
+        k2.sync()
+        assert (listing(world), k2.held(), len(k2.held(withdrawn=True))) == ([], [], 1)
+    else:
+        k2.sql("UPDATE contact SET note = 'typed again' WHERE id = 'c1'")
+        k2.sync()
+        assert [(each["code"], each["approved"]) for each in listing(world)] == [("right", False)], "nobody approved what it says now"
+        k2.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
+        k2.sync()
+        assert world.sql("SELECT branch_id, note FROM contact") == [("LIS", "typed again")]
+    assert world.agree()
+
+
 def test_a_sale_that_was_approved_meanwhile_stays_as_it_is(world: World, k2: Node) -> None:
     a_sale(k2, "s1", "OPO")
     k2.sync()
