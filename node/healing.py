@@ -154,9 +154,20 @@ def _unsend(store: Store, shared: int) -> int:
         )
     connection.execute("DELETE FROM _retained WHERE version > ?", (shared,))
     known = "SELECT id FROM _segment UNION SELECT id FROM _retained"  # what waits here, withheld, is in neither
-    connection.execute(f"DELETE FROM _txn WHERE version > ? AND segment IN ({known})", (shared,))
+    sql = f"DELETE FROM _txn WHERE version > ? AND segment IN ({known}) RETURNING segment, txn, at_ms"
+    for segment, index, at_ms in connection.execute(sql, (shared,)).fetchall():
+        _held_still(store, segment, index, shared, at_ms)
     sql = "SELECT transactions, again FROM _segment WHERE version IS NULL AND part <> 1"
     return sum(count for count, again in connection.execute(sql).fetchall() if unpack_values(again)[0] >= 0)
+
+
+def _held_still(store: Store, segment: bytes, index: int, shared: int, at_ms: int) -> None:
+    """Take a transaction for held if it was at what is shared: a pull may not tell it again, for it begins at the cursor."""
+    row = store.connection.execute("SELECT exceptions FROM _retained WHERE id = ?", (segment,)).fetchone()
+    verdict, *told = unpack_values(row[0]).get(index, ("", 0, "", "")) if row else ("", 0, "", "")
+    if verdict == verdicts.HELD and told[0] <= shared:
+        sql = "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        store.connection.execute(sql, (segment, index, verdict, *told, at_ms))
 
 
 def _part(store: Store) -> None:

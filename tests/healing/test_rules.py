@@ -194,6 +194,43 @@ def decide_all(world: World, is_approved: bool) -> None:
 # --- sums and sets ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.covers("P-7.17", "P-8.14")
+@pytest.mark.parametrize("fate", ["approved", "refused", "withdrawn", "handed"])
+def test_held_work_is_held_again_where_a_verdict_was_heard_and_lost(world: World, fate: str) -> None:
+    """A pull was cut when it had told the verdict; the centre is put back to before that, and pulls begin behind `held`."""
+    node, other, _ = three(world)
+    node.sql("INSERT INTO client (id, branch) VALUES ('c2', 'B')")
+    node.sync()
+    copy = copy_of(world.database.path)
+    with world.database.writing() as store:
+        (held,), now_ms = held_work.waiting(store), world.clock.read()
+        if fate in ("approved", "refused"):
+            ingest.decide(store, held.id, fate == "approved", now_ms)
+        elif fate == "withdrawn":
+            ingest.withdraw(store, held.id, "", now_ms)
+        else:
+            ingest.hand_over(store, held.id, "Eva", "", now_ms)
+
+    def more(kind: str) -> None:
+        if node.sql("SELECT version FROM _txn") != [(held_at,)]:
+            raise ReplyLost(kind)
+        for _ in range(2):  # so that there is another page
+            other.sql(CLIENT, os.urandom(4).hex())
+        other.sync()
+
+    ((held_at,),) = node.sql("SELECT version FROM _txn")
+    node.link.before = more
+    with pytest.raises(ReplyLost):
+        node.sync(rows=1)
+    node.link.before = lambda _kind: None
+    put_back_centre(world, copy)
+    assert settled(world)
+    assert [(row["key"], row["verdict"], row["code"]) for row in node.held()] == [("c2", "held", "right")]
+    node.sql("UPDATE client SET branch = 'A' WHERE id = 'c2'")
+    assert settled(world)
+    assert (node.held(), at_centre(world, "branch", "c2")) == ([], "A")
+
+
 @pytest.mark.covers("P-7.17", "P-8.13", "P-8.30")
 def test_held_work_that_a_correction_replaced_counts_once_in_view(world: World) -> None:
     """5 points more, held, and 1,000 more on top, which took the place of that and is held too: both are sent again."""
