@@ -63,12 +63,13 @@ def works(store: Store, low: bytes = b"", high: bytes = b"\xff" * 17) -> list[Wo
     found: dict[tuple[bytes, int, str], Work] = {}
     sql = (
         "SELECT x.segment, x.txn, x.verdict, x.code, x.reason, x.at_ms, x.version < ?, (SELECT MAX(w.replaced) FROM _withdrawal w"
-        " WHERE w.segment = x.segment AND w.txn = x.txn), o.tbl, o.kind, o.body"
+        " WHERE w.segment = x.segment AND w.txn = x.txn AND w.by_segment NOT IN (SELECT id FROM _segment WHERE version > ?)),"
+        " o.tbl, o.kind, o.body"
         " FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
         " WHERE x.verdict IN ('held', 'refused', 'withdrawn') AND x.segment BETWEEN ? AND ? ORDER BY o.n, o.id"
     )
     for segment, txn, verdict, code, reason, at_ms, at_centre, replaced, name, kind, body in store.connection.execute(
-        sql, (WAITING, low, high)
+        sql, (WAITING, WAITING, low, high)
     ):
         new = Work(segment, txn, verdict, code, reason, at_ms, bool(at_centre), _ON_ITS_WAY[replaced])
         found.setdefault((segment, txn, verdict), new).ops.append(pending.unpack(name, kind, body))

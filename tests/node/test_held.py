@@ -134,6 +134,22 @@ def test_a_correction_that_came_too_late_takes_no_place(world: World, k2: Node) 
     assert k2.sql("SELECT * FROM _withdrawal") == []
 
 
+@pytest.mark.covers("P-6.43")
+def test_a_correction_that_the_centre_cannot_read_is_not_on_its_way(world: World, k2: Node) -> None:
+    """It is set aside, so the list says again what can be done about the held work; a new correction goes in."""
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
+    Cycle(k2.database, k2.link).seal()
+    k2.sql("UPDATE _segment SET body = zeroblob(length(body)) WHERE version IS NULL")
+    k2.sync()
+    (waits,) = [row for row in k2.held() if row["code"] == "right"]
+    assert (waits["on_its_way"], waits["can"] != []) == (None, True)
+    k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+    k2.sync()
+    assert [(each["values"]["branch_id"], each["values"]["phone"]) for each in listing(world)] == [("OPO", "1")]
+
+
 def test_a_row_of_several_is_named(world: World, k2: Node) -> None:
     a_sale(k2, "s1", "OPO")
     k2.sync()
