@@ -40,7 +40,8 @@ def compose(works: Sequence[Transaction], policy_of: PolicyOf) -> tuple[Transact
     base = min(work.base for work in works)
     decisions = list(dict.fromkeys(conflict for work in works for conflict in work.decisions))
     ops = [op for made in rows.values() for op in made]
-    return Transaction(last.index, last.number, last.wall, base, ops, decisions, last.before, last.withdrawals), given_up
+    schema = max(work.schema for work in works)
+    return Transaction(last.index, last.number, last.wall, base, ops, decisions, last.before, last.withdrawals, schema), given_up
 
 
 def _typed_under(number: int) -> Callable[[Op], Op]:

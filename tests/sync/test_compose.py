@@ -129,3 +129,11 @@ def test_a_row_in_its_second_life_keeps_both_changes() -> None:
     assert whole.ops == [Delete("t", ("a",), 4, 1, number=1), Insert("t", ("a",), {"id": "a", "name": "x"}, 4, 1)]
     ended, given_up = compose([*works, Transaction(0, 3, 0, 4, [Delete("t", ("a",), 4, 1)])], policy_of)
     assert (ended.ops, given_up) == (whole.ops[:1], set())
+
+    assert (ended.ops, given_up) == ([first[0]], set())
+
+
+def test_what_is_composed_was_made_under_the_newest_declaration_of_all() -> None:
+    """An older centre must know that it waits for its own upgrade (P-11.6): it called a correction of such work a wrong type."""
+    works = [Transaction(0, number, 0, 0, schema=schema) for number, schema in ((1, 3), (2, 2))]
+    assert compose(works, policy_of)[0].schema == 3
