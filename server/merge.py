@@ -372,7 +372,8 @@ class Merging:
             if outcome.write:
                 now.update(zip(cell.columns, outcome.value, strict=True))
                 self._stamp(table, rid, number, outcome.stamp)
-            altered = altered or outcome.altered
+            added = insert and not same_values(outcome.value, edit.new)  # the node takes an insert for what it names (P-8.13)
+            altered = altered or outcome.altered or added
         rows.write(self.store, table, rid, now)
         return altered
 

@@ -113,6 +113,23 @@ def some_visits(world: World, parent: str) -> None:
         world.sql("INSERT INTO visit (id, client_id) VALUES (?, ?)", f"filler{number}", parent)
 
 
+@pytest.mark.covers("P-6.31", "P-8.13")
+def test_an_insert_that_was_added_to_what_stands_is_told_back(world: World, k2: Node, l3: Node, c1: str) -> None:
+    """k2 deletes a client, unseen edits keep it, and before k2 hears of that it types the key anew: 0 points. The 10 that stand
+    stay, and so do their labels; nobody writes the row again. Found by the simulator: base 910930.
+    """
+    k2.sql("DELETE FROM client WHERE id = 'c1'")
+    l3.sql("UPDATE client SET labels = '[\"a\"]' WHERE id = 'c1'")
+    l3.sync()
+    push(k2)
+    k2.sql("INSERT INTO client (id, branch, points, labels) VALUES ('c1', 'A', 0, 'b')")
+    pull(k2)
+    k2.sync()
+    assert (value(k2, "points"), value(k2, "labels")) == (10, '["a","b"]')
+    assert world.sql("SELECT points, labels FROM client") == [(10, '["a","b"]')]
+    assert world.agree()
+
+
 def test_h1_a_late_page_does_not_undo_an_acknowledged_write(world: World, k2: Node, l3: Node, c1: str) -> None:
     """k2 asks, writes and pushes, and only then gets the answer, in which its own write is not yet."""
     l3.sql("UPDATE client SET name = 'Anna' WHERE id = 'c1'")
