@@ -252,8 +252,7 @@ class Cycle:
         with self.database.writing() as store:
             _own_stage(store, number)
             applied = apply(store, [(first, None)] if first is not None else _staged(store), now_ms)
-            if report.new_history:
-                series.catch_up(store)
+            series.catch_up(store)
             store.connection.execute("DELETE FROM _stage")
             store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
         self.database.erase()

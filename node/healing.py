@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, replace
 
-from node import centre, pending, retained, verdicts
+from node import centre, pending, retained, series, verdicts
 from node.database import OFFERING, RELOAD, SOUND, State, read_state
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
@@ -49,6 +49,7 @@ def new_incarnation(store: Store) -> None:
     # a transaction in parts goes together: those acknowledged already are sent again as well
     store.connection.execute("UPDATE _segment SET version = NULL WHERE version = ?", (verdicts.WAITING,))
     _go_on(store, parent, last)
+    series.doubt(store)
 
 
 def _go_on(store: Store, parent: bytes | None, last: Point) -> None:

@@ -8,6 +8,9 @@ from sync.errors import BadValue
 
 _TABLE, _COLUMN = "sale", "number"
 
+_NOBODY = ("", "")
+"""The till that stands for a doubt: no till is called so."""
+
 
 def next_number(connection: Connection, branch: str, till: str) -> str:
     """Return the next number of a till. Raises BadValue."""
@@ -20,11 +23,18 @@ def next_number(connection: Connection, branch: str, till: str) -> str:
     return f"{branch}-{till}-{row[0]:06d}"
 
 
+def doubt(store: Store) -> None:
+    """Remember that sales may come back with numbers that are to be given here: a new history began. A pull may be cut before it."""
+    store.connection.execute("INSERT OR IGNORE INTO _series (branch, till, last) VALUES (?, ?, 0)", _NOBODY)
+
+
 def catch_up(store: Store) -> None:
     """Let no number be given again that a sale has: the database was put back to an older copy, and the sales came back.
 
-    Reads every sale; needed only where a new history began.
+    Reads every sale; does nothing where there is no doubt.
     """
+    if not store.connection.execute("DELETE FROM _series WHERE (branch, till) = (?, ?) RETURNING 1", _NOBODY).fetchall():
+        return
     if _TABLE not in store.schema.by_name:
         return
     highest: dict[tuple[str, str], int] = {}

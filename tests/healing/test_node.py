@@ -13,7 +13,7 @@ from node.cycle import Cycle
 from node.writer import transaction
 from sync.errors import AlreadyThere, BadValue, Stale
 from tests.healing.copies import clone, copy_of, put_back_centre, put_back_node
-from tests.world import World
+from tests.world import ReplyLost, World
 
 CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', ?, 'LON')"
 SALE = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES (?, 'n', 'sale', 'LON', 1, 'GBP', 100)"
@@ -206,4 +206,20 @@ def test_receipt_numbers_go_on_where_they_were_before_the_node_was_put_back(worl
         london.sync()
         assert sell(london) == f"LON-1-{4 if copy is one else 5:06d}"
         london.sync()
+    assert settled(world)
+
+
+def test_receipt_numbers_go_on_also_where_the_first_exchange_was_cut(world: World) -> None:
+    """The fork was noticed, the reply to what followed was lost; the pull that brought the sales back was another exchange's."""
+    london = world.node("London", "branch:LON")
+    london.sync()
+    empty = copy_of(london.database.path)
+    assert [sell(london) for _ in range(2)] == ["LON-1-000001", "LON-1-000002"]
+    london.sync()
+    put_back_node(world, london, empty)
+    london.link.lose = ["push"]
+    with pytest.raises(ReplyLost):
+        london.sync()
+    london.sync()
+    assert sell(london) == "LON-1-000003"
     assert settled(world)
