@@ -97,10 +97,11 @@ def chain_again(store: Store, end: Point) -> None:
 
 def note_verdicts(store: Store, segment: bytes, found: Iterable[Exceptional | LateVerdict], now_ms: int) -> None:
     """Note verdicts on transactions of one segment, unless newer ones are known; the rows of held or refused documents
-    become pending changes of their own.
+    become pending changes of their own, but for what was put aside for that before: somebody may have dealt with it since.
     """
     noted = [verdict for verdict in found if _note(store, segment, verdict, now_ms)]
-    aside = [verdict.transaction for verdict in noted if verdict.verdict in (HELD, REFUSED, WITHDRAWN)]
+    apart = [verdict for verdict in noted if verdict.verdict in (HELD, REFUSED, WITHDRAWN)]
+    aside = [verdict.transaction for verdict in apart if not _was_told(store, segment, verdict)]
     if aside:
         spell_out(store, segment, aside)
         in_view = "SELECT 1 FROM _op o WHERE o.segment = _quarantine.segment AND o.txn = _quarantine.txn"
@@ -115,6 +116,16 @@ def _note(store: Store, segment: bytes, verdict: Exceptional | LateVerdict, now_
         (segment, verdict.transaction, verdict.verdict, verdict.version, verdict.code, verdict.reason, now_ms),
     )
     return bool(changed.fetchall())
+
+
+def _was_told(store: Store, segment: bytes, verdict: Exceptional | LateVerdict) -> bool:
+    """Tell whether work was put aside for this very reason in an earlier life of the centre. What a correction replaces may be
+    needed again, under that.
+    """
+    if verdict.verdict == HELD or verdict.code == REPLACED or not _is_aside(store, segment, verdict.transaction):
+        return False
+    sql = "SELECT 1 FROM _quarantine WHERE segment = ? AND txn = ? AND reason = ?"
+    return store.connection.execute(sql, (segment, verdict.transaction, verdict.reason)).fetchone() is not None
 
 
 def spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from node import retained
 from node.cycle import Cycle
 from node.database import Database, State
+from node.held import correct
 from server import backup, ingest
 from server import held as held_work
 from sync import box
@@ -192,6 +193,34 @@ def decide_all(world: World, is_approved: bool) -> None:
 
 
 # --- sums and sets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("P-7.17", "P-8.14")
+@pytest.mark.parametrize("fate", ["refused", "withdrawn"])
+def test_what_was_put_aside_and_dealt_with_does_not_come_back_to_the_list(world: World, fate: str) -> None:
+    """Its segment is sent again, for something else in it was let in since the backup, and its old verdict is told again."""
+    node, _, _ = three(world)
+    for key in ("c2", "c3"):
+        node.sql("INSERT INTO client (id, branch) VALUES (?, 'B')", key)
+    node.sync()
+    with world.database.writing() as store:
+        first, second = held_work.waiting(store)
+        if fate == "refused":
+            ingest.decide(store, first.id, False, world.clock.read())
+        else:
+            ingest.withdraw(store, first.id, "", world.clock.read())
+    node.sync()
+    identity = next(row["id"] for row in node.held(withdrawn=fate == "withdrawn") if row["key"] == "c2")
+    correct(node.database, identity, ["branch=A"])
+    assert settled(world)
+    copy = copy_of(world.database.path)
+    with world.database.writing() as store:
+        ingest.decide(store, second.id, True, world.clock.read())
+    node.sync()
+    put_back_centre(world, copy)
+    assert settled(world)
+    assert [(row["key"], row["code"]) for row in node.held()] == [("c3", "right")]
+    assert [(row["key"], row["code"]) for row in node.held(withdrawn=True)] == [("c2", "replaced")]
 
 
 @pytest.mark.covers("P-7.17", "P-8.14")
