@@ -165,10 +165,10 @@ def _unsend(store: Store, shared: int) -> int:
 def _held_still(store: Store, segment: bytes, index: int, shared: int, at_ms: int) -> None:
     """Take a transaction for held if it was at what is shared: a pull may not tell it again, for it begins at the cursor."""
     row = store.connection.execute("SELECT exceptions FROM _retained WHERE id = ?", (segment,)).fetchone()
-    verdict, *told = unpack_values(row[0]).get(index, ("", 0, "", "")) if row else ("", 0, "", "")
-    if verdict == verdicts.HELD and told[0] <= shared:
+    told = unpack_values(row[0]).get(index) if row else None
+    if told is not None and told[0] == verdicts.HELD and told[1] <= shared:
         sql = "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        store.connection.execute(sql, (segment, index, verdict, *told, at_ms))
+        store.connection.execute(sql, (segment, index, *told, at_ms))
 
 
 def _part(store: Store) -> None:

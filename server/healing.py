@@ -106,7 +106,14 @@ def as_told(store: Store, segment: OpenSegment) -> OpenSegment:
     return lowered(segment, row[0]) if row else segment
 
 
-def version_before(store: Store, segment: bytes) -> int:
-    """Return the version at which the lost history had journaled a segment, -1 for none."""
-    row = store.connection.execute("SELECT version FROM _again WHERE segment = ?", (segment,)).fetchone()
+def version_before(store: Store, segment: bytes, number: int) -> int:
+    """Return the version at which the lost history had journaled a segment, -1 for none, and for a transaction of it (by its own
+    number) that was not let in there: of that nobody can have pulled anything.
+    """
+    kept_out = (
+        "SELECT 1 FROM _before b JOIN _journal j ON j.inc = b.inc WHERE j.segment = a.segment AND ?2 BETWEEN b.low AND b.high"
+        " AND b.verdict IN ('held', 'refused', 'withdrawn')"
+    )
+    sql = f"SELECT version FROM _again a WHERE segment = ?1 AND NOT EXISTS ({kept_out})"
+    row = store.connection.execute(sql, (segment, number)).fetchone()
     return int(row[0]) if row else -1

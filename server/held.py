@@ -142,7 +142,7 @@ def whole_transactions(store: Store, parts: Sequence[OpenSegment]) -> list[Trans
     """Return the transactions of a segment, or the one transaction its parts make up."""
     found = [transactions(part, keys_of_inserts(store, part)) for part in parts]
     for work in found[-1]:
-        work.before = healing.version_before(store, parts[-1].id)
+        work.before = healing.version_before(store, parts[-1].id, work.number)
     if len(parts) == 1:
         return found[0]
     whole = found[-1][0]

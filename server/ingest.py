@@ -28,7 +28,7 @@ from sync.digest import segment_point
 from sync.errors import Forked, Gap, Malformed, MalformedBlock, TooLarge
 from sync.limits import PUSH_SEGMENTS_MAX
 from sync.merge import CENTRE
-from sync.messages import Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
+from sync.messages import Again, Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
 from sync.segment import OpenSegment, transactions
 
 LOOKS_MAX, TRIES_MAX = 20_000, 500
@@ -82,12 +82,13 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
         if journaled[0] != body:
             raise Malformed("there is another segment with this id")
         history.adopt(store, pusher.node, segment.id)
+        if again is not None:
+            healing.note_before(store, segment.id, again)
     else:
         if again is not None:
             healing.note_again(store, segment.id, again)
-        _take_new(store, replace(pusher, lineage=history.lineage), point.number, body, segment, now_ms)
+        _take_new(store, replace(pusher, lineage=history.lineage), point.number, body, segment, now_ms, again)
     if again is not None:
-        healing.note_before(store, segment.id, again)
         history.lineage = lineage_of(store, history.inc)
     history.extend(store, point, segment.id)
     return _told(store, verdict_of(store, segment.id), sealed, body)
@@ -104,7 +105,7 @@ def _told(store: Store, verdict: SegmentVerdict, sealed: Sealed, body: bytes) ->
     return msgspec.structs.replace(verdict, body=body) if shows else verdict
 
 
-def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: OpenSegment, now_ms: int) -> None:
+def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: OpenSegment, now_ms: int, again: Again | None) -> None:
     head = journal.head(store).number
     segment = healing.as_told(store, segment)
     if max(segment.base) > head:
@@ -112,6 +113,8 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
     kind = "part" if segment.part == 1 else "segment"
     entry = journal.Entry(kind, pusher.inc, body, segment.transactions, seq, segment.id, segment.first)
     version = journal.append(store, entry, now_ms)
+    if again is not None:
+        healing.note_before(store, segment.id, again)
     if segment.part == 1:
         return
     if segment.part == 2:
@@ -128,9 +131,8 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
 
 def _one_by_one(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[int], version: int, now_ms: int) -> None:
     if indexes:
-        before = healing.version_before(store, segment.id)
         for work in transactions(segment, held_work.keys_of_inserts(store, segment), indexes):
-            work.before = before
+            work.before = healing.version_before(store, segment.id, work.number)
             take_one(store, pusher, work, segment.id, version, now_ms)
 
 

@@ -23,7 +23,7 @@ from sync.digest import BEGINNING, segment_point
 from sync.errors import Diverged, Malformed
 from sync.limits import PROTOCOL_VERSIONS
 from sync.merge import Lineage, Meta, seen
-from sync.messages import Again, HealReply, HealRequest, Offered, OfferRequest, Point, PushRequest, Sealed, Told
+from sync.messages import Again, Exceptional, HealReply, HealRequest, OfferRequest, Offered, Point, PushRequest, Sealed, Told
 from tests.healing.copies import copy_of, put_back_centre
 from tests.simulation.schema import simulated_schema
 from tests.world import Link, Node, ReplyLost, World
@@ -556,6 +556,25 @@ def test_what_comes_again_overwrites_no_row_of_another_scope(world: World) -> No
     assert reply.verdicts[0].exceptions == ()
     assert world.sql("SELECT name, branch FROM client WHERE id = 'c1'") == [("Ann", "A")]
     assert "EVIL" in str(world.sql("SELECT mine FROM _conflict"))
+
+
+@pytest.mark.covers("P-7.25", "P-7.26")
+@pytest.mark.parametrize("fate", ["held", "refused", "withdrawn"])
+def test_what_was_not_let_in_before_the_loss_is_judged_like_any_other(world: World, fate: str) -> None:
+    """It had a version in the lost history, and was not in its books. Found by the simulator: base,copy,restore 920280."""
+    n1, _, _ = three(world)
+    other = world.node("other", "branch:B")
+    other.sync()
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    put_back_centre(world, copy)
+    world.settle()
+    again = Again(1 << 40, 1 << 61, False, (Exceptional(0, fate, 9, "key", "taken"),))
+    reply = pushed(world, other, again, other.database.state().cursor.number, id="c1", name="other", branch="B", points=5)
+    assert [(each.verdict, each.code) for each in reply.verdicts[0].exceptions] == [("held", "key")]
+    assert world.sql("SELECT name, points FROM client WHERE id = 'c1'") == [("Ann", None)]
+    assert world.sql("SELECT * FROM _conflict WHERE key = 'c1'") == []
 
 
 @pytest.mark.covers("P-6.43")

@@ -130,8 +130,6 @@ def test_a_row_in_its_second_life_keeps_both_changes() -> None:
     ended, given_up = compose([*works, Transaction(0, 3, 0, 4, [Delete("t", ("a",), 4, 1)])], policy_of)
     assert (ended.ops, given_up) == (whole.ops[:1], set())
 
-    assert (ended.ops, given_up) == ([first[0]], set())
-
 
 def test_what_is_composed_was_made_under_the_newest_declaration_of_all() -> None:
     """An older centre must know that it waits for its own upgrade (P-11.6): it called a correction of such work a wrong type."""
