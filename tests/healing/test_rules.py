@@ -23,7 +23,7 @@ from sync.digest import BEGINNING, segment_point
 from sync.errors import Diverged, Malformed
 from sync.limits import PROTOCOL_VERSIONS
 from sync.merge import Lineage, Meta, seen
-from sync.messages import Again, Exceptional, HealReply, HealRequest, OfferRequest, Offered, Point, PushRequest, Sealed, Told
+from sync.messages import Again, Exceptional, HealReply, HealRequest, Offered, OfferRequest, Point, PushRequest, Sealed, Told
 from tests.healing.copies import copy_of, put_back_centre
 from tests.simulation.schema import simulated_schema
 from tests.world import Link, Node, ReplyLost, World
