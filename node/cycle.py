@@ -299,9 +299,10 @@ class Cycle:
                         report.came_back += entry.transactions
                 for segment, late in groupby(page.verdicts, key=attrgetter("segment")):
                     verdicts.note_verdicts(store, segment, late, self.database.clock_ms())
+                # the next request proves it: a centre restored meanwhile must not go on with verdicts or pages of another life
+                hear(store, page.to)
                 if page.position is None and position is None:
                     return page, number
-                hear(store, page.to)  # the next request proves it: a centre restored meanwhile must not continue another's pages
                 sql = "INSERT INTO _stage (body) VALUES (?) RETURNING number"
                 number = store.connection.execute(sql, (pack(page),)).fetchone()[0]
             self.progress("pull", rows, 0)

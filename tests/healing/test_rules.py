@@ -662,6 +662,35 @@ def test_healing_that_another_process_has_done_meanwhile_is_not_begun_again(worl
     assert settled(world)
 
 
+def test_a_verdict_that_was_noted_is_heard_with_its_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node notes a verdict and dies before it applies the page; the centre that said so is put back. Found by seed 200556."""
+    n1, _, n3 = three(world)
+    n1.sql("INSERT INTO stock (id, branch, quantity) VALUES ('k1', 'C', 7)")
+    n1.sync()
+    copy = copy_of(world.database.path)
+    assert decide_all_unheard(world)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("node.cycle.apply", killed)
+        n1.sync()
+    put_back_centre(world, copy)
+    n3.sql(CLIENT, "c2")
+    n3.sync()  # the centre goes on under the same versions
+    n1.sync()
+    assert [each["verdict"] for each in n1.held()] == ["held"]
+    decide_all(world, False)
+    assert n1.sql("SELECT id FROM stock") == []
+    assert settled(world)
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def decide_all_unheard(world: World) -> int:
+    with world.database.writing() as store:
+        return sum(ingest.decide(store, one.id, True, world.clock.read()) for one in held_work.waiting(store))
+
+
 @pytest.mark.covers("P-7.29")
 def test_an_offer_does_not_go_on_in_another_life_of_the_centre(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The centre is put back a second time while a node offers; the new life has the same number as the one before."""
