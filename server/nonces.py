@@ -31,6 +31,9 @@ NONCES_MAX: Final = 200_000
 """Nonces outstanding at most: about 15 MB on disk."""
 
 ISSUE_MAX: Final = 64
+WAIT_MS: Final = 60_000
+"""How long a request may wait between reading the clock and coming here."""
+
 PRUNED_MAX: Final = 128
 """Rows looked at for pruning at each issue: more than one issue adds, so expired ones cannot pile up."""
 
@@ -89,7 +92,7 @@ class SqliteNonces:
         db.execute(
             "DELETE FROM nonce WHERE id IN (SELECT id FROM (SELECT id, expires_ms FROM nonce ORDER BY id LIMIT ?)"
             " WHERE expires_ms <= ? OR expires_ms > ?)",
-            (PRUNED_MAX, now_ms, now_ms + NONCE_LIFE_MS),
+            (PRUNED_MAX, now_ms, _last_ms(now_ms)),
         )
         rows = [(nonce, now_ms + NONCE_LIFE_MS) for nonce in nonces]
         db.executemany("INSERT INTO nonce (nonce, expires_ms) VALUES (?, ?)", rows)
@@ -137,7 +140,14 @@ def _take(db: sqlite.Connection, nonce: str) -> int | None:
 
 def _is_alive(expires_ms: int, now_ms: int) -> bool:
     """Tell whether a nonce may be used; one that expires too late was given out under a clock since put back."""
-    return now_ms < expires_ms <= now_ms + NONCE_LIFE_MS
+    return now_ms < expires_ms <= _last_ms(now_ms)
+
+
+def _last_ms(now_ms: int) -> int:
+    """Return when a nonce may expire at the latest. Of requests side by side the one that waited longer reads an older clock: it must
+    not take what another was given meanwhile for a nonce of a clock put back.
+    """
+    return now_ms + NONCE_LIFE_MS + WAIT_MS
 
 
 def _refuse_unless_corrupt(error: sqlite.DatabaseError) -> None:
