@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tests.simulation.oracle import ADDS, OWNED, UNIONS, Key, Row, Rows, cells_of
 
-RECORDS = ("client", "visit", "errand")
+RECORDS = ("client", "visit", "errand", "call")
 
 
 class Write(NamedTuple):

@@ -11,7 +11,8 @@ from sync.change import Delete, Insert, Op
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.final import Final
 from tests.simulation.lives import Snapshot
-from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, keys_of, read
+from tests.simulation.oracle import ADDS, FIXED, OWNED, Key, Rows, cells_of, keys_of
+from tests.simulation.skew import names_of, plain_name, plain_side
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -126,14 +127,15 @@ class Judge:
             self.conflict_ids.add(identity)
             world = self.world
             world.counts[f"conflict {rule}"] += 1
-            sides = [unpack_tuple(mine), unpack_tuple(theirs)]
+            names = names_of(world.version, table, json.loads(columns))
+            sides = [plain_side(table, world.version, names, unpack_tuple(side)) for side in (mine, theirs)]
             world.say("  conflict", table, key, columns, f"mine={sides[0]} theirs={sides[1]}", rule, winner)
             width = len(world.schema.by_name[table].key)
             place = (table, (key,) if width == 1 else tuple(json.loads(key)))
             self.kept.setdefault(place, set()).update(value for side in sides if side for value in side)
             self.kept[place].update(side for side in sides if side and len(side) == 2)
             if identity not in self.judged and decided_ms is None:  # else a person has decided it in the same push
-                self._fair(table, place[1], json.loads(columns), sides, rule, winner, bool(is_open))
+                self._fair(table, place[1], [plain_name(table, name) for name in json.loads(columns)], sides, rule, winner, bool(is_open))
 
     def _fair(self, table: str, key: Key, columns: list[str], sides: list[Any], rule: str, winner: str, is_open: bool) -> None:
         """Check that a conflict was one, and that its rule decided it."""
@@ -252,7 +254,7 @@ class Judge:
         """Note which of the centre's own writes, lost with its history, were on no other disk than this one."""
         lost = self.only_pulled & self.standing_in([before])
         if lost:
-            lost -= self.standing_in([read(self.world.centre, self.world.schema), *(station.view() for station in self.world.stations)])
+            lost -= self.standing_in([self.world.centre_rows(), *(station.view() for station in self.world.stations)])
             self.world.beyond_recovery.update(write for write in lost if not self.on_record(write))
 
     def final(self) -> None:

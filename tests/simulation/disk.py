@@ -108,7 +108,7 @@ class File:
     """
 
     def __init__(self, path: Path, template: Path) -> None:
-        self.path, self.template = path, template
+        self.path, self.template, self.version = path, template, 1  # version: that of its declared tables
         self.open: list[Session] = []
         self._idle: list[Session] = []
         self._dead: list[Session] = []
@@ -154,9 +154,21 @@ class File:
             session.really_close()
         self.open, self._idle, self._dead = [], [], []
 
-    def replace(self, source: Path) -> None:
+    def forget(self) -> None:
+        """Use no connection again that knows other columns: what a program keeps for itself on one goes with its process."""
+        for session in self._idle:
+            session.really_close()
+        self._idle = []
+
+    def replace(self, source: Path, version: int = 1) -> None:
         """Put another database in the place of this one, row by row: statements stay compiled. Nobody has it open."""
-        self._become(_content(source))
+        if version == self.version:
+            self._become(_content(source))
+            return
+        self.shut()  # other columns: the file itself then
+        self.remove()
+        shutil.copy(source, self.path)
+        self.version = version
 
     def tear(self) -> None:
         """Go on with copies of file and log as they lie there this moment, whatever is open: what is left after a power cut."""
@@ -228,14 +240,16 @@ class Pool:
         return File(self.folder / f"{kind}-{self._count}.db", self.folder / f"{kind}.db")
 
     def give_back(self, kind: str, file: File) -> None:
-        """Take a file back, emptied; one that cannot be emptied is thrown away."""
+        """Take a file back, emptied; one that cannot be emptied, or was upgraded, is thrown away."""
         try:
-            file.empty()
+            if file.version == 1:
+                file.empty()
+                self._free[kind].append(file)
+                return
         except dbapi2.Error:
-            file.shut()
-            file.remove()
-            return
-        self._free[kind].append(file)
+            pass
+        file.shut()
+        file.remove()
 
 
 class SimulatedSqlite(Sqlite):

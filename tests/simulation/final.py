@@ -46,7 +46,8 @@ class Final:
         if station.cursor != world.head:
             raise Violation(f"{station.name} rests at {station.cursor}, the centre at {world.head}")
         snapshot = world.life.snapshots[world.head]
-        found = differences(station.view(), cut(snapshot.rows, snapshot.keys, world.scope_of(station.origin)))
+        rows = cut(snapshot.rows, snapshot.keys, world.scope_of(station.origin))
+        found = differences(station.view(), world.shown(station, rows))
         if is_healing(station):
             raise Violation(f"{station.name} still heals at rest")
         if found:

@@ -16,12 +16,13 @@ from node.writer import transaction
 from server import held as held_work
 from server import ingest, whole
 from sync.errors import BadValue, NoSuch
+from tests.simulation import skew, upgrades
 from tests.simulation.actors import BRANCHES, OWNERS, TABLE_SETS, Typist
 from tests.simulation.checks import Judge
 from tests.simulation.disk import Process
 from tests.simulation.mishaps import Kept, KeptCentre, mishaps
 from tests.simulation.network import Wire, exchange, killed, pull_again, push_again
-from tests.simulation.oracle import FIXED, Key, Rows, read
+from tests.simulation.oracle import FIXED, Key, Rows
 from tests.simulation.world import SimulatedWorld, Station, Violation, pool, seeded
 
 Gone = dict[tuple[str, Key], set[Any]]
@@ -47,12 +48,11 @@ class History(SimulatedWorld):
     def __init__(
         self, seed: int, trace: bool, tables: Sequence[str], within: Path | None = None, faults: frozenset[str] = frozenset()
     ) -> None:
-        super().__init__(seed, trace, within)
+        super().__init__(seed, trace, within, "schema" in faults)
         self.tables = tables
         self.mishaps = mishaps(faults)
         self.network = {"hang": 0.03, "cut off": 0.03, "twice": 0.03} if "base" in faults else {}
         self.full: set[Process] = set()  # whose disk is full
-        self.server_skew = 0
         self.kept: dict[str, list[Kept]] = {}
         self.kept_centres: list[KeptCentre] = []
         self.old_pushes: list[tuple[str, bytes]] = []
@@ -83,10 +83,6 @@ class History(SimulatedWorld):
         self.quiet()
         self.say("-- the centre rests at", *self.centre.execute("SELECT head, hex(digest) FROM _server").fetchone())
         self.judge.final()
-
-    def server_time(self) -> int:
-        """Return what the server's clock shows."""
-        return self.clock.read(self.server_skew)
 
     def is_full(self, process: Process, error: Exception) -> bool:
         """Tell whether an error is what a full disk says."""
@@ -133,11 +129,12 @@ class History(SimulatedWorld):
 
     def user_writes(self, station: Station, ours: bool | None = None) -> None:
         """Let a program or our own code write one transaction on a node."""
-        before = station.view()
+        before = self.seen(station)
         scope = self.scope_of(station.origin)
         ended = [key[0] for table, key in self.causes.lives if table == "client"]
         today = day(station.process.clock_ms())
-        statements = Typist(self.fresh, before, scope, self.tables, today, ended).type(self.random.choice([1, 1, 2, 3]))
+        typist = self.typist(station.file.version)(self.fresh, before, scope, self.tables, today, ended)
+        statements = typist.type(self.random.choice([1, 1, 2, 3]))
         if not statements:
             return
         ours = self.random.random() < 0.4 if ours is None else ours
@@ -149,9 +146,23 @@ class History(SimulatedWorld):
                     writing.connection.execute(sql, values)
         else:
             self._as_program(station.program, statements)
-        station.typed |= self.record(before, station.view(), station.gone)
+        station.typed |= self.record(before, self.after(station, before, typist.ended), station.gone)
         if ours or self.random.random() < 0.3:
             self.check(station, "after writing")
+
+    def after(self, station: Station, before: Rows, ended: Iterable[tuple[str, Key]] = ()) -> Rows:
+        """Return what a node has after somebody typed there. Whoever ends a row's life and begins another, ends with it what his
+        version does not know.
+        """
+        if not self.upgrades:
+            return station.view()
+        for table, key in ended:
+            self.causes.deletes[table, key].update(self.causes.row(table, key, before[table][key]))
+        return skew.with_hidden(station.view(), skew.without(before, ended), station.file.version)
+
+    def typist(self, version: int, *, centre: bool = False) -> type[Typist]:
+        """Return who types into a database of a version."""
+        return type("Versed", (skew.SkewedTypist,), {"version": version, "centre": centre}) if self.upgrades else Typist
 
     def record(self, before: Rows, after: Rows, gone: Gone) -> set[Any]:
         """Take down what one person changed in one go; return the values."""
@@ -177,9 +188,9 @@ class History(SimulatedWorld):
 
     def centre_writes(self, initial: bool = False) -> None:
         """Let a central program write by plain SQL."""
-        before = read(self.centre, self.schema)
+        before = self.centre_rows()
         everywhere = frozenset([*(f"branch:{name}" for name in BRANCHES), *(f"owner:{name}" for name in OWNERS)])
-        typist = Typist(self.fresh, before, everywhere, self.tables, day(self.server_time()))
+        typist = self.typist(self.file.version, centre=True)(self.fresh, before, everywhere, self.tables, day(self.server_time()))
         statements = typist.type(self.random.choice([1, 1, 2]))
         if initial:
             typist.insert("ware", {"id": "W0", "name": self.fresh.text()})
@@ -187,7 +198,7 @@ class History(SimulatedWorld):
         if statements:
             self.say("centre writes", *statements)
             self._as_program(self.centre, statements)
-            after = read(self.centre, self.schema)
+            after = self.centre_rows()
             self.record(before, after, {})
             self.causes.lives |= typist.ended
             self.judge.centre_wrote(before, after)
@@ -200,7 +211,9 @@ class History(SimulatedWorld):
         other = self.random.choice(self.stations)
         chance = self.random.random()
         self.say("  meanwhile:")
-        if chance < 0.2:
+        if self.upgrades and self.random.random() < 0.05:
+            upgrades.upgrade_centre(self)
+        elif chance < 0.2:
             self.centre_writes()
         elif chance < 0.5:
             self.user_writes(other)
@@ -274,16 +287,16 @@ class History(SimulatedWorld):
             return
         station = able[0]
         found = station.node.conflicts()
-        conflict = self.random.choice(found)
+        conflict = skew.plain_conflict(self.random.choice(found), station.version)
         way = self.random.choice(["mine", "theirs", "theirs", "value"])
         columns = conflict["column"] if isinstance(conflict["column"], list) else [conflict["column"]]
         if way == "value" and conflict["column"] is None:
             return
-        before = station.view()
+        before = self.seen(station)
         self.say(station.name, "resolves", conflict["table"], conflict["key"], conflict["column"], way)
         try:
             if way == "value":
-                texts = [str(self.fresh.size()) if name in ("high", "low") else self.fresh.text() for name in columns]
+                texts = [self._text(station, conflict["table"], name) for name in columns]
                 station.node.resolve(conflict["id"], None, *texts)
             else:
                 station.node.resolve(conflict["id"], way)
@@ -291,15 +304,23 @@ class History(SimulatedWorld):
             self.say("  ", error.code)
             return
         self.counts["resolved"] += 1
-        station.typed |= self.record(before, station.view(), station.gone)
-        self.judge.resolved(conflict, before, station.view())
+        after = self.after(station, before)
+        station.typed |= self.record(before, after, station.gone)
+        self.judge.resolved(conflict, before, after)
         self.check(station, "after resolving")
+
+    def _text(self, station: Station, table: str, name: str) -> str:
+        if name in ("high", "low"):
+            return str(skew.actual_value(table, station.version, name, self.fresh.size()))
+        return self.fresh.text()
 
     # --- the end -------------------------------------------------------------------------------------------------------------
 
     def quiet(self) -> None:
         """Deliver what is still on its way, decide what is held, and sync until nothing moves."""
         self.say("-- quiet")
+        if self.upgrades:
+            upgrades.the_rest(self)
         for name, body in self.old_pushes:
             push_again(self, name, body)
         for number in range(ROUNDS_MAX):

@@ -5,6 +5,7 @@ disk     the disk is full from some write on, until there is room again
 clock    a clock jumps by up to twenty years
 copy     a node's file is put back to an older copy of itself; a copy is used beside it; two processes sync one file
 restore  the centre's file is put back to an older copy of itself
+schema   the centre's program, and every node's in its own time, is replaced by one with a newer declaration (upgrades.py)
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from server import backup
 from tests.simulation.disk import Crash, Process, Session, SimulatedSqlite
 from tests.simulation.lives import Life, Work
 from tests.simulation.network import Wire, exchange
+from tests.simulation.skew import declared
+from tests.simulation.upgrades import somebody
 from tests.simulation.world import Station, Violation
 from tests.world import Node
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
-FAULTS = ("base", "disk", "clock", "copy", "restore")
+FAULTS = ("base", "disk", "clock", "copy", "restore", "schema")
 YEARS_20_MS = 20 * 365 * 24 * 3600 * 1000
 STATEMENTS_MAX = 400
 """A sync of the simulator's size runs a few hundred statements on either side."""
@@ -52,6 +55,7 @@ def mishaps(faults: frozenset[str]) -> list[tuple[Step, float]]:
         (two_processes, 0.03, "copy"),
         (keep_centre, 0.05, "restore"),
         (put_back_centre, 0.05, "restore"),
+        (somebody, 0.1, "schema"),
     ]
     return [(step, chance) for step, chance, fault in found if fault in faults]
 
@@ -176,6 +180,8 @@ class Kept:
     """A copy of a node's file, and what the simulator knew of it then."""
 
     path: Path
+    version: int  # of its declared tables
+    told: int
     works: list[Work]
     sealed: int
     gone: dict[Any, set[Any]]
@@ -192,7 +198,7 @@ def _copy_of(world: History, station: Station) -> Kept:
     target = dbapi2.connect(str(path))
     station.program.backup(target)
     target.close()
-    return Kept(path, list(station.works), station.sealed, dict(station.gone), set(station.typed))
+    return Kept(path, station.file.version, station.told, list(station.works), station.sealed, dict(station.gone), set(station.typed))
 
 
 def keep_copy(world: History, station: Station) -> None:
@@ -214,7 +220,8 @@ def put_back(world: History, station: Station) -> None:
     _write_off(world, station, old)
     before = station.view()
     station.node.database.close()
-    station.file.replace(old.path)
+    station.file.replace(old.path, old.version)
+    station.told = old.told
     station.works, station.sealed, station.gone, station.typed = list(old.works), old.sealed, dict(old.gone), set(old.typed)
     station.point_seen = None
     world.open_node(station)
@@ -242,10 +249,11 @@ def clone(world: History, station: Station) -> None:
     world.counts["node cloned"] += 1
     world.copied = True
     file, skew = world.take("node"), [station.node.skew[0]]
-    file.replace(kept.path)
+    file.replace(kept.path, kept.version)
     process = Process(name, lambda: world.clock.read(skew[0]))
-    database = node.database.Database(file.path, world.schema, process.clock_ms, SimulatedSqlite(file, process))
+    database = node.database.Database(file.path, declared(station.version), process.clock_ms, SimulatedSqlite(file, process))
     made = world.add_station(Node(name, database, Wire(world, station.node.link.identity), skew), file, process, station.origin)
+    made.version, made.told = station.version, station.told
     made.works, made.sealed, made.gone, made.typed = kept.works, kept.sealed, kept.gone, kept.typed
     world.check(made, "cloned")
 
@@ -265,7 +273,7 @@ def two_processes(world: History, station: Station) -> None:
         wire: Any = station.node.link
         kept = (wire.odds, wire.page, wire.meanwhile)
         dialect = SimulatedSqlite(station.file, second)
-        database = node.database.Database(station.file.path, world.schema, second.clock_ms, dialect)
+        database = node.database.Database(station.file.path, declared(station.version), second.clock_ms, dialect)
         exchange(world, station, "sync", database=database)
         database.close()
         wire.odds, wire.page, wire.meanwhile = kept
@@ -283,6 +291,7 @@ class KeptCentre:
     """A copy of the centre's file, and what the simulator knew of it then."""
 
     path: Path
+    version: int  # of its declared tables
     head: int
     life: Life
     central_typed: set[Any]
@@ -306,7 +315,8 @@ def keep_centre(world: History, _station: Station) -> None:
     world.observe()
     world.say("-- backup" if announced else "-- copy", "of the centre at", world.head)
     judged = judge.judged | judge.conflict_ids
-    world.kept_centres.append(KeptCentre(path, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added), judged))
+    kept = KeptCentre(path, world.file.version, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added), judged)
+    world.kept_centres.append(kept)
 
 
 def put_back_centre(world: History, _station: Station) -> None:
@@ -323,9 +333,10 @@ def put_back_centre(world: History, _station: Station) -> None:
     if told:  # the engine's own restore, and the operator says so
         world.counts["centre restored, and said so"] += 1
         world.file.shut()
-        backup.restore(kept.path, world.file.path, world.schema, world.server_time(), new_epoch=True)
+        backup.restore(kept.path, world.file.path, declared(world.version), world.server_time(), new_epoch=True)
+        world.file.version = world.version
     else:
-        world.file.replace(kept.path)
+        world.file.replace(kept.path, kept.version)
     world.life, world.head = kept.life.copy(), kept.head
     world.lives.append(world.life)
     world.open_server()

@@ -22,6 +22,7 @@ from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest
 from sync.segment import read_segment
 from sync.wire import pack, unpack
+from tests.simulation import upgrades
 from tests.simulation.disk import Crash
 from tests.simulation.world import SimulatedWorld, Station, Violation
 from tests.world import Link, ReplyLost
@@ -61,6 +62,7 @@ class Wire(Link):
             world.counts[f"request twice, {kind}"] += 1
             self._serve(world, kind, type_, body)
         reply = self._serve(world, kind, type_, body)
+        upgrades.note_talk(world, station)
         if self._happens(world, "lose"):
             world.counts[f"lost reply {kind}"] += 1
             world.say("  reply lost", kind)

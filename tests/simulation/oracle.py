@@ -23,6 +23,7 @@ SCOPES: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "ware": [("everyone", "", "")],
     "client": [("by", "branch", "branch"), ("by", "owner", "owner")],
     "visit": [("through", "client", "client_id")],
+    "call": [("through", "client", "client_id")],
     "errand": [("by", "owner", "owner"), ("through", "client", "client_id")],
     "remark": [("through", "visit", "visit_id")],
     "client_label": [("through", "client", "client_id")],
@@ -33,7 +34,7 @@ SCOPES: Mapping[str, Sequence[tuple[str, str, str]]] = {
 """How each table of the simulator is in scope: by a column, or through the parent a column names."""
 
 OWNED: Mapping[str, Sequence[tuple[str, str]]] = {
-    "client": [("visit", "client_id"), ("client_label", "client_id")],
+    "client": [("visit", "client_id"), ("client_label", "client_id"), ("call", "client_id")],
     "visit": [("remark", "visit_id")],
     "receipt": [("receipt_line", "receipt_id")],
 }
@@ -46,13 +47,13 @@ FIXED = ("receipt", "receipt_line", "stock")
 
 
 def read(connection: Any, schema: Schema) -> Rows:
-    """Return every declared row of a database."""
+    """Return every declared row of a database; of tables that only another version declares, none."""
     found: Rows = {}
     for table in schema.tables:
         rows = connection.execute(f"SELECT {', '.join(table.names)} FROM {table.name}").fetchall()
         width = len(table.key)
         found[table.name] = {row[:width]: dict(zip(table.names, row, strict=True)) for row in rows}
-    return found
+    return found | {table: {} for table in SCOPES if table not in found}
 
 
 def cells_of(table: str, row: Row) -> dict[str, Any]:

@@ -11,9 +11,14 @@ from schema.declare import Synced
 from schema.registry import Schema, build
 
 
+def models() -> list[type[Synced]]:
+    """Return the simulator's tables as they are declared."""
+    modules = [importlib.import_module(f"{folder.__name__}.{info.name}") for info in pkgutil.iter_modules(folder.__path__)]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, type) and issubclass(value, Synced)]
+    return [model for model in found if model is not Synced]
+
+
 @cache
 def simulated_schema() -> Schema:
     """Return the schema of the simulator's tables."""
-    modules = [importlib.import_module(f"{folder.__name__}.{info.name}") for info in pkgutil.iter_modules(folder.__path__)]
-    models = [value for module in modules for value in vars(module).values() if isinstance(value, type) and issubclass(value, Synced)]
-    return build(model for model in models if model is not Synced)
+    return build(models())

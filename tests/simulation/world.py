@@ -24,17 +24,19 @@ import node.cycle
 import node.database
 import server.database
 from schema.capture import Look, Store
+from schema.install import number_tables
 from schema.keys import key_text
 from server import nodes
 from server.service import Service
 from sync.change import Delete, Op
 from sync.messages import JoinRequest, Point
 from sync.segment import read_segment, transactions
+from tests.simulation import skew as versions
 from tests.simulation.actors import Fresh
 from tests.simulation.causes import Causes
 from tests.simulation.disk import File, Pool, Process, SimulatedSqlite, make_folder
 from tests.simulation.lives import Life, Snapshot, Work
-from tests.simulation.oracle import Key, Rows, all_keys, cut, differences, read, replay
+from tests.simulation.oracle import SCOPES, Key, Rows, all_keys, cut, differences, replay
 from tests.simulation.schema import simulated_schema
 from tests.simulation.threads import OneThread
 from tests.world import Clock, Link, Node, World
@@ -62,15 +64,19 @@ def pool(within: Path | None) -> Pool:
 def seeded(random: Random) -> Iterator[None]:
     """Let `secrets` and the order of threads draw from the seed; skip creating and numbering tables that the templates have."""
     numbers = {table.name: number for number, table in enumerate(simulated_schema().tables, 1)}
+
+    def number(connection: Any, schema: Any) -> dict[str, int]:
+        return numbers if schema.version == versions.FIRST else number_tables(connection, schema)
+
     with (
         patch.object(OneThread, "random", Random(random.random())),
         patch.object(node.cycle, "ThreadPoolExecutor", OneThread),
-        patch.object(node.database, "number_tables", lambda *_: numbers),
-        patch.object(server.database, "number_tables", lambda *_: numbers),
+        patch.object(node.database, "number_tables", number),
+        patch.object(server.database, "number_tables", number),
         patch.object(secrets, "token_bytes", random.randbytes),
         patch.object(secrets, "choice", random.choice),
-        patch.object(node.database, "install", lambda *_: None),
-        patch.object(server.database, "install", lambda *_: None),
+        patch.object(node.database, "install", versions.install_if_older),
+        patch.object(server.database, "install", versions.install_if_older),
     ):
         yield
 
@@ -90,6 +96,8 @@ class Station:
     typed: set[Any] = field(default_factory=set)  # values typed here
     point_seen: Point | None = None  # its cursor, when it was looked at last
     busy: int = 0  # exchanges under way
+    version: int = versions.FIRST  # of the declaration that its program has
+    told: int = versions.FIRST  # the version in which it was told what it shows
     _view: tuple[Any, tuple[int, int], Rows] | None = None  # as last read, by which connection, and what it said of changes then
 
     @property
@@ -116,7 +124,7 @@ class Station:
         others = self.program.execute("PRAGMA data_version").fetchone()[0]  # rises with what other connections commit
         changes = (others, self.program.total_changes)
         if self._view is None or self._view[:2] != (self.program, changes):
-            self._view = (self.program, changes, read(self.program, self.node.database.schema))
+            self._view = (self.program, changes, versions.plain_rows(self.program, self.file.version))
         return self._view[2]
 
 
@@ -128,9 +136,12 @@ def is_healing(station: Station) -> bool:
 class SimulatedWorld(World):
     """A server and its nodes, one history of them."""
 
-    def __init__(self, seed: int, trace: bool = False, within: Path | None = None) -> None:
+    def __init__(self, seed: int, trace: bool = False, within: Path | None = None, upgrades: bool = False) -> None:
         self.seed = seed
-        self.random, self.clock, self.schema = Random(seed), Clock(), simulated_schema()
+        self.random, self.clock = Random(seed), Clock()
+        self.upgrades, self.version = upgrades, versions.FIRST  # of the declaration that the centre's program has
+        self.schema = versions.plain_schema() if upgrades else simulated_schema()  # as the oracle has it
+        self.server_skew = 0
         self.pool = pool(within)
         self.taken: list[tuple[str, File]] = []
         self.paths: list[Path] = []
@@ -144,7 +155,7 @@ class SimulatedWorld(World):
         self.counts: Counter[str] = Counter()
         self.traced, self.trace = trace, list[str]()
         self.head, self.dirty = 0, False
-        empty: Rows = {table.name: {} for table in self.schema.tables}
+        empty: Rows = {table: {} for table in SCOPES}
         self.life = Life()
         self.life.snapshots[0], self.life.digests[0] = Snapshot(empty, all_keys(empty)), bytes(32)
         self.lives = [self.life]
@@ -175,8 +186,13 @@ class SimulatedWorld(World):
     def boot(self) -> None:
         """Start the server's process."""
         self.process = Process("server", self.clock.read)
-        self.database = server.database.Database(self.file.path, self.schema, SimulatedSqlite(self.file, self.process))
+        dialect = SimulatedSqlite(self.file, self.process)
+        self.database = server.database.Database(self.file.path, versions.declared(self.version), dialect, clock_ms=self.server_time)
         self.service = Service(self.database)
+
+    def server_time(self) -> int:
+        """Return what the server's clock shows."""
+        return self.clock.read(self.server_skew)
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
@@ -188,7 +204,7 @@ class SimulatedWorld(World):
         reply = self.service.join(JoinRequest((1,), code, self.random.randbytes(32), incarnation), self.clock.read())
         file, skew = self.take("node"), [0]
         process = Process(name, lambda: self.clock.read(skew[0]))
-        database = node.database.Database(file.path, self.schema, process.clock_ms, SimulatedSqlite(file, process))
+        database = node.database.Database(file.path, versions.declared(versions.FIRST), process.clock_ms, SimulatedSqlite(file, process))
         database.connection.execute(
             "UPDATE _node SET node = ?, name = ?, incarnation = ?, box_key = ?", (reply.node, name, incarnation, reply.box_key)
         )
@@ -210,7 +226,8 @@ class SimulatedWorld(World):
             station.program = station.file.connect(station.program.process)
         station.process = Process(station.name, station.process.clock_ms)
         dialect = SimulatedSqlite(station.file, station.process)
-        station.node.database = node.database.Database(station.file.path, self.schema, station.process.clock_ms, dialect)
+        schema = versions.declared(station.version)
+        station.node.database = node.database.Database(station.file.path, schema, station.process.clock_ms, dialect)
 
     def open_server(self) -> None:
         """Start the server's process anew."""
@@ -237,13 +254,18 @@ class SimulatedWorld(World):
         head, digest = self.centre.execute("SELECT head, digest FROM _server").fetchone()
         if head == self.head:
             return
-        rows = read(self.centre, self.schema)
+        rows = self.centre_rows()
         last, now = self.life.snapshots[self.head], Snapshot(rows, all_keys(rows))
         self.life.snapshots[head], self.life.digests[head] = now, digest
         since, self.head, self.dirty = self.head, head, False
         self._take_down(since)
         for watcher in self.watchers:
             watcher(last, now)
+
+    def centre_rows(self) -> Rows:
+        """Return what the centre holds this moment."""
+        rows = versions.plain_rows(self.centre, self.file.version, centre=True)
+        return versions.complete(rows) if self.upgrades else rows
 
     def _take_down(self, since: int) -> None:
         life = self.life
@@ -275,9 +297,10 @@ class SimulatedWorld(World):
             keys = {name: table.key for name, table in self.schema.by_name.items()}
             for work in transactions(segment, keys):
                 self.causes.lives.update((op.table, op.key) for op in work.ops if isinstance(op, Delete))
-                station.works.append(Work(segment.id, work.index, work.number, tuple(work.ops)))
+                ops = tuple(versions.plain_op(op, segment.schema) for op in work.ops)
+                station.works.append(Work(segment.id, work.index, work.number, ops))
                 self.works[segment.id, work.index] = (station.works[-1], station.origin)
-                self.say("  sealed", station.name, segment.id.hex()[:6], work.index, f"n={work.number}", *map(_short, work.ops))
+                self.say("  sealed", station.name, segment.id.hex()[:6], work.index, f"n={work.number}", *map(_short, ops))
 
     def life_of(self, station: Station) -> Life | None:
         """Return the newest life of the centre that a node's cursor lies in; None: none that was ever seen."""
@@ -287,14 +310,33 @@ class SimulatedWorld(World):
         return next((life for life in reversed(self.lives) if life.digests.get(cursor.number) == cursor.digest), None)
 
     def expected(self, station: Station) -> Rows:
-        """Return what a node's people must see: the centre's rows at its cursor, cut to its scope, and its pending work."""
+        """Return what a node's people must see: the centre's rows at its cursor, cut to its scope, and its pending work. Cells that
+        its version does not have are there as well.
+        """
         point = station.point
         cursor, life = point.number, self._life_at(point)
         if life is None:
             raise Violation(f"{station.name}: the centre never had the version at its cursor, {cursor}")
         snapshot = life.snapshots[cursor]
         known = cut(snapshot.rows, snapshot.keys, self.scope_of(station.origin, cursor, life))
+        if self.upgrades:
+            if not station.program.execute("SELECT afresh FROM _node WHERE id = 1").fetchone()[0]:
+                station.told = station.file.version
+            known = versions.as_told(known, station.told)
         return replay(known, self.schema, life.pending_ops(station.works, cursor))
+
+    def shown(self, station: Station, rows: Rows) -> Rows:
+        """Return rows as a node's version shows them."""
+        return versions.shown(rows, station.file.version) if self.upgrades else rows
+
+    def seen(self, station: Station) -> Rows:
+        """Return a node's rows, and what its version does not know of them as it was at its cursor: whoever deletes a row there
+        deletes that too.
+        """
+        if not self.upgrades:
+            return station.view()
+        known = self.life.snapshots[self.head].rows if is_healing(station) else self.expected(station)
+        return versions.with_hidden(station.view(), known, station.file.version)
 
     def check(self, station: Station, when: str) -> None:
         """Check that a node's tables are the centre's rows at its cursor, cut to its scope, and its own pending work."""
@@ -306,7 +348,7 @@ class SimulatedWorld(World):
             self.counts["looked at while healing"] += 1
             return
         self.counts["checks"] += 1
-        found = differences(station.view(), self.expected(station))
+        found = differences(station.view(), self.shown(station, self.expected(station)))
         if found:
             raise Violation(f"{station.name} {when}, cursor {station.cursor}: " + "; ".join(found[:4]))
         if station.gone:
