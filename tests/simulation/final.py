@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.lives import Work
 from tests.simulation.oracle import ADDS, FIXED, cut, differences, replay
+from tests.simulation.skew import knows_any
 from tests.simulation.world import Station, Violation, is_healing
 
 if TYPE_CHECKING:
@@ -100,15 +102,15 @@ class Final:
         return not entitled.isdisjoint(self.world.life.snapshots[done].keys[op.table].get(op.key, ()))
 
     def _notices(self, station: Station) -> None:
-        """Check that a node knows the conflicts of rows in its scope that its edits took part in, and no others."""
+        """Check that a node knows the conflicts of rows and cells it has that its edits took part in, and no others."""
         world = self.world
         number = world.centre.execute("SELECT node FROM _node WHERE name = ?", (station.origin,)).fetchone()[0]
-        sql = "SELECT id, tbl, key FROM _conflict WHERE mine_node = ? OR theirs_node = ?"
+        sql = "SELECT id, tbl, key, columns FROM _conflict WHERE mine_node = ? OR theirs_node = ?"
         view = station.view()
         wanted = {
             identity
-            for identity, table, key in world.centre.execute(sql, (number, number))
-            if any(key_text(found) == key for found in view[table])
+            for identity, table, key, columns in world.centre.execute(sql, (number, number))
+            if any(key_text(found) == key for found in view[table]) and knows_any(station.version, table, json.loads(columns))
         }
         again = {key_text(key) for _, key in self.causes.lives}  # of an earlier life of a row one may know or not
         vague = {row[0] for row in world.centre.execute("SELECT id, key FROM _conflict") if row[1] in again}

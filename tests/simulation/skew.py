@@ -159,6 +159,11 @@ def knows(version: int, table: str, cell: str) -> bool:
     return table != _CHANGED or cell != (_NEW if version == FIRST else _DROPPED)
 
 
+def knows_any(version: int, table: str, columns: Sequence[str]) -> bool:
+    """Tell whether nodes of a version have any of a conflict's columns, however they are called; of whole rows all have some."""
+    return not columns or any(knows(version, table, plain_name(table, name)) for name in columns)
+
+
 def shown(rows: Rows, version: int) -> Rows:
     """Return plain rows as a node of a version shows them."""
     found = {name: {} if version == FIRST and name in NEW_TABLES else table for name, table in rows.items()}
