@@ -326,7 +326,7 @@ class Cycle:
             rows=self.rows,
             told=self._told(),
             schema=store.schema.version,
-            afresh=afresh(store),
+            afresh=tuple(afresh(store)),
         )
 
     def _resume(self) -> tuple[Position | None, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ _TABLES = (
     " cursor_digest BLOB NOT NULL, highest INTEGER NOT NULL, highest_digest BLOB NOT NULL, next INTEGER NOT NULL, as_of_ms INTEGER,"
     " erase INTEGER NOT NULL DEFAULT 0, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0, healing INTEGER NOT NULL DEFAULT 0,"
     # erase: rows that left may still be read in the write-ahead log; healing: see node/healing.py
-    " afresh TEXT)",  # tables of which this version shows more than the one before: asked for with the next pull
+    # tables of which this version shows more than the one they were told in: asked for with the next pull
+    " afresh TEXT)",  # each with that version
     # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
     "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
@@ -108,6 +109,7 @@ class State:
     box_key: bytes
     covered: int  # versions up to here are in a backup of the centre's
     healing: int  # node/healing.py
+    afresh: Mapping[str, int]  # tables to ask for from the beginning, and the version of the declaration they were told in
 
     @property
     def begin(self) -> Point:
@@ -215,7 +217,7 @@ def create(
 
 _STATE = (
     "SELECT node, name, url, epoch, incarnation, registered, parent, parent_seq, parent_digest, acked_seq, acked_digest, cursor,"
-    " cursor_digest, highest, highest_digest, next, as_of_ms, box_key, covered, healing FROM _node WHERE id = 1"
+    " cursor_digest, highest, highest_digest, next, as_of_ms, box_key, covered, healing, afresh FROM _node WHERE id = 1"
 )
 
 
@@ -241,13 +243,15 @@ def read_state(connection: Connection) -> State:
         box_key=row[17],
         covered=row[18],
         healing=row[19],
+        afresh=json.loads(row[20]) if row[20] else {},
     )
 
 
-def afresh(store: Store) -> tuple[str, ...]:
-    """Return the tables to ask for from the beginning: this version shows more of them than the one that pulled them."""
+def afresh(store: Store) -> dict[str, int]:
+    """Return the tables to ask for from the beginning, each with the version that pulled it: this one shows more of them."""
     row = store.connection.execute("SELECT afresh FROM _node WHERE id = 1").fetchone()
-    return tuple(json.loads(row[0])) if row and row[0] else ()
+    found: dict[str, int] = json.loads(row[0]) if row and row[0] else {}
+    return found
 
 
 def hear(store: Store, point: Point) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 from node import pending, withdrawing, withheld
 from node.database import read_state
 from node.group import SEGMENT_BYTES, Group, pieces, sendable
+from node.skew import untold
 from node.verdicts import find_own, note_withdrawal
 from schema.capture import Change, Row, Store, clean_row
 from schema.declare import Table
 from sync.builder import SegmentBuilder, new_rows
-from sync.change import Delete, Edit, Insert, Key, Op, Update
+from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Update
 from sync.digest import segment_point_of
 from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX, VALUE_BYTES_MAX
 from sync.messages import Point
@@ -34,6 +35,7 @@ class Sealing:
     def __init__(self, store: Store, now_ms: int) -> None:
         state = read_state(store.connection)
         self.store, self.now_ms, self.cursor, self.number = store, now_ms, state.cursor.number, state.next
+        self.untold = untold(store.schema, state.afresh)
         self.end = chain_end(store, state.acked)
         self.sealed = 0
         self.told: set[tuple[str, Key]] = set()  # rows whose changes are sealed already
@@ -159,7 +161,10 @@ class Sealing:
         for name in change.cells:
             columns = table.cell_named[name].columns
             old, new = tuple(sendable(change.old[c]) for c in columns), tuple(values[c] for c in columns)
-            edits.append(Edit(name, columns, old, new, *pending.knowledge(before, name, self.cursor, number), change.wall))
+            base, since = pending.knowledge(before, name, self.cursor, number)
+            if name in self.untold.get(table.name, ()):
+                base = NEVER  # the program that pulled this row did not know the cell (PROTOCOL.md P-11.8)
+            edits.append(Edit(name, columns, old, new, base, since, change.wall))
         return Update(table.name, change.key, edits)
 
     def _add_in_parts(self, group: Group) -> None:

@@ -6,7 +6,7 @@ PROTOCOL.md §11.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from schema.capture import Store
@@ -43,6 +43,16 @@ def translated(store: Store, segment: OpenSegment, ops: Iterable[Op]) -> Iterato
         mine = op if table is None else table.up_op(op)
         if mine is not None:
             yield mine
+
+
+def untold(schema: Schema, afresh: Mapping[str, int]) -> dict[str, frozenset[str]]:
+    """Return, by table, the cells that nobody here has seen as the centre has them: columns that are new since their rows were told."""
+    found = {}
+    for name, version in afresh.items():
+        table = lens_between(schema, version).tables.get(name)
+        new = {column.newer.name for column in table.columns if column.older is None and column.newer is not None} if table else set()
+        found[name] = frozenset(cell.name for cell in schema.by_name[name].cells if not new.isdisjoint(cell.columns))
+    return found
 
 
 def incomparable(schema: Schema, reply: VerifyReply) -> tuple[Compared, ...]:

@@ -44,7 +44,7 @@ class NodeKeeper:
         _conflicts(store, lens)
         mark_all(store)
         set_applying(store, False)
-        wanted = [*dict.fromkeys([*afresh(store), *lens.richer])]
+        wanted = dict.fromkeys(lens.richer, lens.older.version) | afresh(store)
         store.connection.execute("UPDATE _node SET afresh = ? WHERE id = 1", (json.dumps(wanted) if wanted else None,))
 
 

@@ -65,7 +65,7 @@ class Causes:
                 if old is new or old == new:
                     continue
                 if new is None:
-                    self._deleted([before, after], table, key, gone)
+                    self.deleted([before, after], table, key, gone)
                 elif old is None:
                     known = {write for write in gone.get((table, key), set()) if (write.table, write.key) == (table, key)}
                     for write in self.row(table, key, new):
@@ -76,7 +76,7 @@ class Causes:
                         if was != now:
                             self.seen[now].add(was)
 
-    def _deleted(self, seen: list[Rows], table: str, key: Key, gone: dict[tuple[str, Key], set[Write]]) -> None:
+    def deleted(self, seen: list[Rows], table: str, key: Key, gone: dict[tuple[str, Key], set[Write]]) -> None:
         """Take down a deletion, and that of everything that dies with the row, as it was `seen` before and after."""
         self.lives.add((table, key))
         if table in RECORDS:
@@ -87,7 +87,7 @@ class Causes:
             gone[table, key] = known | gone.get((table, key), set())
         for child, column in OWNED.get(table, ()):
             for child_key in sorted({below for rows in seen for below, row in rows[child].items() if row[column] == key[0]}):
-                self._deleted(seen, child, child_key, gone)
+                self.deleted(seen, child, child_key, gone)
 
     def _below(self, rows: Rows, table: str, key: Key) -> set[Write]:
         """Return the writes that stand in what dies with a row."""

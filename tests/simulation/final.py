@@ -48,8 +48,8 @@ class Final:
         if station.cursor != world.head:
             raise Violation(f"{station.name} rests at {station.cursor}, the centre at {world.head}")
         snapshot = world.life.snapshots[world.head]
-        rows = cut(snapshot.rows, snapshot.keys, world.scope_of(station.origin))
-        found = differences(station.view(), world.shown(station, rows))
+        known = cut(snapshot.rows, snapshot.keys, world.scope_of(station.origin))
+        found = differences(station.view(), world.shown(station, known))
         if is_healing(station):
             raise Violation(f"{station.name} still heals at rest")
         if found:

@@ -32,6 +32,14 @@ RESTORES = (
 )
 """The same, where nodes are copied, and where the centre is."""
 
+UPGRADES = (
+    *("centre upgraded", "node upgraded", "node upgraded before the centre", "node upgraded with unsent work"),
+    *("node upgraded with held work", "node upgraded with work that is not sealed"),
+    *("old node synced with newer centre", "newer node synced with older centre"),
+    *("crash while the centre is upgraded", "crash while a node is upgraded"),
+)
+"""The same, where programs are replaced by newer ones with another declaration."""
+
 
 def _run(seeds: range, setting: Setting, situations: tuple[str, ...], needed: int) -> None:
     batch = run_many(seeds, setting, jobs=os.cpu_count() or 1)
@@ -51,3 +59,7 @@ def test_copies_of_nodes_lose_nothing() -> None:
 
 def test_a_restored_centre_gets_back_what_nodes_still_have() -> None:
     _run(range(1, SEEDS // 10 + 1), Setting(faults=("base", "restore")), RESTORES, 100)
+
+
+def test_upgrades_lose_nothing_and_old_and_new_agree() -> None:
+    _run(range(1, SEEDS // 10 + 1), Setting(faults=("base", "schema")), UPGRADES, 100)

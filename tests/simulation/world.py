@@ -309,9 +309,9 @@ class SimulatedWorld(World):
     def _life_at(self, cursor: Point) -> Life | None:
         return next((life for life in reversed(self.lives) if life.digests.get(cursor.number) == cursor.digest), None)
 
-    def expected(self, station: Station) -> Rows:
+    def expected(self, station: Station, *, untold: bool = False) -> Rows:
         """Return what a node's people must see: the centre's rows at its cursor, cut to its scope, and its pending work. Cells that
-        its version does not have are there as well.
+        its version does not have are there as well; what it has not been told since it was upgraded is, if `untold`.
         """
         point = station.point
         cursor, life = point.number, self._life_at(point)
@@ -322,7 +322,8 @@ class SimulatedWorld(World):
         if self.upgrades:
             if not station.program.execute("SELECT afresh FROM _node WHERE id = 1").fetchone()[0]:
                 station.told = station.file.version
-            known = versions.as_told(known, station.told)
+            if station.told < station.file.version and not untold:
+                known = versions.as_told(known, station.told)
         return replay(known, self.schema, life.pending_ops(station.works, cursor))
 
     def shown(self, station: Station, rows: Rows) -> Rows:

@@ -155,6 +155,45 @@ def test_what_was_lacking_comes_in_pages_also_when_the_pull_is_cut(make: Make) -
     assert world.agree()
 
 
+@pytest.mark.covers("P-11.8")
+@pytest.mark.parametrize(("column", "theirs", "mine"), [("loyalty", "gold", "tin"), ("country", "DE", "FR")])
+def test_what_an_upgraded_node_has_not_been_told_yet_it_does_not_overwrite_in_silence(
+    make: Make, column: str, theirs: str, mine: str
+) -> None:
+    world = make(NEWEST)
+    here, there = world.node_of(1, "here"), world.node_of(NEWEST, "there")
+    insert(there, "person", ANN | {column: theirs})
+    there.sync()
+    here.sync()
+    world.upgrade("here", NEWEST)
+    update(here, "person", "ann", {column: mine, "name": "Anna"})
+    here.sync()
+    [conflict] = here.conflicts()
+    assert theirs in str(conflict["theirs"])
+    assert mine in str(conflict["mine"])
+    assert (world.centre_row("person", "ann") or {}).items() >= {column: mine, "name": "Anna"}.items()
+    update(here, "person", "ann", {column: "third"})  # told now
+    here.sync()
+    assert len(here.conflicts()) == 1
+    world.settle()
+    assert world.agree()
+
+
+@pytest.mark.covers("P-11.8")
+def test_what_an_upgraded_node_fills_in_where_nothing_stands_is_no_conflict(make: Make) -> None:
+    world = make(NEWEST)
+    here, there = world.node_of(1, "here"), world.node_of(NEWEST, "there")
+    insert(there, "person", ANN)
+    there.sync()
+    here.sync()
+    world.upgrade("here", NEWEST)
+    update(here, "person", "ann", {"loyalty": "tin"})
+    update(here, "person", "ann", {"loyalty": "gold"})
+    here.sync()
+    assert here.conflicts() == []
+    assert (world.centre_row("person", "ann") or {})["loyalty"] == "gold"
+
+
 class Early(Synced, table=True):
     """A table of an integrator's, which stands before ours in the order of steps."""
 
