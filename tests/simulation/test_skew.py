@@ -25,8 +25,7 @@ def test_every_kind_of_change_is_in_the_second() -> None:
 
 
 def test_what_is_typed_into_the_second_is_read_back_in_plain_words() -> None:
-    typist = type("Versed", (skew.SkewedTypist,), {"version": 2})
-    actual = typist._actual(typist, "client", ROW)  # type: ignore[attr-defined]
+    actual = skew.actual_values("client", 2, ROW)
     assert actual["high"] == ROW["high"] / 2
     assert actual["remarks"] == ROW["memo"]
     assert "claim" not in actual

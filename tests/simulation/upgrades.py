@@ -67,6 +67,8 @@ def upgrade_node(world: History, station: Station) -> None:
     if station.has_changes:
         raise Violation(f"{station.name} was upgraded, and something is not sealed")
     world.check(station, "upgraded")
+    if world.random.random() < 0.5:
+        world.user_writes(station)  # before it has been told what is new
 
 
 def _dying(world: History, name: str, like: Process) -> Process:
