@@ -388,8 +388,9 @@ class Merging:
             differs = not same_values(edit.new, standing) and not empty
             return Outcome(standing, meta.stamp, False, differs, "theirs", True, False)
         known = seen(meta, edit.base, edit.since, self.pusher.lineage, insert=insert)
-        known = known or (edit.base == NEVER and not insert and same_values(edit.old, standing))  # it had not been told, and saw the same
         at = self._now_stamp(edit.wall)
+        if edit.base == NEVER and not insert and same_values(edit.old, standing):
+            known = True  # it had not been told of the cell, and shown what stands (P-11.8)
         return merge_cell(policy, edit.old, edit.new, at, self.pusher.node_id, standing, meta, known)
 
     # --- what all of them do -----------------------------------------------------------------------------------------
