@@ -251,6 +251,8 @@ class Cycle:
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
             _own_stage(store, number)
+            if first is not None:
+                self._take_down(store, first, report)
             applied = apply(store, [(first, None)] if first is not None else _staged(store), now_ms)
             series.catch_up(store)
             store.connection.execute("DELETE FROM _stage")
@@ -291,18 +293,13 @@ class Cycle:
             if page.after != position:
                 raise Stale("the page answers another question")
             rows += page_rows(page)
+            if page.position is None and position is None:
+                return page, number
             with self.database.writing() as store:
                 _own_stage(store, number)
-                check_page(store, read_state(store.connection), page)
-                for entry in page.segments:
-                    if not verdicts.accepted(store, entry, self.database.clock_ms()) and report.new_history:
-                        report.came_back += entry.transactions
-                for segment, late in groupby(page.verdicts, key=attrgetter("segment")):
-                    verdicts.note_verdicts(store, segment, late, self.database.clock_ms())
+                self._take_down(store, page, report)
                 # the next request proves it: a centre restored meanwhile must not go on with verdicts or pages of another life
                 hear(store, page.to)
-                if page.position is None and position is None:
-                    return page, number
                 sql = "INSERT INTO _stage (body) VALUES (?) RETURNING number"
                 number = store.connection.execute(sql, (pack(page),)).fetchone()[0]
             self.progress("pull", rows, 0)
@@ -312,6 +309,15 @@ class Cycle:
                 raise Stale("the centre's pages do not move on")
             position = page.position
         raise Stale(f"a pull of more than {PAGES_MAX} pages")
+
+    def _take_down(self, store: Store, page: Page, report: Report) -> None:
+        """Note what a page says of this node's own work. Raises what `check_page` raises."""
+        check_page(store, read_state(store.connection), page)
+        for entry in page.segments:
+            if not verdicts.accepted(store, entry, self.database.clock_ms()) and report.new_history:
+                report.came_back += entry.transactions
+        for segment, late in groupby(page.verdicts, key=attrgetter("segment")):
+            verdicts.note_verdicts(store, segment, late, self.database.clock_ms())
 
     def _pull_request(self, state: State, position: Position | None) -> PullRequest:
         version = PROTOCOL_VERSIONS[-1]
