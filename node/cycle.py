@@ -16,7 +16,7 @@ from typing import get_args
 
 from node import healing, outbox, proof, retained, series, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
-from node.database import OFFERING, RELOAD, Database, State, afresh, hear, read_state
+from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
@@ -332,7 +332,7 @@ class Cycle:
             rows=self.rows,
             told=self._told(),
             schema=store.schema.version,
-            afresh=tuple(afresh(store)),
+            afresh=tuple(state.afresh),
         )
 
     def _resume(self) -> tuple[Position | None, int]:

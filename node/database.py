@@ -247,13 +247,6 @@ def read_state(connection: Connection) -> State:
     )
 
 
-def afresh(store: Store) -> dict[str, int]:
-    """Return the tables to ask for from the beginning, each with the version that pulled it: this one shows more of them."""
-    row = store.connection.execute("SELECT afresh FROM _node WHERE id = 1").fetchone()
-    found: dict[str, int] = json.loads(row[0]) if row and row[0] else {}
-    return found
-
-
 def hear(store: Store, point: Point) -> None:
     """Remember the highest point of the centre's chain this node ever heard of (RULES H12)."""
     store.connection.execute(

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 
 from node import outbox, pending
-from node.database import afresh
+from node.database import read_state
 from schema.capture import Store, mark_all, set_applying
 from schema.images import pack_values, unpack_tuple
 from schema.lens import Lens
@@ -44,7 +44,7 @@ class NodeKeeper:
         _conflicts(store, lens)
         mark_all(store)
         set_applying(store, False)
-        wanted = dict.fromkeys(lens.richer, lens.older.version) | afresh(store)
+        wanted = {**dict.fromkeys(lens.richer, lens.older.version), **read_state(store.connection).afresh}
         store.connection.execute("UPDATE _node SET afresh = ? WHERE id = 1", (json.dumps(wanted) if wanted else None,))
 
 
