@@ -20,7 +20,7 @@ from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
-from sync.errors import Diverged, Forked, Gap, Malformed, MalformedBlock, Moved, Stale, TooLarge, UnknownIncarnation, WorldError
+from sync.errors import BadReply, Diverged, Forked, Gap, Malformed, MalformedBlock, Moved, Stale, TooLarge, UnknownIncarnation, WorldError
 from sync.limits import (
     ADOPTED_MAX,
     EXCHANGE_RETRIES_MAX,
@@ -231,6 +231,7 @@ class Cycle:
             store.connection.execute("UPDATE _node SET registered = 1 WHERE id = 1 AND incarnation = ?", (request.incarnation,))
             for verdict in reply.verdicts:
                 verdicts.acknowledge(store, verdict, now_ms)
+            _check_answered(store, request)
             hear(store, reply.head)
         pushed = 0
         for verdict in reply.verdicts:
@@ -367,6 +368,13 @@ def _batch(store: Store) -> Iterator[Sealed]:
         sql = "SELECT body, digest, again, boxed FROM _segment WHERE seq = ?"
         body, digest, again, boxed = store.connection.execute(sql, (seq,)).fetchone()
         yield Sealed(body, digest, retained.message_of(again, bool(boxed)))
+
+
+def _check_answered(store: Store, request: PushRequest) -> None:
+    """Check that a reply told what became of every segment: what is still unsent would be sent for ever. Raises BadReply."""
+    oldest = store.connection.execute("SELECT digest FROM _segment WHERE version IS NULL ORDER BY seq LIMIT 1").fetchone()
+    if oldest is not None and oldest[0] in {segment.digest for segment in request.segments}:
+        raise BadReply("The server's answer does not say what became of all that was sent.")
 
 
 def _own_stage(store: Store, number: int) -> None:

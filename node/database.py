@@ -38,8 +38,10 @@ _TABLES = (
     " afresh TEXT)",  # each with that version
     # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
     "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
-    " transactions INTEGER NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
-    " rechained INTEGER NOT NULL DEFAULT 0, version INTEGER, boxed INTEGER NOT NULL DEFAULT 0, hash BLOB NOT NULL, again BLOB)",
+    " transactions INTEGER NOT NULL, part INTEGER NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
+    " rechained INTEGER NOT NULL DEFAULT 0, version INTEGER, boxed INTEGER NOT NULL DEFAULT 0, hash BLOB NOT NULL, again BLOB,"
+    " body BLOB NOT NULL)",  # last: what is asked of a segment must not read through its body
+    "CREATE INDEX IF NOT EXISTS _segment_unsent ON _segment (seq, part, transactions) WHERE version IS NULL",
     # settled work, until a backup covers it; what the lost history of a restored centre held is offered again from here
     "CREATE TABLE IF NOT EXISTS _retained (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, box BLOB NOT NULL, hash BLOB NOT NULL, version INTEGER NOT NULL,"

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from node import cycle, outbox
-from tests.world import Node, ReplyLost, World
+from node.cycle import Cycle
+from sync.errors import BadReply
+from sync.messages import PushReply, PushRequest
+from tests.world import Link, Node, ReplyLost, World
 
 PORTION = 50
 SALE = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES (?, ?, 'sale', 'LON', 1, 'GBP', 100)"
@@ -142,5 +146,28 @@ def test_a_reply_lost_on_the_way_changes_nothing(world: World, lost: int) -> Non
     till.link.before = lambda _: None
     till.sync()
     assert world.sql("SELECT COUNT(*) FROM sale") == [(4 * PORTION,)]
+    assert till.unsynced() == 0
+    assert world.agree()
+
+
+class Silent(Link):
+    """A centre that leaves the last segments of a push unmentioned."""
+
+    def push(self, request: PushRequest) -> PushReply:
+        reply = super().push(request)
+        return replace(reply, verdicts=reply.verdicts[:1])
+
+
+def test_a_reply_that_leaves_segments_out_ends_the_push_and_changes_nothing(world: World) -> None:
+    """The node would send them again without an end."""
+    till = world.node("k2", "branch:LON")
+    for number in range(3):
+        till.sql(SALE, f"s{number}", str(number))
+        with till.database.writing() as store:
+            outbox.seal(store, till.database.clock_ms())
+    with pytest.raises(BadReply, match="all that was sent"):
+        Cycle(till.database, Silent(world, till.link.identity)).sync()
+    assert till.unsynced() == 3
+    till.sync()
     assert till.unsynced() == 0
     assert world.agree()
