@@ -56,8 +56,9 @@ class Transaction:
         row = self.connection.execute(f"SELECT {ROW_ID} FROM {quote(table)} WHERE {where}", parameters).fetchone()
         if row is None:
             return False
-        sets = ", ".join(f"{quote(name)} = ?" for name in values)
-        self.connection.execute(f"UPDATE {quote(table)} SET {sets} WHERE {ROW_ID} = ?", [*values.values(), row[0]])
+        if values:  # a table may have nothing but its key: then the row is as it is decided to be
+            sets = ", ".join(f"{quote(name)} = ?" for name in values)
+            self.connection.execute(f"UPDATE {quote(table)} SET {sets} WHERE {ROW_ID} = ?", [*values.values(), row[0]])
         if force:
             wall, number = self._database.clock_ms(), self._store.numbers[table]
             self.connection.executemany(

@@ -139,6 +139,27 @@ def test_a_delete_against_an_unseen_edit_keeps_the_row(world: World, pair: tuple
     assert world.agree()
 
 
+@pytest.mark.parametrize("side", ["mine", "theirs"])
+def test_a_row_of_nothing_but_its_key_can_be_kept_or_let_go(world: World, pair: tuple[Node, Node], side: str) -> None:
+    """A decision that the tag stays has no column to write (simulator, seed 2001513)."""
+    k2, l3 = pair
+    tag, untag = "INSERT INTO contact_tag (contact_id, tag) VALUES ('c1', 'vip')", "DELETE FROM contact_tag"
+    k2.sql(tag)
+    world.settle()
+    k2.sql(untag)
+    k2.sync()
+    k2.sql(tag)
+    l3.sql(untag)
+    world.settle()
+    (conflict,) = l3.conflicts()
+    assert (conflict["rule"], conflict["winner"]) == ("edit wins", "theirs")
+    l3.resolve(conflict["id"], side)
+    world.settle()
+    assert [node.sql("SELECT contact_id, tag FROM contact_tag") for node in pair] == [[("c1", "vip")] if side == "theirs" else []] * 2
+    assert not any(entry["open"] for node in pair for entry in node.conflicts())
+    assert world.agree()
+
+
 @pytest.mark.covers("P-6.30", "P-6.31")
 def test_an_edit_after_an_unseen_delete_brings_the_row_back(world: World, pair: tuple[Node, Node]) -> None:
     k2, l3 = pair
