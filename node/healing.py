@@ -23,9 +23,8 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_values
 from sync.digest import BEGINNING
-from sync.limits import MESSAGE_BYTES_MAX, PAGE_ROWS, PUSH_BYTES, PUSH_SEGMENTS_MAX
-from sync.messages import HealReply, JoinReply, Offered, Page, Point
-from sync.wire import unpack
+from sync.limits import PAGE_ROWS, PUSH_BYTES, PUSH_SEGMENTS_MAX
+from sync.messages import HealReply, JoinReply, Offered, Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +113,9 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
 
 
 def _keep_what_is_here(store: Store, state: State, shared: int) -> None:
-    """Keep what else can be offered: pages of a pull that was not complete, and, where a backup let us forget pages and the
-    centre was put back to an older one, the rows themselves.
+    """Keep what else can be offered: where a backup let us forget pages and the centre was put back to an older one, the rows
+    themselves. Pages of a pull that was not complete are no such thing: they may hold half a sale.
     """
-    last = 0
-    while row := store.connection.execute("SELECT number, body FROM _stage WHERE number > ? ORDER BY number LIMIT 1", (last,)).fetchone():
-        last, page = row[0], unpack(Page, row[1], MESSAGE_BYTES_MAX)
-        if page.epoch == state.epoch:
-            retained.keep_page(store, state, page, row[1])
     if shared < min(state.covered, state.cursor.number):
         for page in centre.pages(store, state):
             retained.keep_page(store, replace(state, covered=shared), page)

@@ -45,14 +45,13 @@ class Conflict:
     theirs_node: int
 
 
-def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: bytes) -> None:
-    """Keep a conflict. Its id follows from what it is about, so that the same push records it once."""
-    name = repr((conflict.table, conflict.key, conflict.columns)).encode()
-    store.connection.execute(
+def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: bytes) -> bool:
+    """Keep a conflict; False if it is on record. Its id follows from what it is about, so that the same push records it once."""
+    done = store.connection.execute(
         "INSERT OR IGNORE INTO _conflict (id, ver, tbl, key, columns, base, mine, theirs, rule, winner, open, mine_node, theirs_node,"
         " at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            sha256(seed + name).digest()[:16],
+            _id(seed, (conflict.table, conflict.key, conflict.columns)),
             version,
             conflict.table,
             key_text(conflict.key),
@@ -68,6 +67,16 @@ def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: byt
             at_ms,
         ),
     )
+    return done.rowcount == 1
+
+
+def _id(seed: bytes, about: tuple[str, Sequence[Any], tuple[str, ...]]) -> bytes:
+    return sha256(seed + repr(about).encode()).digest()[:16]
+
+
+def came_back(store: Store, seed: bytes, about: tuple[str, Sequence[Any], tuple[str, ...]], version: int) -> None:
+    """Tell of a value (table, key, columns) that was put on record beside nothing that it stands now."""
+    store.connection.execute("UPDATE _conflict SET winner = 'mine', ver = ? WHERE id = ?", (version, _id(seed, about)))
 
 
 def close(store: Store, conflict_id: bytes, version: int, node: int, at_ms: int) -> None:

@@ -86,34 +86,45 @@ class _Filling:
         """Take a page that was read at a version of the lost history."""
         self.epoch, scope = page.epoch, scopes.entitled(self.store, self.node, 0)
         for table, row in _rows(self.store, page):
-            if self._is_newer(table, row[: len(table.key)], version):
-                self._take(table, row, version, scope)
+            key = row[: len(table.key)]
+            if self._is_newer(table, key, version) and self._take(table, row, version, scope):
+                self._note(table, key, version)
         for block in page.deaths:
             known = self.store.schema.by_name.get(block.table)
             if known is not None and len(block.key) == len(known.key):
                 for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
                     if self._is_newer(known, key, version):
                         self._died(known, key)
+                        self._note(known, key, version)
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
-        """Tell whether nothing of this row was taken from as late a page of that history yet, and note that it is now."""
-        known = self.store.connection.execute(
-            "INSERT INTO _image (t, key, epoch, version, filled) VALUES (?, ?, ?, ?, 0) ON CONFLICT (t, key, epoch)"
-            " DO UPDATE SET version = excluded.version WHERE version < excluded.version RETURNING 1",
-            (*self._place(table, key), version),
-        ).fetchall()
-        return bool(known)
+        """Tell whether nothing of this row was taken from as late a page of that history yet."""
+        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND version >= ?"
+        return self.store.connection.execute(sql, (*self._place(table, key), version)).fetchone() is None
 
-    def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> None:
+    def _note(self, table: Table, key: Row, version: int) -> None:
+        """Note as how late a page the row, or its deletion, was taken from."""
+        self.store.connection.execute(
+            "INSERT INTO _image (t, key, epoch, version, filled) VALUES (?, ?, ?, ?, 0) ON CONFLICT (t, key, epoch)"
+            " DO UPDATE SET version = excluded.version",
+            (*self._place(table, key), version),
+        )
+
+    def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> bool:
+        """Take a row; False if it could not be brought back: as late a page of a node that may have it still can."""
         key = row[: len(table.key)]
         found = rows.load(self.store, table, key)
-        if found is None:
-            if rows.grave(self.store, table, key) is not None or not self._fill(table, row, version, scope):
-                self._record(table, key, (), row, None)
-        elif self._is_filled(table, found[0], key):
-            self._replace(table, found[0], found[1], row, version)
-        else:
-            self._compare(table, found[1], row)
+        if found is not None:
+            if self._is_filled(table, found[0], key):
+                self._replace(table, found[0], found[1], row, version)
+            else:
+                self._compare(table, found[1], row)
+            return True
+        is_dead = rows.grave(self.store, table, key) is not None
+        if not is_dead and self._fill(table, row, version, scope):
+            return True
+        self._record(table, key, (), row, None)
+        return is_dead
 
     # --- rows that were never here -----------------------------------------------------------------------------------
 
@@ -134,7 +145,8 @@ class _Filling:
         self.store.connection.execute("RELEASE fill")
         self._stamp(table, rid, version)
         scopes.touch(self.store, table, rid, self.version, CENTRE, None)
-        self._mark_filled(table, row[: len(table.key)])
+        self._mark_filled(table, row[: len(table.key)], version)
+        conflicts.came_back(self.store, _seed(row), (table.name, row[: len(table.key)], ()), self.version)
         self.filled += 1
         for name in added:
             self._record(table, row[: len(table.key)], (name,), (values[name],), (0,))
@@ -166,7 +178,8 @@ class _Filling:
         if table.name not in self.store.schema.fixed:
             rows.stamp(self.store, table, rid, rows.BIRTH, self.version, FILLED, version, LONG_AGO)
 
-    def _mark_filled(self, table: Table, key: Row) -> None:
+    def _mark_filled(self, table: Table, key: Row, version: int) -> None:
+        self._note(table, key, version)
         sql = "UPDATE _image SET filled = 1 WHERE t = ? AND key = ? AND epoch = ?"
         self.store.connection.execute(sql, self._place(table, key))
 
@@ -176,7 +189,7 @@ class _Filling:
     def _is_filled(self, table: Table, rid: int, key: Row) -> bool:
         """Tell whether a row came back this way, from the same history, and nobody has written it since."""
         sql = "SELECT filled FROM _image WHERE t = ? AND key = ? AND epoch = ?"
-        if not self.store.connection.execute(sql, self._place(table, key)).fetchone()[0]:
+        if self.store.connection.execute(sql, self._place(table, key)).fetchone() != (1,):
             return False
         return all(meta.writer == FILLED for meta in rows.metas(self.store, table, rid).values())
 
@@ -209,11 +222,14 @@ class _Filling:
 
     def _record(self, table: Table, key: Row, columns: tuple[str, ...], kept: Sequence[Any] | None, stands: Sequence[Any] | None) -> None:
         """Put a value on record, once, however many nodes bring it."""
-        seed = sha256(b"outpost/restored" + (pack_tuple(kept) or b"")).digest()
         sides = (None, kept, stands)
         entry = Conflict(table.name, key, columns, *sides, conflicts.RESTORED, "theirs", False, self.node, conflicts.CENTRE_NODE)
-        conflicts.record(self.store, entry, self.version, self.now_ms, seed)
-        self.recorded += 1
+        self.recorded += conflicts.record(self.store, entry, self.version, self.now_ms, _seed(kept))
+
+
+def _seed(kept: Sequence[Any] | None) -> bytes:
+    """Return what the id of a record follows from: the value, whoever brings it."""
+    return sha256(b"outpost/restored" + (pack_tuple(kept) or b"")).digest()
 
 
 def _added(table: Table) -> list[str]:

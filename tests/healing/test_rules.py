@@ -399,6 +399,52 @@ def test_rows_outside_the_nodes_scope_fill_nothing(world: World) -> None:
     assert world.sql("SELECT id FROM client") == [("c1",)]
 
 
+@pytest.mark.covers("P-7.23", "P-7.24")
+def test_a_row_that_one_node_may_not_bring_comes_with_the_page_of_another(world: World) -> None:
+    """The first to offer had it in a scope of the lost history alone. Found by the simulator: seed 2004346."""
+    n1, n2, _ = three(world)
+    other = world.node("other", "branch:B")
+    copy = copy_of(world.database.path)
+    world.rescope("other", "branch:A")
+    world.sql(CLIENT, "c2")
+    other.sync()
+    n2.sync()
+    put_back_centre(world, copy)
+    other.sync()
+    assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",)]
+    n2.sync()
+    assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c2",)]
+    assert settled(world)
+    assert world.sql("SELECT rule, winner FROM _conflict WHERE mine_node <> 0") == [("restored", "mine")]
+
+
+@pytest.mark.covers("P-7.20")
+def test_half_a_sale_is_not_offered(world: World) -> None:
+    """Its page came, and the rest of the pull did not. Found by the simulator: seed 2002644."""
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    with n1.database.writing() as store:
+        store.connection.execute("INSERT INTO receipt (id, branch, day, total) VALUES ('s1', 'A', '2026-11-22', 10)")
+        store.connection.executemany("INSERT INTO receipt_line (id, receipt_id, amount) VALUES (?, 's1', 5)", [("l1",), ("l2",)])
+    n1.sync()
+    pulls = 0
+
+    def cut(kind: str) -> None:
+        nonlocal pulls
+        pulls += kind == "pull"
+        if pulls == 3:
+            raise ReplyLost(kind)
+
+    n2.link.before = cut
+    with pytest.raises(ReplyLost):
+        n2.sync(rows=1)
+    assert n2.sql("SELECT COUNT(*) FROM _stage") == [(2,)]
+    put_back_centre(world, copy)
+    gone(world, "n1")
+    assert settled(world)
+    assert world.sql("SELECT COUNT(*) FROM receipt") == [(0,)]
+
+
 @pytest.mark.covers("P-7.21")
 def test_a_box_opens_with_its_own_key_only() -> None:
     key, other = box.new_key(), box.new_key()
