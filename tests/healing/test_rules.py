@@ -402,7 +402,7 @@ def test_rows_outside_the_nodes_scope_fill_nothing(world: World) -> None:
 @pytest.mark.covers("P-7.23", "P-7.24")
 def test_a_row_that_one_node_may_not_bring_comes_with_the_page_of_another(world: World) -> None:
     """The first to offer had it in a scope of the lost history alone. Found by the simulator: seed 2004346."""
-    n1, n2, _ = three(world)
+    _, n2, _ = three(world)
     other = world.node("other", "branch:B")
     copy = copy_of(world.database.path)
     world.rescope("other", "branch:A")
