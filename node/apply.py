@@ -26,6 +26,7 @@ from schema.keys import key_text
 from schema.lens import Lens
 from sync.change import Insert
 from sync.columns import Mixed
+from sync.digest import BEGINNING
 from sync.errors import BadReply, Forked, Malformed, MalformedBlock, Stale, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows, SealedRows
@@ -107,7 +108,8 @@ def check_page(store: Store, state: State, page: Page) -> None:
         raise Stale("the page answers another question")
     if page.to.number < state.cursor.number:
         raise Stale("the page lies behind the cursor")
-    if not _is_ours(store, state, page.chain):
+    # nothing is pushed while all is taken anew: what was is a copy's, and as our own echo it would not come
+    if (state.healing == RELOAD and page.chain != BEGINNING) or not _is_ours(store, state, page.chain):
         raise Forked("The centre holds another history of this node: it was restored from a backup, or copied.")
 
 

@@ -18,7 +18,7 @@ from schema.capture import Store
 from schema.declare import Table
 from schema.images import unpack_tuple
 from schema.keys import key_parts
-from sync.change import Insert, Withdrawn
+from sync.change import Insert, Op, Withdrawn
 from sync.digest import segment_point_of
 from sync.messages import Accepted, Exceptional, LateVerdict, Point, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
@@ -138,14 +138,33 @@ def spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
         open_again = [(decision.conflict,) for decision in opened.decisions if decision.transaction in indexes]
         store.connection.executemany("UPDATE _conflict SET deciding = 0 WHERE id = ?", open_again)
         for work in transactions(opened, _keys(store, opened), indexes):
+            name = (segment, work.index)
             for withdrawn in work.withdrawals:
-                note_withdrawal(store, withdrawn, (segment, work.index))
-            for op in translated(store, opened, work.ops):
-                table = store.schema.by_name[op.table]
-                if not pending.is_kept(store, segment, work.index, op):
-                    pending.shadow(store, table, op.key, None if isinstance(op, Insert) else pending.seen(store, table, op.key))
-                    pending.lower(op, cursor)
-                    pending.keep(store, number + work.index, segment, work.index, op)
+                note_withdrawal(store, withdrawn, name)
+            ops = [op for op in translated(store, opened, work.ops) if not pending.is_kept(store, *name, op)]
+            for replaced in (each for each in work.withdrawals if ops and each.replaced):
+                _lay(store, name, number + work.index, _in_place_of(store, replaced), cursor)
+            _lay(store, name, number + work.index, ops, cursor)
+
+
+def _lay(store: Store, name: tuple[bytes, int], number: int, ops: Iterable[Op], cursor: int) -> None:
+    """Make changes pending again, under the name of a transaction."""
+    for op in ops:
+        table = store.schema.by_name[op.table]
+        pending.shadow(store, table, op.key, None if isinstance(op, Insert) else pending.seen(store, table, op.key))
+        pending.lower(op, cursor)
+        pending.keep(store, number, *name, op)
+
+
+def _in_place_of(store: Store, replaced: Withdrawn) -> list[Op]:
+    """Return the changes of work whose place a correction took in what a restored centre still has: they go on in the correction,
+    which was let in, and is held again. What is sent again itself goes by its own name until then.
+    """
+    if store.connection.execute("SELECT 1 FROM _segment WHERE id = ?", (replaced.segment,)).fetchone() is not None:
+        return []
+    sql = "SELECT tbl, kind, body FROM _quarantine WHERE segment = ? AND txn = ? AND code = ? ORDER BY id"
+    found = store.connection.execute(sql, (replaced.segment, replaced.index, REPLACED)).fetchall()
+    return [pending.unpack(*entry) for entry in found]
 
 
 def note_withdrawal(store: Store, work: Withdrawn, by: tuple[bytes, int]) -> None:
