@@ -8,7 +8,7 @@ RULES H1, H8, H10, H17, H19.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,7 +164,7 @@ def redraw(store: Store, table: Table, key_as_text: str) -> None:
     key = key_parts(key_as_text, len(table.key))
     image = unpack_tuple(row[0])
     changes = of_row(store, table, key)
-    for entry in changes:
+    for entry in standing(changes):
         image = fold(table, image, entry.op)
     if image is None:
         delete_row(store, table, key)
@@ -172,6 +172,19 @@ def redraw(store: Store, table: Table, key_as_text: str) -> None:
         put_row(store, table, image)
     if not changes:
         store.connection.execute("DELETE FROM _shadow WHERE tbl = ? AND key = ?", (table.name, key_as_text))
+
+
+def standing(changes: Sequence[Pending]) -> Iterator[Pending]:
+    """Yield the changes of a row that people see. What held work brought and its correction took back is nothing between the two:
+    a row that lies there is somebody else's.
+    """
+    together: dict[tuple[bytes, int], list[Op]] = {}
+    for entry in changes:
+        together.setdefault((entry.segment, entry.txn), []).append(entry.op)
+    for entry in changes:
+        first, *_, last = together[entry.segment, entry.txn] * 2
+        if not (isinstance(first, Insert) and first.base == NEVER and isinstance(last, Delete)):
+            yield entry
 
 
 # --- rows people see ------------------------------------------------------------------------------------------------------

@@ -310,13 +310,16 @@ def _fold(store: Store, where: str, parameters: Sequence[Any]) -> None:
     """Make pending changes part of the centre's rows. Where nothing else is pending, what people see is the centre's row."""
     connection = store.connection
     rest = f"EXISTS (SELECT 1 FROM _op o WHERE o.tbl = _op.tbl AND o.key = _op.key AND o.id NOT IN (SELECT id FROM _op WHERE {where}))"
-    mixed = connection.execute(
-        f"SELECT tbl, key, kind, body FROM _op WHERE {where} AND {rest} ORDER BY n, id", [*parameters, *parameters]
-    ).fetchall()
-    for name, key, kind, body in mixed:
+    settled: dict[tuple[str, str], set[int]] = {}
+    for name, key, number in connection.execute(f"SELECT tbl, key, id FROM _op WHERE {where} AND {rest}", [*parameters, *parameters]):
+        settled.setdefault((name, key), set()).add(number)
+    for (name, key), numbers in settled.items():
         table = store.schema.by_name[name]
         row = connection.execute("SELECT image FROM _shadow WHERE tbl = ? AND key = ?", (name, key)).fetchone()
-        image = pending.fold(table, unpack_tuple(row[0]) if row else None, pending.unpack(name, kind, body))
+        image = unpack_tuple(row[0]) if row else None
+        for entry in pending.standing(pending.of_row(store, table, key_parts(key, len(table.key)))):
+            if entry.id in numbers:
+                image = pending.fold(table, image, entry.op)
         pending.set_shadow(store, name, key, image)
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS _folded (tbl TEXT, key TEXT, PRIMARY KEY (tbl, key)) WITHOUT ROWID")
     connection.execute("DELETE FROM temp._folded")

@@ -98,7 +98,7 @@ def _before(store: Store, name: bytes, table: Table, key: Row) -> Row | None:
     """Return the row as the centre has it, under our own changes but for those that wait here."""
     found = store.connection.execute("SELECT image FROM _shadow WHERE tbl = ? AND key = ?", (table.name, key_text(key))).fetchone()
     image = unpack_tuple(found[0]) if found else None
-    for entry in pending.of_row(store, table, key):
+    for entry in pending.standing(pending.of_row(store, table, key)):
         if entry.segment != name:
             image = pending.fold(table, image, entry.op)
     return image

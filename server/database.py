@@ -67,8 +67,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _again (segment BLOB PRIMARY KEY, version INTEGER NOT NULL, floor INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _before (inc INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, verdict TEXT NOT NULL,"
     " PRIMARY KEY (inc, low)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _image (t INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, version INTEGER NOT NULL,"
-    " filled INTEGER NOT NULL, PRIMARY KEY (t, key, epoch)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _image (t INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, incarnation BLOB NOT NULL,"
+    " version INTEGER NOT NULL, filled INTEGER NOT NULL, PRIMARY KEY (t, key, epoch, incarnation)) WITHOUT ROWID",
     # what held work saw of what it waits for, when it was last tried (server/waits.py)
     "CREATE TABLE IF NOT EXISTS _waits (held INTEGER PRIMARY KEY, saw TEXT NOT NULL)",
     # how far held work has been looked through (server/ingest.py `release`): from which on, since which version, under which declaration

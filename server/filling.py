@@ -78,13 +78,14 @@ class _Filling:
     node: int
     version: int  # of what is written here
     now_ms: int
-    epoch: int = 0  # of the page that is being taken: versions compare within one history alone
+    epoch: int = 0  # of the page that is being taken, and whose it was: versions compare within one history alone
+    incarnation: bytes = b""
     filled: int = 0
     recorded: int = 0
 
     def take(self, page: Page, version: int) -> None:
         """Take a page that was read at a version of the lost history."""
-        self.epoch, scope = page.epoch, scopes.entitled(self.store, self.node, 0)
+        self.epoch, self.incarnation, scope = page.epoch, page.incarnation, scopes.entitled(self.store, self.node, 0)
         for table, row in _rows(self.store, page):
             key = row[: len(table.key)]
             if self._is_newer(table, key, version) and self._take(table, row, version, scope):
@@ -94,37 +95,44 @@ class _Filling:
             if known is not None and len(block.key) == len(known.key):
                 for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
                     if self._is_newer(known, key, version):
-                        self._died(known, key)
+                        self._died(known, key, version)
                         self._note(known, key, version)
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
-        """Tell whether nothing of this row was taken from as late a page of that history yet."""
-        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND version >= ?"
-        return self.store.connection.execute(sql, (*self._place(table, key), version)).fetchone() is None
+        """Tell whether nothing of this row was taken from as late a page of its node yet: what one pulled in one epoch is one history."""
+        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND incarnation = ? AND version >= ?"
+        return self.store.connection.execute(sql, (*self._place(table, key), self.incarnation, version)).fetchone() is None
 
-    def _note(self, table: Table, key: Row, version: int) -> None:
-        """Note as how late a page the row, or its deletion, was taken from."""
+    def _has_others(self, table: Table, key: Row, since: int = 0) -> bool:
+        """Tell whether something of this row was taken from a page, as late as that, that another pulled. Whether two pulled from
+        one history nobody knows: a centre that was put back in silence goes on under the number of its epoch.
+        """
+        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND incarnation <> ? AND version >= ?"
+        return self.store.connection.execute(sql, (*self._place(table, key), self.incarnation, since)).fetchone() is not None
+
+    def _note(self, table: Table, key: Row, version: int, *, filled: bool = False) -> None:
+        """Note as how late a page of this node the row, or its deletion, was taken from, and whether that brought it back."""
         self.store.connection.execute(
-            "INSERT INTO _image (t, key, epoch, version, filled) VALUES (?, ?, ?, ?, 0) ON CONFLICT (t, key, epoch)"
-            " DO UPDATE SET version = excluded.version",
-            (*self._place(table, key), version),
+            "INSERT INTO _image (t, key, epoch, incarnation, version, filled) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (t, key, epoch, incarnation) DO UPDATE SET version = excluded.version, filled = MAX(filled, excluded.filled)",
+            (*self._place(table, key), self.incarnation, version, filled),
         )
 
     def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> bool:
         """Take a row; False if it could not be brought back: as late a page of a node that may have it still can."""
         key = row[: len(table.key)]
-        found = rows.load(self.store, table, key)
+        found, has_later = rows.load(self.store, table, key), self._has_others(table, key, version)
         if found is not None:
-            if self._is_filled(table, found[0], key):
+            if not has_later and self._is_filled(table, found[0], key):
                 self._replace(table, found[0], found[1], row, version)
             else:
-                self._compare(table, found[1], row)
+                self._compare(table, row, found[1])
             return True
-        is_dead = rows.grave(self.store, table, key) is not None
-        if not is_dead and self._fill(table, row, version, scope):
+        is_gone = has_later or rows.grave(self.store, table, key) is not None
+        if not is_gone and self._fill(table, row, version, scope):
             return True
         self._record(table, key, (), row, None)
-        return is_dead
+        return is_gone
 
     # --- rows that were never here -----------------------------------------------------------------------------------
 
@@ -145,7 +153,7 @@ class _Filling:
         self.store.connection.execute("RELEASE fill")
         self._stamp(table, rid, version)
         scopes.touch(self.store, table, rid, self.version, CENTRE, None)
-        self._mark_filled(table, row[: len(table.key)], version)
+        self._note(table, row[: len(table.key)], version, filled=True)
         conflicts.came_back(self.store, _seed(row), (table.name, row[: len(table.key)], ()), self.version)
         self.filled += 1
         for name in added:
@@ -164,8 +172,10 @@ class _Filling:
         }
         parents = [rule for rule in table.parents if rule.column in changed and changed[rule.column] is not None]
         if any(not self._has(rule.table, changed[rule.column]) for rule in parents):
-            self._compare(table, standing, row)
+            self._compare(table, row, standing)
             return
+        if self._has_others(table, row[: len(table.key)]):
+            self._compare(table, standing, tuple(changed.get(name, old) for name, old in zip(table.names, standing, strict=True)))
         rows.write(self.store, table, rid, changed)
         self._stamp(table, rid, version)
         scopes.touch(self.store, table, rid, self.version, CENTRE, before)
@@ -178,38 +188,35 @@ class _Filling:
         if table.name not in self.store.schema.fixed:
             rows.stamp(self.store, table, rid, rows.BIRTH, self.version, FILLED, version, LONG_AGO)
 
-    def _mark_filled(self, table: Table, key: Row, version: int) -> None:
-        self._note(table, key, version)
-        sql = "UPDATE _image SET filled = 1 WHERE t = ? AND key = ? AND epoch = ?"
-        self.store.connection.execute(sql, self._place(table, key))
-
     def _place(self, table: Table, key: Row) -> tuple[int, str, int]:
         return self.store.numbers[table.name], key_text(key), self.epoch
 
     def _is_filled(self, table: Table, rid: int, key: Row) -> bool:
         """Tell whether a row came back this way, from the same history, and nobody has written it since."""
-        sql = "SELECT filled FROM _image WHERE t = ? AND key = ? AND epoch = ?"
-        if self.store.connection.execute(sql, self._place(table, key)).fetchone() != (1,):
+        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND filled"
+        if self.store.connection.execute(sql, self._place(table, key)).fetchone() is None:
             return False
         return all(meta.writer == FILLED for meta in rows.metas(self.store, table, rid).values())
 
     # --- rows that are here ------------------------------------------------------------------------------------------
 
-    def _compare(self, table: Table, standing: Row, row: Row) -> None:
-        """Put on record what differs, cell by cell."""
+    def _compare(self, table: Table, row: Row, standing: Row) -> None:
+        """Put on record what differs from what stands, or will, cell by cell."""
         for cell in table.cells:
             positions = [table.position[name] for name in cell.columns]
             kept, stands = tuple(row[p] for p in positions), tuple(standing[p] for p in positions)
             if not all(same(one, other) for one, other in zip(kept, stands, strict=True)):
                 self._record(table, row[: len(table.key)], cell.columns, kept, stands)
 
-    def _died(self, table: Table, key: Row) -> None:
+    def _died(self, table: Table, key: Row, version: int) -> None:
         """Take a deletion: of a row that came back only this way it holds, of any other it is put on record."""
         found = rows.load(self.store, table, key)
         if found is None:
             return
         rid, values = found
-        if self._is_filled(table, rid, key) and not self._has_children(table, key):
+        if self._is_filled(table, rid, key) and not self._has_others(table, key, version) and not self._has_children(table, key):
+            if self._has_others(table, key):
+                self._record(table, key, (), values, None)
             bury_row(self.store, table, rid, values, self.version, CENTRE, scopes.keys_of(self.store, table, rid))
             self.filled += 1
         else:

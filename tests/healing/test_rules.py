@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from node import retained
+from node import outbox, retained
 from node.cycle import Cycle
 from node.database import Database, State
 from node.held import correct
+from schema.images import unpack_tuple
 from server import backup, ingest
 from server import held as held_work
 from sync import box
@@ -24,7 +25,7 @@ from sync.errors import Diverged, Malformed
 from sync.limits import PROTOCOL_VERSIONS
 from sync.merge import Lineage, Meta, seen
 from sync.messages import Again, Exceptional, HealReply, HealRequest, Offered, OfferRequest, Point, PushRequest, Sealed, Told
-from tests.healing.copies import copy_of, put_back_centre
+from tests.healing.copies import clone, copy_of, put_back_centre
 from tests.simulation.schema import simulated_schema
 from tests.world import Link, Node, ReplyLost, World
 
@@ -416,6 +417,46 @@ def test_a_row_that_one_node_may_not_bring_comes_with_the_page_of_another(world:
     assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c2",)]
     assert settled(world)
     assert world.sql("SELECT rule, winner FROM _conflict WHERE mine_node <> 0") == [("restored", "mine")]
+
+
+@pytest.mark.covers("P-7.24")
+@pytest.mark.parametrize("key", ["c1", "c2"])
+def test_of_two_lives_under_one_number_nothing_is_passed_over(world: World, key: str) -> None:
+    """The centre was put back twice, in silence; each life of it had a reader. Found by the simulator: seed 3002050."""
+    _, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    lives = {"one": n2, "two": n3}
+    for name, reader in lives.items():
+        world.sql("INSERT INTO client (id, branch, name) VALUES (?, 'A', '') ON CONFLICT DO NOTHING", key)
+        world.sql("UPDATE client SET name = ? WHERE id = ?", name, key)
+        reader.sync()
+        put_back_centre(world, copy)
+    assert offer(world, n2, *kept(n2)[-1:]).recorded == (key == "c1")
+    assert offer(world, n3, *kept(n3)[-1:]).recorded == 1
+    on_record = {value for (side,) in world.sql("SELECT mine FROM _conflict") for value in unpack_tuple(side) or ()}
+    assert {"one", "two"} <= {at_centre(world, "name", key), *on_record}
+
+
+@pytest.mark.covers("P-7.5", "P-7.27")
+def test_a_copy_that_pushed_while_everything_is_taken_anew_is_noticed(world: World) -> None:
+    """Its work would have been cleared away, and not come: to the centre it is this incarnation's own. Seed 3002677."""
+    n1, _, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    n1.sync()
+    put_back_centre(world, copy)
+    n1.link.before = lambda kind: (_ for _ in ()).throw(ReplyLost(kind)) if kind == "pull" else None
+    with pytest.raises(ReplyLost):
+        n1.sync()
+    n1.link.before = lambda kind: None
+    n1.sql("INSERT INTO receipt (id, branch, day, total) VALUES ('s1', 'A', '2026-11-22', 0)")
+    with n1.database.writing() as store:
+        outbox.seal(store, n1.database.clock_ms())
+    cloned = clone(world, n1, "n4")
+    n1.sync()
+    cloned.sync()
+    assert cloned.sql("SELECT id FROM receipt") == [("s1",)]
+    assert settled(world)
 
 
 @pytest.mark.covers("P-7.20")

@@ -344,3 +344,24 @@ def test_an_edit_of_a_held_row_that_went_is_not_lost(world: World, k2: Node) -> 
     assert (k2.held(), listing(world)) == ([], [])
     assert len(k2.held(withdrawn=True)) == 1
     assert world.agree()
+
+
+def test_a_row_that_a_correction_took_back_hides_nobody_elses(world: World) -> None:
+    """The key was another's; what took the place of the insert deletes it, and is held for something else. Seed 2001432."""
+    k2, l3 = world.node("k2", "branch:A"), world.node("l3", "branch:B")
+    l3.write([("contact", {"id": "c9", "kind": "person", "name": "theirs", "branch_id": "B"})])
+    l3.sync()
+    k2.write([("contact", {"id": "c9", "kind": "person", "name": "mine", "branch_id": "A"})])
+    assert {entry["code"] for entry in synced(k2).held()} == {"key"}
+    with transaction(k2.database) as writing:
+        writing.connection.execute("DELETE FROM contact WHERE id = 'c9'")
+        writing.insert("contact", {"id": "c10", "kind": "person", "name": "nowhere's", "branch_id": "Z"})
+    assert {entry["code"] for entry in synced(k2).held()} == {"right"}
+    world.rescope("k2", "branch:A", "branch:B")
+    k2.sync()
+    assert k2.sql("SELECT id, name FROM contact ORDER BY id") == [("c10", "nowhere's"), ("c9", "theirs")]
+
+
+def synced(node: Node) -> Node:
+    node.sync()
+    return node
