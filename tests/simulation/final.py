@@ -11,7 +11,7 @@ from schema.keys import key_text
 from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.lives import Work
-from tests.simulation.oracle import ADDS, FIXED, cut, differences, replay
+from tests.simulation.oracle import ADDS, FIXED, UNIONS, cut, differences, replay
 from tests.simulation.skew import is_all_dropped, knows_any
 from tests.simulation.world import Station, Violation, is_healing
 
@@ -71,7 +71,7 @@ class Final:
                 continue
             for op in self._judged(station, work):
                 alien = isinstance(op, Insert) and op.table in ("client", "receipt", "stock") and entitled.isdisjoint(_own_keys(op))
-                alien = alien and not self._changes_its_own(work, op, entitled)
+                alien = alien and not (self._changes_its_own(work, op, entitled) or self._is_beside(work, op))
                 fixed = op.table in FIXED and not isinstance(op, Insert) and not self._takes_back(op)
                 if op.table == "ware" or alien or fixed:
                     raise Violation(f"{station.name} may not write this, and it was accepted: {op}")
@@ -98,8 +98,22 @@ class Final:
         """Tell whether an insert replaces a row, or meets one, that the node may change: then it may give it away."""
         if any(isinstance(other, Delete) and (other.table, other.key) == (op.table, op.key) for other in work.ops):
             return True
-        done = max(version for version in self.world.life.snapshots if self.world.verdict(work, version) != "done")
-        return not entitled.isdisjoint(self.world.life.snapshots[done].keys[op.table].get(op.key, ()))
+        return not entitled.isdisjoint(self.world.life.snapshots[self._until(work)].keys[op.table].get(op.key, ()))
+
+    def _until(self, work: Work) -> int:
+        """Return the last version at which work was not in."""
+        return max(version for version in self.world.life.snapshots if self.world.verdict(work, version) != "done")
+
+    def _is_beside(self, work: Work, op: Op) -> bool:
+        """Tell whether an insert came again and met the row, which another had brought back: it is put on record beside that, and
+        only differences and sets take it in ([P-7.26]).
+        """
+        snapshots, last = self.world.life.snapshots, self._until(work)
+        was = snapshots[last].rows[op.table].get(op.key)
+        now = snapshots[min(version for version in snapshots if version > last)].rows[op.table].get(op.key)
+        if not self.world.restored or was is None or now is None:
+            return False
+        return all(was[name] == now[name] for name in was if (op.table, name) not in ADDS | UNIONS)
 
     def _notices(self, station: Station) -> None:
         """Check that a node knows the conflicts of rows and cells it has that its edits took part in, and no others."""

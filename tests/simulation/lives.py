@@ -81,8 +81,8 @@ class Life:
 
     def _place(self, name: tuple[bytes, int], version: int) -> tuple[bytes, int]:
         """Return what had taken the place of work at a version, in the end."""
-        since, into = self.replaced.get(name, (1 << 62, name))
-        return self._place(into, version) if since <= version else name
+        since, _ = self.replaced.get(name, (1 << 62, name))
+        return self._place(self.taken_by[name], version) if since <= version else name
 
     def _verdict(self, name: tuple[bytes, int], version: int, own: Container[tuple[bytes, int]] | None = None) -> str:
         since, into = self.replaced.get(name, (1 << 62, name))
