@@ -17,7 +17,8 @@ from sqlcipher3 import dbapi2
 
 from node import changed, healing, outbox, pending, proof, retained, skew
 from node.database import RELOAD, State, hear, read_state
-from node.verdicts import Settled, find_own, settle_segments
+from node.settling import Settled, settle_segments
+from node.verdicts import find_own
 from schema.capture import Store, mark_all, set_applying
 from schema.declare import Table
 from schema.dialects.base import ROW_ID

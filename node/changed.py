@@ -1,7 +1,7 @@
 """What one apply changed of the centre's rows: those a pull told, and our own that the cursor covers now.
 
 Kept in temporary tables while the apply lasts, for the proof at its end (node/proof.py): keys of rows one by one, runs of row
-numbers for new documents and events. Written by node/apply.py and node/verdicts.py.
+numbers for new documents and events. Written by node/apply.py and node/settling.py.
 """
 
 from __future__ import annotations
@@ -56,6 +56,6 @@ def settled_segment(store: Store, segment: bytes) -> None:
 
 
 def settled_rows(store: Store) -> None:
-    """Note the rows whose changes were just folded into the centre's (node/verdicts.py)."""
+    """Note the rows whose changes were just folded into the centre's (node/settling.py)."""
     sql = "INSERT OR IGNORE INTO temp._told_key (tbl, key, segment) SELECT tbl, key, ? FROM temp._folded"
     store.connection.execute(sql, (NO_SEGMENT,))

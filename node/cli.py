@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from node import cli_backup, held_cli, identity, outbox, proof, verdicts
+from node import aside, cli_backup, held_cli, identity, outbox, proof, verdicts
 from node import conflicts as conflict_list
 from node.cli_verify import tell_proof, tell_verify
 from node.cycle import Cycle
@@ -136,7 +136,7 @@ def sync(
         report = exchanged(terminal, database, wait)
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
-        proven, refused = proof.standing(database.store), verdicts.put_aside_count(database.store)
+        proven, refused = proof.standing(database.store), aside.counted(database.store)
     document = {**report.document(state.cursor.number, unsynced), "conflicts": open_conflicts, "held": held, "as_of_ms": state.as_of_ms}
     document |= {"refused": refused, **proven.document()}
     terminal.show(document, lambda: tell_sync(document, tell_proof(proven, now_ms(), unsynced, held)))
@@ -235,7 +235,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
         proven, kept_here = proof.standing(database.store), kept(database.store)
-        refused = verdicts.put_aside_count(database.store)
+        refused = aside.counted(database.store)
     document = {
         "node": state.name,
         "id": state.node,

@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import get_args
 
-from node import healing, outbox, proof, retained, series, unreadable, verdicts
+from node import healing, outbox, proof, retained, series, settling, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.narrow import Narrowing
@@ -63,7 +63,7 @@ class Report:
     pulled: int = 0
     removed: int = 0
     conflicts: int = 0
-    late: dict[str, int] = field(default_factory=lambda: verdicts.Settled().document())  # what became of work that had waited
+    late: dict[str, int] = field(default_factory=lambda: settling.Settled().document())  # what became of work that had waited
     verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(VerdictName), 0))
     new_history: bool = False
     came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database

@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, replace
 
-from node import centre, pending, retained, series, verdicts
+from node import aside, centre, pending, retained, series, verdicts
 from node.database import OFFERING, RELOAD, SOUND, State, read_state
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
@@ -160,7 +160,7 @@ def _held_still(store: Store, segment: bytes, index: int, shared: int, at_ms: in
     """Take a transaction for held if it was at what is shared: a pull may not tell it again, for it begins at the cursor."""
     row = store.connection.execute("SELECT exceptions FROM _retained WHERE id = ?", (segment,)).fetchone()
     told = unpack_values(row[0]).get(index) if row else None
-    if told is not None and told[0] == verdicts.HELD and told[1] <= shared:
+    if told is not None and told[0] == aside.HELD and told[1] <= shared:
         sql = "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"
         store.connection.execute(sql, (segment, index, *told, at_ms))
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node import pending
+from node.aside import HELD, REFUSED, REPLACED, WITHDRAWN, put_aside
 from node.conflicts import typed
 from node.database import Database
 from node.group import Group
 from node.sealing import Sealing
-from node.verdicts import HELD, REFUSED, REPLACED, WAITING, WITHDRAWN, put_aside
+from node.verdicts import WAITING
 from node.writer import Transaction, transaction
 from schema import advice, kept
 from schema.capture import Change, Store, mark_all, set_applying
