@@ -279,6 +279,25 @@ def test_held_work_that_a_correction_replaced_counts_once_in_view(world: World) 
     assert (node.held(), other.sql("SELECT points FROM client")) == ([], [(1005,)])
 
 
+@pytest.mark.covers("P-7.17", "P-8.30")
+def test_a_correction_that_is_held_again_brings_what_it_took_the_place_of(world: World) -> None:
+    """The restored centre has both; that the correction was let in, it has not. Found by the simulator: seed 3000756."""
+    node, _, _ = three(world)
+    node.sql("INSERT INTO client (id, branch, credit) VALUES ('c2', 'B', 'from the insert')")
+    node.sync()
+    node.sql("UPDATE client SET name = 'from the correction' WHERE id = 'c2'")
+    node.sync()
+    copy = copy_of(world.database.path)
+    with world.database.writing() as store:
+        (held,) = held_work.waiting(store)
+        ingest.decide(store, held.id, True, world.clock.read())
+    assert settled(world)
+    assert node.sql("SELECT id FROM client") == [("c1",)]  # it is the centre's, and another branch's
+    put_back_centre(world, copy)
+    assert settled(world)
+    assert node.sql("SELECT name, credit FROM client WHERE id = 'c2'") == [("from the correction", "from the insert")]
+
+
 @pytest.mark.covers("P-7.23", "P-7.25")
 @pytest.mark.parametrize("order", ["peer first", "origin first"])
 def test_differences_count_once_whoever_brings_them_back(world: World, order: str) -> None:
