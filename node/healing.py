@@ -148,9 +148,9 @@ def _unsend(store: Store, shared: int) -> int:
             (pack_values([version, shared, unpack_values(exceptions)]), segment),
         )
     connection.execute("DELETE FROM _retained WHERE version > ?", (shared,))
-    known = "SELECT id FROM _segment UNION SELECT id FROM _retained"  # what waits here, withheld, is in neither
-    sql = f"DELETE FROM _txn WHERE version > ? AND segment IN ({known}) RETURNING segment, txn, at_ms"
-    for segment, index, at_ms in connection.execute(sql, (shared,)).fetchall():
+    known = "SELECT id FROM _segment UNION SELECT id FROM _retained"  # what waits here, withheld, is in neither, and has no version
+    sql = f"DELETE FROM _txn WHERE version > ? AND (version < ? OR segment IN ({known})) RETURNING segment, txn, at_ms"
+    for segment, index, at_ms in connection.execute(sql, (shared, verdicts.WAITING)).fetchall():
         _held_still(store, segment, index, shared, at_ms)
     sql = "SELECT transactions, again FROM _segment WHERE version IS NULL AND part <> 1"
     return sum(count for count, again in connection.execute(sql).fetchall() if unpack_values(again)[0] >= 0)

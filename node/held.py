@@ -58,6 +58,11 @@ class Work:
         """Return what people call it by."""
         return kept.identity(self.segment, self.txn)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Tell whether the centre has it and this disk has not: it was put back to before that was typed, or a copy typed it."""
+        return not self.ops
+
 
 def works(store: Store, low: bytes = b"", high: bytes = b"\xff" * 17) -> list[Work]:
     """Return the work that is held, refused or withdrawn, of segments from `low` to `high`: what waits first, oldest first."""
@@ -74,6 +79,12 @@ def works(store: Store, low: bytes = b"", high: bytes = b"\xff" * 17) -> list[Wo
     ):
         new = Work(segment, txn, verdict, code, reason, at_ms, bool(at_centre), _ON_ITS_WAY[replaced])
         found.setdefault((segment, txn, verdict), new).ops.append(pending.unpack(name, kind, body))
+    sql = (
+        "SELECT x.segment, x.txn, x.verdict, x.code, x.reason, x.at_ms FROM _txn x WHERE x.verdict = 'held' AND x.version < ?"
+        " AND x.segment BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM _op o WHERE o.segment = x.segment AND o.txn = x.txn)"
+    )
+    for segment, txn, *told in store.connection.execute(sql, (WAITING, low, high)).fetchall():
+        found[segment, txn, HELD] = Work(segment, txn, *told)
     sql = "SELECT segment, txn, tbl, kind, body, code, reason, at_ms FROM _quarantine WHERE segment BETWEEN ? AND ? ORDER BY id"
     for segment, txn, name, kind, body, code, reason, at_ms in store.connection.execute(sql, (low, high)).fetchall():
         verdict = WITHDRAWN if code in (REPLACED, WITHDRAWN) else REFUSED
@@ -98,7 +109,7 @@ def listed(store: Store, limit: int, withdrawn: bool = False) -> tuple[list[Docu
 def _rows(store: Store, every: Sequence[Work], meant: Iterable[Work]) -> list[Document]:
     held = [work for work in every if work.verdict == HELD]
     heads = ((work, _head(store.schema, work, held)) for work in meant)
-    return [{**head, **kept.row(op)} for work, head in heads for op in work.ops]
+    return [{**head, **row} for work, head in heads for row in ([kept.row(op) for op in work.ops] or [kept.row(None)])]
 
 
 def _head(schema: Schema, work: Work, held: Sequence[Work]) -> Document:
@@ -112,8 +123,14 @@ def _head(schema: Schema, work: Work, held: Sequence[Work]) -> Document:
         "by": "centre" if work.at_centre else WITHHELD_BY,
         "on_its_way": work.taking_back or None,
         "dependants": _dependants(schema, work, held) if work.verdict == HELD else [],
-        "can": advice.for_node(work.identity, work.code, work.verdict) if work.code != REPLACED and not work.taking_back else [],
+        "can": _advice(work),
     }
+
+
+def _advice(work: Work) -> list[advice.Advice]:
+    if work.code == REPLACED or work.taking_back:
+        return []
+    return advice.elsewhere(work.identity) if work.is_elsewhere else advice.for_node(work.identity, work.code, work.verdict)
 
 
 def _dependants(schema: Schema, work: Work, held: Sequence[Work]) -> list[str]:
@@ -170,6 +187,8 @@ def correct(database: Database, identity: str, changes: Sequence[str], row: str 
     it the first new row is meant. Raises NoSuch, BadValue; then nothing changed.
     """
     work = find(database.store, identity)
+    if work.is_elsewhere:
+        raise BadValue(f"{work.identity} is not on this computer, so there is nothing to set. The central office has it whole.")
     op = _chosen(work, row)
     if isinstance(op, Delete):
         raise BadValue(f"{work.identity} deletes that row, so there is nothing to set in it. Withdraw it, or write the row anew.")

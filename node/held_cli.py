@@ -45,18 +45,25 @@ def _tell(found: list[dict[str, Any]], is_withdrawn: bool) -> None:
     if is_withdrawn:
         say("It is kept on this node, and not applied. A copy for elsewhere: outpost node held export FILE")
         return
-    say("It is kept on this node; the rest of your work is not held up by it. Details: outpost node held --json")
+    where = "on this node" if any(each["table"] for each in found) else "at the centre"
+    say(f"It is kept {where}; the rest of your work is not held up by it. Details: outpost node held --json")
 
 
 def _tell_one(rows: list[dict[str, Any]]) -> None:
     """Tell one transaction: its rows, why it waits, and what can be done."""
     first = rows[0]
     say(f"{first['id']}  {first['verdict']} since {moment(first['at_ms'])}")
-    held_console.tell_rows(rows, lambda row: f"{row['table']} {shown(row['key'])}: {_written(row)}")
+    held_console.tell_rows(rows, _row)
     held_console.tell_dependants(first)
     if first["on_its_way"]:
         say(f"  Your {first['on_its_way']} goes with the next sync, or is being judged.")
     held_console.tell_advice(first)
+
+
+def _row(each: dict[str, Any]) -> str:
+    if each["table"] is None:
+        return "It is not on this computer: it was typed before the disk was put back, or on a copy of it."
+    return f"{each['table']} {shown(each['key'])}: {_written(each)}"
 
 
 def _written(each: dict[str, Any]) -> str:

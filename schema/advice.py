@@ -84,6 +84,14 @@ def for_node(identity: str, code: str, verdict: str) -> list[Advice]:
     return found
 
 
+def elsewhere(identity: str) -> list[Advice]:
+    """Return what the people of a node can do about held work that the centre has and their disk has not."""
+    return [
+        _advice("ask", "", "ask the central office, which has it whole: it can approve it or hand it on"),
+        _advice("withdraw", f"outpost node held withdraw {identity}", "take it back; the centre keeps it"),
+    ]
+
+
 def for_centre(held: int, code: str, approved: bool, revoked: bool) -> list[Advice]:
     """Return what the central office can do about held work."""
     found = _waits(code)

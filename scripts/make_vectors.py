@@ -668,9 +668,9 @@ def chain_vectors() -> dict[str, Any]:
         point = segment_point(point, body)
         own.append({"body": body.hex(), "number": point.number, "digest": point.digest.hex()})
     point = BEGINNING
-    for kind, content in entries:
-        point = version_point(point, kind, content)
-        versions.append({"kind": kind, "content": content.hex(), "number": point.number, "digest": point.digest.hex()})
+    for at_ms, (kind, content) in zip((1_760_000_000_000, 0, -1, 2**63 - 1), entries, strict=True):
+        point = version_point(point, kind, content, at_ms)
+        versions.append({"kind": kind, "content": content.hex(), "at_ms": at_ms, "number": point.number, "digest": point.digest.hex()})
     return {"about": "Chains: each point follows from the one before, the first from 32 zero bytes.", "segments": own, "versions": versions}
 
 

@@ -41,7 +41,7 @@ def epoch(store: Store) -> int:
 
 def append(store: Store, entry: Entry, at_ms: int) -> int:
     """Give the next version to an entry and return it."""
-    point = version_point(head(store), entry.kind, entry.body)
+    point = version_point(head(store), entry.kind, entry.body, at_ms)
     store.connection.execute(
         "INSERT INTO _journal (ver, at_ms, kind, inc, seq, segment, first, transactions, digest, body)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -30,11 +30,16 @@ def segment_point_of(before: Point, hashed: bytes) -> Point:
     return Point(number, sha256(b"outpost/segment/1" + before.digest + number.to_bytes(8, "big") + hashed).digest())
 
 
-def version_point(before: Point, kind: str, content: bytes) -> Point:
-    """Return the point of the server's chain after one more version; `content` is what the journal keeps of it."""
+def version_point(before: Point, kind: str, content: bytes, at_ms: int) -> Point:
+    """Return the point of the server's chain after one more version; `content` is what the journal keeps of it.
+
+    `at_ms`, -2^63 … 2^63 - 1, is the server's clock: what wins may hang on it, so two lives of a restored server that were
+    given the same are two all the same.
+    """
     number = before.number + 1
     body = sha256(kind.encode() + b"\0" + content).digest()
-    return Point(number, sha256(b"outpost/version/1" + before.digest + number.to_bytes(8, "big") + body).digest())
+    at = at_ms.to_bytes(8, "big", signed=True)
+    return Point(number, sha256(b"outpost/version/1" + before.digest + number.to_bytes(8, "big") + at + body).digest())
 
 
 class RowsDigest:

@@ -312,8 +312,8 @@ def test_versions_have_no_gaps_and_the_chain_can_be_recomputed(world: World, pai
     world.rescope("l3", "branch:LON", "owner:e1")
     world.settle()
     point = BEGINNING
-    for number, kind, body, digest in world.sql("SELECT ver, kind, body, digest FROM _journal ORDER BY ver"):
-        point = version_point(point, kind, body)
+    for number, kind, body, at_ms, digest in world.sql("SELECT ver, kind, body, at_ms, digest FROM _journal ORDER BY ver"):
+        point = version_point(point, kind, body, at_ms)
         assert (point.number, point.digest) == (number, digest)
     assert world.sql("SELECT head, digest FROM _server") == [(point.number, point.digest)]
 

@@ -184,7 +184,7 @@ def test_the_chain_of_segments() -> None:
 def test_the_chain_of_versions() -> None:
     point = BEGINNING
     for entry in CHAINS["versions"]:
-        point = version_point(point, entry["kind"], bytes.fromhex(entry["content"]))
+        point = version_point(point, entry["kind"], bytes.fromhex(entry["content"]), entry["at_ms"])
         assert (point.number, point.digest.hex()) == (entry["number"], entry["digest"])
 
 

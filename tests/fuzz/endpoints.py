@@ -213,8 +213,8 @@ def _afterwards(centre: Centre, findings: Findings, where: str) -> None:
     world = centre.world
     assert centre.all("PRAGMA integrity_check") == [("ok",)], where
     point = BEGINNING
-    for number, digest, kind, body in centre.all("SELECT ver, digest, kind, body FROM _journal ORDER BY ver"):
-        point = version_point(point, kind, body)
+    for number, digest, kind, body, at_ms in centre.all("SELECT ver, digest, kind, body, at_ms FROM _journal ORDER BY ver"):
+        point = version_point(point, kind, body, at_ms)
         assert (point.number, point.digest) == (number, digest), f"{where}: the journal's chain breaks at {number}"
     assert point == centre.head(), where
     for number, node in enumerate(centre.honest):

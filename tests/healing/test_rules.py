@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from node import outbox, retained
+from node import held_cli, outbox, retained
 from node.cycle import Cycle
 from node.database import RELOAD, Database, State
-from node.held import correct
+from node.held import correct, withdraw
 from schema.images import unpack_tuple
 from server import backup, ingest
 from server import held as held_work
@@ -21,11 +21,11 @@ from sync import box
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Insert
 from sync.digest import BEGINNING, segment_point
-from sync.errors import Diverged, Malformed
+from sync.errors import BadValue, Diverged, Malformed
 from sync.limits import PROTOCOL_VERSIONS
 from sync.merge import Lineage, Meta, seen
 from sync.messages import Again, Exceptional, HealReply, HealRequest, Offered, OfferRequest, Point, PushRequest, Sealed, Told
-from tests.healing.copies import clone, copy_of, put_back_centre
+from tests.healing.copies import clone, copy_of, put_back_centre, put_back_node
 from tests.simulation.schema import simulated_schema
 from tests.world import Link, Node, ReplyLost, World
 
@@ -277,6 +277,35 @@ def test_held_work_that_a_correction_replaced_counts_once_in_view(world: World) 
     assert settled(world)
     assert at_centre(world, "points") == 1005
     assert (node.held(), other.sql("SELECT points FROM client")) == ([], [(1005,)])
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_held_work_that_its_disk_has_no_more_is_listed_as_long_as_the_centre_has_it(
+    world: World, is_lost: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The node was put back to before it typed that; then the centre may lose it too. Found by the simulator: seed 5003292."""
+    node, _, _ = three(world)
+    before, old = copy_of(world.database.path), copy_of(node.database.path)
+    node.sql("INSERT INTO client (id, branch) VALUES ('c2', 'B')")
+    node.sync()
+    put_back_node(world, node, old)
+    node.sync()
+    (entry,) = node.held()
+    assert (entry["verdict"], entry["code"], entry["table"]) == ("held", "right", None)
+    assert [each["do"] for each in entry["can"]] == ["ask", "withdraw"]
+    held_cli._tell([entry], False)
+    said = capsys.readouterr().out
+    assert "not on this computer" in said
+    assert "It is kept at the centre" in said
+    with pytest.raises(BadValue, match="not on this computer"):
+        correct(node.database, entry["id"], ["branch=A"])
+    if is_lost:
+        put_back_centre(world, before)
+    else:
+        withdraw(node.database, entry["id"])
+    assert settled(world)
+    assert (node.held(), node.sql("SELECT * FROM _txn")) == ([], [])
+    assert settled(world)
 
 
 @pytest.mark.covers("P-7.17", "P-8.30")
