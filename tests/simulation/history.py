@@ -22,7 +22,7 @@ from tests.simulation.checks import Judge
 from tests.simulation.disk import Process
 from tests.simulation.mishaps import Kept, KeptCentre, mishaps
 from tests.simulation.network import Wire, exchange, killed, pull_again, push_again
-from tests.simulation.oracle import FIXED, Key, Rows
+from tests.simulation.oracle import FIXED, Key, Rows, without_orphans
 from tests.simulation.world import SimulatedWorld, Station, Violation, pool, seeded
 
 Gone = dict[tuple[str, Key], set[Any]]
@@ -195,7 +195,8 @@ class History(SimulatedWorld):
         """Let a central program write by plain SQL."""
         before = self.centre_rows()
         everywhere = frozenset([*(f"branch:{name}" for name in BRANCHES), *(f"owner:{name}" for name in OWNERS)])
-        typist = self.typist(self.file.version, centre=True)(self.fresh, before, everywhere, self.tables, day(self.server_time()))
+        seen = without_orphans(before)
+        typist = self.typist(self.file.version, centre=True)(self.fresh, seen, everywhere, self.tables, day(self.server_time()))
         statements = typist.type(self.random.choice([1, 1, 2]))
         if initial:
             typist.insert("ware", {"id": "W0", "name": self.fresh.text()})

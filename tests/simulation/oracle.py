@@ -92,6 +92,15 @@ def cut(rows: Rows, keys: Mapping[str, Mapping[Key, set[str]]], entitled: frozen
     return {table: {key: row for key, row in found.items() if not wanted.isdisjoint(keys[table][key])} for table, found in rows.items()}
 
 
+def without_orphans(rows: Rows) -> Rows:
+    """Return the rows but for those that go with a deleted one at the centre's next look: nobody writes below what he deleted."""
+    kept = {table: dict(found) for table, found in rows.items()}
+    for parent, children in OWNED.items():  # parents come before what hangs below them
+        for child, column in children:
+            kept[child] = {key: row for key, row in kept[child].items() if row[column] is None or (row[column],) in kept[parent]}
+    return kept
+
+
 def replay(rows: Rows, schema: Schema, ops: Iterable[Op]) -> Rows:
     """Return the rows after pending work; the rows given stay as they are."""
     now = {table: dict(found) for table, found in rows.items()}
