@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from node import outbox
 from node.cycle import Cycle, Report
 from node.writer import transaction
 from schema.images import unpack_tuple
@@ -287,7 +288,8 @@ def test_h8_an_own_write_of_another_life_was_not_seen(world: World, k2: Node, c1
     assert world.agree()
 
 
-def test_h8_an_edit_of_a_new_life_has_not_seen_what_the_old_one_wrote(world: World, k2: Node, c1: str) -> None:
+@pytest.mark.parametrize("is_corrected", [True, False])
+def test_h8_an_edit_of_a_new_life_has_not_seen_what_the_old_one_wrote(world: World, k2: Node, c1: str, is_corrected: bool) -> None:
     """The same, with an edit after the new insert: it rests on the insert, which lost, and not on the held edit before it."""
     with transaction(k2.database) as tx:
         tx.insert("ware", {"id": "w1"})
@@ -295,16 +297,21 @@ def test_h8_an_edit_of_a_new_life_has_not_seen_what_the_old_one_wrote(world: Wor
     k2.sync()
     world.sql("UPDATE client SET branch = 'B' WHERE id = 'c1'")
     k2.sync()
-    k2.sql("INSERT INTO client (id, branch, memo) VALUES ('c1', 'A', 'anew')")
-    k2.sync()
-    k2.sql("UPDATE client SET memo = 'later' WHERE id = 'c1'")
-    k2.sync()
+    for number, statement in enumerate(
+        ("INSERT INTO client (id, branch, memo) VALUES ('c1', 'A', 'anew')", "UPDATE client SET memo = 'later' WHERE id = 'c1'")
+    ):
+        k2.sql(statement)
+        with k2.database.writing() as store:
+            outbox.seal(store, k2.database.clock_ms())  # one transaction each
+        if is_corrected or number:
+            k2.sync()
     while world.sql("SELECT 1 FROM _held"):
         approve(world)
     k2.sync()
     assert world.sql("SELECT memo FROM client") == [("held",)]
     rows = world.sql("SELECT mine, theirs FROM _conflict WHERE columns = '[\"memo\"]' ORDER BY ver")
-    assert [(unpack_tuple(mine), unpack_tuple(theirs)) for mine, theirs in rows] == [(("later",), ("held",))]  # it took the place of "anew"
+    mine = [("later",)] if is_corrected else [("anew",), ("later",)]  # an edit of what is held takes its place
+    assert [(unpack_tuple(one), unpack_tuple(other)) for one, other in rows] == [(value, ("held",)) for value in mine]
 
 
 def held_pair(k2: Node) -> None:

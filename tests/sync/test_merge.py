@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sync.merge import CENTRE, Lineage, Meta, merge_cell, replay, same_values, seen
@@ -139,6 +139,9 @@ def test_the_merge_is_the_slow_one(rule: str) -> None:
 @given(
     st.integers(0, 9), st.integers(0, 9), st.integers(-1, 9), st.integers(0, 9), st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)))
 )
+@example(5, 3, 4, 4, [(0, 9)])  # own, and before since
+@example(5, 4, 4, 4, [(0, 9)])
+@example(5, 4, 4, 4, [(5, 9)])
 def test_seen_is_older_than_the_base_or_own_since(version: int, number: int, base: int, since: int, ranges: list[tuple[int, int]]) -> None:
     own = any(low <= number <= high for low, high in ranges)
     lineage = Lineage({3: ranges, 4: [(0, 99)]})
