@@ -101,6 +101,7 @@ def pages(store: Store, state: State) -> Iterator[Page]:
                 covered=0,
                 proof=None,
                 schema=store.schema.version,
+                life=state.incarnation,  # nobody knows any more in how many lives of the centre they were read
             )
 
 

@@ -137,6 +137,7 @@ class Cycle:
             offer = OfferRequest(PROTOCOL_VERSIONS[-1], *known, tuple(page for _, page in pages))
             reply = self.exchange.offer(offer)
             with self.database.writing() as store:
+                _require_life(read_state(store.connection), offer)
                 healing.offered(store, [number for number, _ in pages], reply.head.number)
                 hear(store, reply.head)
 
@@ -226,6 +227,7 @@ class Cycle:
     def _acknowledge(self, request: PushRequest, reply: PushReply, report: Report) -> int:
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
+            _require_life(read_state(store.connection), request)
             parts = {row[0] for row in store.connection.execute("SELECT id FROM _segment WHERE part = 1").fetchall()}
             store.connection.executemany("DELETE FROM _adopted WHERE segment = ?", [(segment,) for segment in request.adopted])
             store.connection.execute("UPDATE _node SET registered = 1 WHERE id = 1 AND incarnation = ?", (request.incarnation,))
@@ -368,6 +370,14 @@ def _batch(store: Store) -> Iterator[Sealed]:
         sql = "SELECT body, digest, again, boxed FROM _segment WHERE seq = ?"
         body, digest, again, boxed = store.connection.execute(sql, (seq,)).fetchone()
         yield Sealed(body, digest, retained.message_of(again, bool(boxed)))
+
+
+def _require_life(state: State, request: PushRequest | OfferRequest) -> None:
+    """Check that a reply answers this very life of the node: another process may have healed it meanwhile, and what the centre
+    took in a history that it lost must not count as taken. Raises Stale.
+    """
+    if (state.epoch, state.incarnation) != (request.epoch, request.incarnation):
+        raise Stale("another process of this node has begun a new history meanwhile")
 
 
 def _check_answered(store: Store, request: PushRequest) -> None:

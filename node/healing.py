@@ -95,6 +95,7 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
         return None
     parent, last = _parent(store, state, reply.chain)  # what is unsent then is not told from what was settled
     transactions = _unsend(store, shared)
+    is_blind = _forget_verdicts(store, shared)
     _part(store)
     _go_on(store, parent, last)
     _lower(store, shared)
@@ -102,7 +103,7 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     store.connection.execute("UPDATE _kept_page SET offered = NULL WHERE offered > ?", (shared,))  # it lost what that had brought
     pages = store.connection.execute("SELECT COUNT(*) FROM _kept_page WHERE lost AND offered IS NULL").fetchone()[0]
     store.connection.execute("DELETE FROM _point WHERE version > ?", (shared,))
-    stale = state.healing != SOUND or state.cursor.number > shared
+    stale = state.healing != SOUND or state.cursor.number > shared or is_blind
     cursor = reply.shared if state.cursor.number > shared else state.cursor
     store.connection.execute(
         "UPDATE _node SET cursor = ?, cursor_digest = ?, highest = ?, highest_digest = ?, covered = MIN(covered, ?), healing = ?"
@@ -114,7 +115,7 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
 
 def _keep_what_is_here(store: Store, state: State, shared: int) -> None:
     """Keep what else can be offered: where a backup let us forget pages and the centre was put back to an older one, the rows
-    themselves. Pages of a pull that was not complete are no such thing: they may hold half a sale.
+    themselves. What was not applied is no such thing: a part of a pull may hold half a sale.
     """
     if shared < min(state.covered, state.cursor.number):
         for page in centre.pages(store, state):
@@ -148,12 +149,22 @@ def _unsend(store: Store, shared: int) -> int:
             (pack_values([version, shared, unpack_values(exceptions)]), segment),
         )
     connection.execute("DELETE FROM _retained WHERE version > ?", (shared,))
-    known = "SELECT id FROM _segment UNION SELECT id FROM _retained"  # what waits here, withheld, is in neither, and has no version
-    sql = f"DELETE FROM _txn WHERE version > ? AND (version < ? OR segment IN ({known})) RETURNING segment, txn, at_ms"
-    for segment, index, at_ms in connection.execute(sql, (shared, verdicts.WAITING)).fetchall():
-        _held_still(store, segment, index, shared, at_ms)
     sql = "SELECT transactions, again FROM _segment WHERE version IS NULL AND part <> 1"
     return sum(count for count, again in connection.execute(sql).fetchall() if unpack_values(again)[0] >= 0)
+
+
+def _forget_verdicts(store: Store, shared: int) -> bool:
+    """Forget what the lost history said of our work; tell whether it was said of work this disk has no more: what the centre
+    still says of that comes only if all is taken anew.
+    """
+    known = "SELECT id FROM _segment UNION SELECT id FROM _retained"  # what waits here, withheld, is in neither, and has no version
+    gone = f"version > ?1 AND (version < ?2 OR segment IN ({known}))"
+    sql = f"DELETE FROM _txn WHERE {gone} RETURNING segment, txn, at_ms, segment IN ({known})"
+    is_blind = False
+    for segment, index, at_ms, is_here in store.connection.execute(sql, (shared, verdicts.WAITING)).fetchall():
+        _held_still(store, segment, index, shared, at_ms)
+        is_blind = is_blind or not is_here
+    return is_blind
 
 
 def _held_still(store: Store, segment: bytes, index: int, shared: int, at_ms: int) -> None:

@@ -71,20 +71,17 @@ def works(store: Store, low: bytes = b"", high: bytes = b"\xff" * 17) -> list[Wo
         "SELECT x.segment, x.txn, x.verdict, x.code, x.reason, x.at_ms, x.version < ?, (SELECT MAX(w.replaced) FROM _withdrawal w"
         " WHERE w.segment = x.segment AND w.txn = x.txn AND w.by_segment NOT IN (SELECT id FROM _segment WHERE version > ?)),"
         " o.tbl, o.kind, o.body"
-        " FROM _txn x JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
-        " WHERE x.verdict IN ('held', 'refused', 'withdrawn') AND x.segment BETWEEN ? AND ? ORDER BY o.n, o.id"
+        " FROM _txn x LEFT JOIN _op o ON o.segment = x.segment AND o.txn = x.txn"
+        " WHERE x.verdict IN ('held', 'refused', 'withdrawn') AND x.segment BETWEEN ? AND ? AND (x.verdict = 'held' OR o.id IS NOT NULL)"
+        " ORDER BY o.n, o.id"
     )
     for segment, txn, verdict, code, reason, at_ms, at_centre, replaced, name, kind, body in store.connection.execute(
         sql, (WAITING, WAITING, low, high)
     ):
         new = Work(segment, txn, verdict, code, reason, at_ms, bool(at_centre), _ON_ITS_WAY[replaced])
-        found.setdefault((segment, txn, verdict), new).ops.append(pending.unpack(name, kind, body))
-    sql = (
-        "SELECT x.segment, x.txn, x.verdict, x.code, x.reason, x.at_ms FROM _txn x WHERE x.verdict = 'held' AND x.version < ?"
-        " AND x.segment BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM _op o WHERE o.segment = x.segment AND o.txn = x.txn)"
-    )
-    for segment, txn, *told in store.connection.execute(sql, (WAITING, low, high)).fetchall():
-        found[segment, txn, HELD] = Work(segment, txn, *told)
+        work = found.setdefault((segment, txn, verdict), new)
+        if name is not None:
+            work.ops.append(pending.unpack(name, kind, body))
     sql = "SELECT segment, txn, tbl, kind, body, code, reason, at_ms FROM _quarantine WHERE segment BETWEEN ? AND ? ORDER BY id"
     for segment, txn, name, kind, body, code, reason, at_ms in store.connection.execute(sql, (low, high)).fetchall():
         verdict = WITHDRAWN if code in (REPLACED, WITHDRAWN) else REFUSED

@@ -8,7 +8,7 @@ RULES H1, H8, H10, H17, H19.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,17 +174,22 @@ def redraw(store: Store, table: Table, key_as_text: str) -> None:
         store.connection.execute("DELETE FROM _shadow WHERE tbl = ? AND key = ?", (table.name, key_as_text))
 
 
-def standing(changes: Sequence[Pending]) -> Iterator[Pending]:
-    """Yield the changes of a row that people see. What held work brought and its correction took back is nothing between the two:
-    a row that lies there is somebody else's.
+def standing(changes: Sequence[Pending]) -> list[Pending]:
+    """Return the changes of a row that count. What held work brought and its correction took back is nothing between the two: a row
+    that lies there is somebody else's, and what comes after is a change of that.
     """
-    together: dict[tuple[bytes, int], list[Op]] = {}
-    for entry in changes:
-        together.setdefault((entry.segment, entry.txn), []).append(entry.op)
-    for entry in changes:
-        first, *_, last = together[entry.segment, entry.txn] * 2
-        if not (isinstance(first, Insert) and first.base == NEVER and isinstance(last, Delete)):
-            yield entry
+    nothing: set[int] = set()
+    for name in {(entry.segment, entry.txn) for entry in changes}:
+        run: list[int] = []
+        for entry in (each for each in changes if (each.segment, each.txn) == name):
+            if isinstance(entry.op, Insert) and entry.op.base == NEVER:
+                run = [entry.id]
+            elif run:
+                run.append(entry.id)
+            if run and isinstance(entry.op, Delete):
+                nothing.update(run)
+                run = []
+    return [entry for entry in changes if entry.id not in nothing]
 
 
 # --- rows people see ------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Sealing:
         """Keep a transaction that cannot travel: held here, visible, and it stops nothing. A conflict it decides stays open."""
         name, number = secrets.token_bytes(16), self.number + self.builder.transactions
         for change in sorted(group.changes, key=self._rank):
-            op = self._op(change, pending.of_row(self.store, change.table, change.key), number)
+            op = self._op(change, pending.standing(pending.of_row(self.store, change.table, change.key)), number)
             withheld.keep(self.store, name, number, op, _image_before(change))
         for table_name, rows in group.rows.items():
             table = self.store.schema.by_name[table_name]
@@ -133,7 +133,7 @@ class Sealing:
         """Add a change of a row that can change, and keep it for replay."""
         number = self.number + index
         before = pending.of_row(self.store, change.table, change.key)
-        op = self._op(change, before, number)
+        op = self._op(change, pending.standing(before), number)
         image = _image_before(change)
         if not before and change.kind != "insert" and change.table.immutable and pending.is_own(self.store, change.table.name, change.rid):
             self._make_explicit(change, image)

@@ -2,7 +2,7 @@
 
 Whoever changes or deletes a row of held work corrects that work: what is sealed then names the held transactions whose place
 it takes, and the centre judges all of it as one (PROTOCOL.md §6.7). What was held stays on top here until the cursor covers
-what became of it (node/verdicts.py). Driven by node/sealing.py.
+what became of it (node/settling.py). Driven by node/sealing.py.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _take(store: Store, entries: Sequence[pending.Pending], held: set[Name], fou
 
 def _life(store: Store, table: Table, key: Row) -> list[pending.Pending]:
     """Return the pending changes of a row from its last insert of ours on: what lies before is another life (RULES H8)."""
-    entries = pending.of_row(store, table, key)
+    entries = pending.standing(pending.of_row(store, table, key))
     return entries[max((index for index, entry in enumerate(entries) if isinstance(entry.op, Insert)), default=0) :]
 
 

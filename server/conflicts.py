@@ -200,6 +200,8 @@ def why(store: Store, table: Table, row: Sequence[Any]) -> str:
     if row[16] is not None:
         neither = unpack_tuple(row[18])
         return f"decided by {row[17]}" + (f": {_shown(neither)}" if neither is not None else "")
+    if rule == RESTORED:
+        return f"the centre was restored, so nobody can tell which is later, {mine_by}'s or {theirs_by}'s: {stands}'s value stands"
     if row[10]:
         return f"{mine_by} and {theirs_by} changed it without knowing of each other; {stands}'s value stands until someone decides"
     return f"{mine_by} and {theirs_by} changed it without knowing of each other; rule '{rule}': {stands}'s value stands"

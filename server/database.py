@@ -6,6 +6,7 @@ Every effect happens in `writing()`: one transaction at a time, which is also wh
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,8 +68,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _again (segment BLOB PRIMARY KEY, version INTEGER NOT NULL, floor INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _before (inc INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, verdict TEXT NOT NULL,"
     " PRIMARY KEY (inc, low)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _image (t INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, incarnation BLOB NOT NULL,"
-    " version INTEGER NOT NULL, filled INTEGER NOT NULL, PRIMARY KEY (t, key, epoch, incarnation)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _brought (t INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, life BLOB NOT NULL,"
+    " version INTEGER NOT NULL, filled INTEGER NOT NULL, node INTEGER NOT NULL, PRIMARY KEY (t, key, epoch, life)) WITHOUT ROWID",
     # what held work saw of what it waits for, when it was last tried (server/waits.py)
     "CREATE TABLE IF NOT EXISTS _waits (held INTEGER PRIMARY KEY, saw TEXT NOT NULL)",
     # how far held work has been looked through (server/ingest.py `release`): from which on, since which version, under which declaration
@@ -121,6 +122,8 @@ class Database:
         if not path.exists():
             raise NotJoined(f"There is no server here yet ({path}). Start one with: outpost server init")
         self.path, self.schema, self.dialect = path, schema.centre, dialect or Sqlite()
+        self.life = secrets.token_bytes(16)
+        """Drawn when the database is opened: what is read in one life is of one history, for a copy can only be put back between."""
         self._lock = threading.RLock()
         self._readers: SimpleQueue[Connection] = SimpleQueue()
         self._writer = self.dialect.open(path)

@@ -420,8 +420,11 @@ def _size(table: Table) -> str:
     return " + ".join(f"COALESCE(octet_length(r0.{quote(name)}), 0)" for name in table.names)
 
 
-def pull(store: Store, node: int, request: PullRequest) -> Page:
-    """Return the next page for a node, on the caller's snapshot. Raises Diverged, UnknownIncarnation, Malformed."""
+def pull(store: Store, node: int, request: PullRequest, life: bytes) -> Page:
+    """Return the next page for a node, on the caller's snapshot, with the `life` of the server that it is read in.
+
+    Raises Diverged, UnknownIncarnation, Malformed.
+    """
     journal.require(store, request.cursor, request.highest)
     inc, chain = histories.find(store, node, request.incarnation)
     view = View.of(store, request.schema)
@@ -447,6 +450,7 @@ def pull(store: Store, node: int, request: PullRequest) -> Page:
         proof=proof.make(view, node, feed.scope, feed.cursor, feed.head.number) if position is None else None,
         schema=view.version,
         after=request.position,
+        life=life,
     )
 
 

@@ -78,14 +78,14 @@ class _Filling:
     node: int
     version: int  # of what is written here
     now_ms: int
-    epoch: int = 0  # of the page that is being taken, and whose it was: versions compare within one history alone
-    incarnation: bytes = b""
+    epoch: int = 0  # of the page that is being taken, as its life: versions compare within one history alone
+    life: bytes = b""
     filled: int = 0
     recorded: int = 0
 
     def take(self, page: Page, version: int) -> None:
         """Take a page that was read at a version of the lost history."""
-        self.epoch, self.incarnation, scope = page.epoch, page.incarnation, scopes.entitled(self.store, self.node, 0)
+        self.epoch, self.life, scope = page.epoch, page.life, scopes.entitled(self.store, self.node, 0)
         for table, row in _rows(self.store, page):
             key = row[: len(table.key)]
             if self._is_newer(table, key, version) and self._take(table, row, version, scope):
@@ -99,34 +99,35 @@ class _Filling:
                         self._note(known, key, version)
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
-        """Tell whether nothing of this row was taken from as late a page of its node yet: what one pulled in one epoch is one history."""
-        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND incarnation = ? AND version >= ?"
-        return self.store.connection.execute(sql, (*self._place(table, key), self.incarnation, version)).fetchone() is None
+        """Tell whether nothing of this row was taken from as late a page of this life yet."""
+        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version >= ?"
+        return self.store.connection.execute(sql, (*self._place(table, key), self.life, version)).fetchone() is None
 
-    def _has_others(self, table: Table, key: Row, since: int = 0) -> bool:
-        """Tell whether something of this row was taken from a page, as late as that, that another pulled. Whether two pulled from
+    def _other(self, table: Table, key: Row, since: int = 0) -> int | None:
+        """Return the node that brought something of this row with a page, as late as that, of another life. Whether two lives are
         one history nobody knows: a centre that was put back in silence goes on under the number of its epoch.
         """
-        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND incarnation <> ? AND version >= ?"
-        return self.store.connection.execute(sql, (*self._place(table, key), self.incarnation, since)).fetchone() is not None
+        sql = "SELECT node FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life <> ? AND version >= ? ORDER BY version DESC"
+        row = self.store.connection.execute(sql, (*self._place(table, key), self.life, since)).fetchone()
+        return row[0] if row else None
 
     def _note(self, table: Table, key: Row, version: int, *, filled: bool = False) -> None:
-        """Note as how late a page of this node the row, or its deletion, was taken from, and whether that brought it back."""
+        """Note as how late a page the row, or its deletion, was taken from, and whether that brought it back."""
         self.store.connection.execute(
-            "INSERT INTO _image (t, key, epoch, incarnation, version, filled) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (t, key, epoch, incarnation) DO UPDATE SET version = excluded.version, filled = MAX(filled, excluded.filled)",
-            (*self._place(table, key), self.incarnation, version, filled),
+            "INSERT INTO _brought (t, key, epoch, life, version, filled, node) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (t, key, epoch, life) DO UPDATE SET version = excluded.version, filled = MAX(filled, excluded.filled),"
+            " node = excluded.node",
+            (*self._place(table, key), self.life, version, filled, self.node),
         )
 
     def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> bool:
         """Take a row; False if it could not be brought back: as late a page of a node that may have it still can."""
         key = row[: len(table.key)]
-        found, has_later = rows.load(self.store, table, key), self._has_others(table, key, version)
+        found, has_later = rows.load(self.store, table, key), self._other(table, key, version) is not None
         if found is not None:
             if not has_later and self._is_filled(table, found[0], key):
-                self._replace(table, found[0], found[1], row, version)
-            else:
-                self._compare(table, row, found[1])
+                return self._replace(table, found[0], found[1], row, version)
+            self._compare(table, row, found[1])
             return True
         is_gone = has_later or rows.grave(self.store, table, key) is not None
         if not is_gone and self._fill(table, row, version, scope):
@@ -163,8 +164,10 @@ class _Filling:
     def _has(self, table: str, key: Any) -> bool:
         return scopes.rid_of(self.store, self.store.schema.by_name[table], (key,)) is not None
 
-    def _replace(self, table: Table, rid: int, standing: Row, row: Row, version: int) -> None:
-        """Bring a row that came back, and that nobody has touched since, to a later state of the lost history."""
+    def _replace(self, table: Table, rid: int, standing: Row, row: Row, version: int) -> bool:
+        """Bring a row that came back, and that nobody has touched since, to a later state of the lost history; False if a parent
+        that it names is not here.
+        """
         before = scopes.keys_of(self.store, table, rid)
         keep = {*table.key, *_added(table)}
         changed = {
@@ -173,9 +176,11 @@ class _Filling:
         parents = [rule for rule in table.parents if rule.column in changed and changed[rule.column] is not None]
         if any(not self._has(rule.table, changed[rule.column]) for rule in parents):
             self._compare(table, row, standing)
-            return
-        if self._has_others(table, row[: len(table.key)]):
-            self._compare(table, standing, tuple(changed.get(name, old) for name, old in zip(table.names, standing, strict=True)))
+            return False
+        other = self._other(table, row[: len(table.key)])
+        if other is not None:
+            later = tuple(changed.get(name, old) for name, old in zip(table.names, standing, strict=True))
+            self._compare(table, standing, later, other)
         rows.write(self.store, table, rid, changed)
         self._stamp(table, rid, version)
         scopes.touch(self.store, table, rid, self.version, CENTRE, before)
@@ -183,6 +188,7 @@ class _Filling:
         for name in _added(table):
             if row[table.position[name]]:
                 self._record(table, row[: len(table.key)], (name,), (row[table.position[name]],), (standing[table.position[name]],))
+        return True
 
     def _stamp(self, table: Table, rid: int, version: int) -> None:
         if table.name not in self.store.schema.fixed:
@@ -193,20 +199,20 @@ class _Filling:
 
     def _is_filled(self, table: Table, rid: int, key: Row) -> bool:
         """Tell whether a row came back this way, from the same history, and nobody has written it since."""
-        sql = "SELECT 1 FROM _image WHERE t = ? AND key = ? AND epoch = ? AND filled"
+        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND filled"
         if self.store.connection.execute(sql, self._place(table, key)).fetchone() is None:
             return False
         return all(meta.writer == FILLED for meta in rows.metas(self.store, table, rid).values())
 
     # --- rows that are here ------------------------------------------------------------------------------------------
 
-    def _compare(self, table: Table, row: Row, standing: Row) -> None:
-        """Put on record what differs from what stands, or will, cell by cell."""
+    def _compare(self, table: Table, row: Row, standing: Row, by: int | None = None) -> None:
+        """Put on record what differs from what stands, or will, cell by cell; `by`: the node that brought it, if not this one."""
         for cell in table.cells:
             positions = [table.position[name] for name in cell.columns]
             kept, stands = tuple(row[p] for p in positions), tuple(standing[p] for p in positions)
             if not all(same(one, other) for one, other in zip(kept, stands, strict=True)):
-                self._record(table, row[: len(table.key)], cell.columns, kept, stands)
+                self._record(table, row[: len(table.key)], cell.columns, kept, stands, by)
 
     def _died(self, table: Table, key: Row, version: int) -> None:
         """Take a deletion: of a row that came back only this way it holds, of any other it is put on record."""
@@ -214,9 +220,10 @@ class _Filling:
         if found is None:
             return
         rid, values = found
-        if self._is_filled(table, rid, key) and not self._has_others(table, key, version) and not self._has_children(table, key):
-            if self._has_others(table, key):
-                self._record(table, key, (), values, None)
+        if self._is_filled(table, rid, key) and self._other(table, key, version) is None and not self._has_children(table, key):
+            other = self._other(table, key)
+            if other is not None:
+                self._record(table, key, (), values, None, other)
             bury_row(self.store, table, rid, values, self.version, CENTRE, scopes.keys_of(self.store, table, rid))
             self.filled += 1
         else:
@@ -227,10 +234,18 @@ class _Filling:
             rows.select(self.store, edge.table, f'"{edge.column}" = ?', (key[0],)) for edge in self.store.schema.children[table.name]
         )
 
-    def _record(self, table: Table, key: Row, columns: tuple[str, ...], kept: Sequence[Any] | None, stands: Sequence[Any] | None) -> None:
-        """Put a value on record, once, however many nodes bring it."""
-        sides = (None, kept, stands)
-        entry = Conflict(table.name, key, columns, *sides, conflicts.RESTORED, "theirs", False, self.node, conflicts.CENTRE_NODE)
+    def _record(
+        self,
+        table: Table,
+        key: Row,
+        columns: tuple[str, ...],
+        kept: Sequence[Any] | None,
+        stands: Sequence[Any] | None,
+        by: int | None = None,
+    ) -> None:
+        """Put a value on record, once, however many nodes bring it; `by`: the node that brought it, if not this one."""
+        sides, node = (None, kept, stands), self.node if by is None else by
+        entry = Conflict(table.name, key, columns, *sides, conflicts.RESTORED, "theirs", False, node, conflicts.CENTRE_NODE)
         self.recorded += conflicts.record(self.store, entry, self.version, self.now_ms, _seed(kept))
 
 

@@ -58,7 +58,7 @@ class Service:
         with self.database.reading() as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             number = nodes.number_of(store, node)
-            page = feed.pull(store, number, request)
+            page = feed.pull(store, number, request, self.database.life)
         if page.position is None:
             self._note_pull(number, request, page, now_ms)
         return page

@@ -357,9 +357,16 @@ def test_a_row_that_a_correction_took_back_hides_nobody_elses(world: World) -> N
         writing.connection.execute("DELETE FROM contact WHERE id = 'c9'")
         writing.insert("contact", {"id": "c10", "kind": "person", "name": "nowhere's", "branch_id": "Z"})
     assert {entry["code"] for entry in synced(k2).held()} == {"right"}
+    (replaced,) = {entry["id"] for entry in k2.held(withdrawn=True)}
     world.rescope("k2", "branch:A", "branch:B")
     k2.sync()
     assert k2.sql("SELECT id, name FROM contact ORDER BY id") == [("c10", "nowhere's"), ("c9", "theirs")]
+    k2.sql("UPDATE contact SET name = 'edited' WHERE id = 'c9'")  # it corrects nothing: it is an edit of theirs
+    assert {entry["id"] for entry in synced(k2).held(withdrawn=True)} == {replaced}
+    l3.sql("UPDATE contact SET phone = '123' WHERE id = 'c9'")
+    world.settle()
+    row = [("edited", "123")]
+    assert [node.sql("SELECT name, phone FROM contact WHERE id = 'c9'") for node in (k2, l3)] == [row, row]
 
 
 def synced(node: Node) -> Node:

@@ -70,14 +70,18 @@ class Life:
         """
         waiting = [work for work, verdict in self.verdicts_at(works, version) if verdict in ("pending", "held")]
         place = {(work.segment, work.index): self._place((work.segment, work.index), version) for work in waiting}
-        together = defaultdict(list)
-        for work in waiting:
-            for op in work.ops:
-                together[place[work.segment, work.index], op.table, op.key].append(op)
-        nothing = {
-            row for row, ops in together.items() if isinstance(ops[0], Insert) and ops[0].base == NEVER and isinstance(ops[-1], Delete)
-        }
-        return [op for work in waiting for op in work.ops if (place[work.segment, work.index], op.table, op.key) not in nothing]
+        born: dict[tuple[tuple[bytes, int], str, Key], list[int]] = {}
+        nothing: set[int] = set()
+        ops = [(place[work.segment, work.index], op) for work in waiting for op in work.ops]
+        for number, (name, op) in enumerate(ops):
+            row = (name, op.table, op.key)
+            if isinstance(op, Insert) and op.base == NEVER:
+                born[row] = [number]
+            elif row in born:
+                born[row].append(number)
+                if isinstance(op, Delete):
+                    nothing.update(born.pop(row))
+        return [op for number, (_, op) in enumerate(ops) if number not in nothing]
 
     def _place(self, name: tuple[bytes, int], version: int) -> tuple[bytes, int]:
         """Return what had taken the place of work at a version, in the end."""
