@@ -191,6 +191,11 @@ def correct(database: Database, identity: str, changes: Sequence[str], row: str 
         raise BadValue(f"{work.identity} deletes that row, so there is nothing to set in it. Withdraw it, or write the row anew.")
     table = database.schema.by_name[op.table]
     values = _values(table, changes)
+    if table.immutable and any(entry.segment != work.segment for entry in pending.of_row(database.store, table, op.key)):
+        raise BadValue(
+            f"A correction of this {table.name} goes with the next sync already, and then it is in the books or waits for a new reason."
+            " Nothing was changed. Send it: outpost node sync"
+        )
     with transaction(database) as writing:
         if work.verdict == HELD:
             _update(writing, table, op, values)
@@ -272,7 +277,7 @@ def withdraw(database: Database, identity: str) -> Document:
             writing.withdraw(work.segment, work.txn)
         else:
             _give_up(database.store, work, database.clock_ms())
-    return {"id": work.identity, "at_centre": work.verdict == HELD and work.at_centre}
+    return {"id": work.identity, "at_centre": work.verdict == HELD and work.at_centre, "here": not work.is_elsewhere}
 
 
 def _give_up(store: Store, work: Work, now_ms: int) -> None:

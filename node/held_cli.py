@@ -96,8 +96,9 @@ def withdraw(ctx: typer.Context, identity: Identity, home: Home = None, as_json:
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database:
         done = held.withdraw(database, identity)
+    kept = " and kept (outpost node held --withdrawn)" if done["here"] else "; the central office keeps it"
     later = " It stays in view until the centre has taken it back. Send: outpost node sync" if done["at_centre"] else ""
-    terminal.show(done, lambda: say(f"{done['id']} is withdrawn and kept (outpost node held --withdrawn).{later}"))
+    terminal.show(done, lambda: say(f"{done['id']} is withdrawn{kept}.{later}"))
 
 
 @app.command()

@@ -96,6 +96,8 @@ def _settle_one(store: Store, segment: bytes, index: int, version: int, now_ms: 
     verdict, code, reason = row
     successor = _successor(store, segment, index, version) if verdict == WITHDRAWN else None
     is_told_again = verdict in (REFUSED, WITHDRAWN) and is_aside(store, segment, index)  # as all is after a restore of the centre
+    # what was not pending was in before: after a restore of the centre all of it is told once more
+    was_waiting = store.connection.execute("SELECT 1 FROM _op WHERE segment = ? AND txn = ? LIMIT 1", (segment, index)).fetchone()
     if verdict not in (REFUSED, WITHDRAWN):
         _fold(store, "segment = ? AND txn = ?", (segment, index))
         bring_back(store, segment, f"txn = {index}")
@@ -105,7 +107,7 @@ def _settle_one(store: Store, segment: bytes, index: int, version: int, now_ms: 
     known = "SELECT 1 FROM _segment s WHERE s.id = _txn.segment AND s.version = _txn.version"  # then it goes with its segment
     store.connection.execute(f"DELETE FROM _txn WHERE segment = ? AND txn = ? AND NOT EXISTS ({known})", (segment, index))
     store.connection.execute("DELETE FROM _withdrawal WHERE segment = ? AND txn = ?", (segment, index))
-    if is_told_again:
+    if is_told_again or was_waiting is None:
         return None
     return REPLACED if successor is not None else str(verdict)
 

@@ -100,7 +100,9 @@ def for_centre(held: int, code: str, approved: bool, revoked: bool) -> list[Advi
     if not approved and code in ("depends", "parent", "row"):
         found.append(_advice("approve", f"outpost server approve {held}", "let it in as soon as what it waits for is there"))
     if code == "right" and not revoked:
-        found.append(_advice("rescope", "outpost server rescope NAME --scope …", "give the node the right"))
+        found.append(
+            _advice("rescope", "outpost server rescope NAME --scope …", "give the node the right; name all its scopes, those it has too")
+        )
     if not revoked:
         found.append(_advice("ask", "", "ask its node to correct it, or hand it to somebody who can"))
     found.append(_advice("hand", f"outpost server held hand {held} --to NAME --note TEXT", "say who looks after it"))

@@ -195,7 +195,8 @@ def _node_line(each: dict[str, Any]) -> tuple[object, ...]:
 def _backup_line(backup: tuple[int, int] | None, uncovered: int) -> str:
     kept = f"nodes keep up to {count(uncovered, 'version')} in case of a restore. Make one: outpost server backup FILE"
     if backup is None:
-        return f"No backup was made yet; {kept}" if uncovered else "No backup was made yet. Make one: outpost server backup FILE"
+        none = "No backup was made yet, or none since this was restored"
+        return f"{none}; {kept}" if uncovered else f"{none}. Make one: outpost server backup FILE"
     made = f"The newest backup covers everything up to version {backup[0]}, {moment(backup[1])}"
     return f"{made}; {kept}" if uncovered else f"{made}."
 
@@ -215,11 +216,16 @@ def rescope(
     """Change what a node is entitled to: from its next sync on it gets what is new and gives up what is not."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.writing() as store:
+        before = nodes.scope_of(store, name)
         nodes.rescope(store, name, scope, now_ms())
         entry = _entry(nodes.listing(store), name)
-    terminal.show(
-        entry, lambda: say(f"{name} is entitled to {', '.join(entry['scope'])}. Its next sync brings and removes the difference.")
-    )
+    gone = sorted(before - set(entry["scope"]))
+
+    def tell() -> None:
+        no_more = f", and no longer to {', '.join(gone)}: those rows leave it, and stay here" if gone else ""
+        say(f"{name} is entitled to {', '.join(entry['scope'])}{no_more}. Its next sync brings and removes the difference.")
+
+    terminal.show(entry, tell)
 
 
 @app.command()

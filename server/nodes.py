@@ -118,9 +118,13 @@ def rescope(store: Store, name: str, scope: Sequence[str], now_ms: int) -> froze
     return wanted
 
 
+def scope_of(store: Store, name: str) -> frozenset[str]:
+    """Return what a node is entitled to now. Raises NoSuch."""
+    return frozenset(_scope(store, _named(store, name)))
+
+
 def _entitle(store: Store, node: int, wanted: frozenset[str], now_ms: int) -> None:
-    rows = store.connection.execute("SELECT scope FROM _entitled WHERE node = ? AND until IS NULL", (node,))
-    current = {row[0] for row in rows}
+    current = set(_scope(store, node))
     if current == wanted:
         return
     content = f"{node}\0" + "\0".join(sorted(wanted))

@@ -110,6 +110,23 @@ def test_a_row_whose_new_parent_comes_with_another_page_goes_there(world: World,
     assert y.sql("SELECT id FROM errand") == [("e1",)]
 
 
+def test_what_was_disputed_before_a_restore_was_not_held(world: World) -> None:
+    """All verdicts are told once more; that is no news of work that had waited."""
+    n1, n2, _ = three(world)
+    for node in (n1, n2):
+        node.sql("UPDATE client SET memo = ?", node.name)
+    n1.sync()
+    assert n2.sync().verdicts["ask"] == 1
+    world.settle()
+    copy = copy_of(world.database.path)
+    n1.sql(CLIENT, "c2")
+    world.settle()
+    put_back_centre(world, copy)
+    for node in (n2, n1, n2):
+        assert node.sync().late == {"refused": 0, "withdrawn": 0, "let_in": 0}
+    assert settled(world)
+
+
 # --- held work that its disk has no more --------------------------------------------------------------------------------------
 
 

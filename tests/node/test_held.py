@@ -162,6 +162,18 @@ def test_a_row_of_several_is_named(world: World, k2: Node) -> None:
     assert world.agree()
 
 
+def test_a_sale_is_corrected_in_one_go(world: World, k2: Node) -> None:
+    """The first correction may be enough to let it in; a second one of the same sale would change what is in the books."""
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    identity = k2.held()[0]["id"]
+    correct(k2, identity, "branch_id=LIS", row="sale:s1")
+    with pytest.raises(BadValue, match="goes with the next sync already"):
+        correct(k2, identity, "number=2", row="sale:s1")
+    k2.sync()
+    assert (world.sql("SELECT branch_id FROM sale"), k2.held()) == ([("LIS",)], [])
+
+
 def test_what_makes_no_sense_changes_nothing(world: World, k2: Node) -> None:
     k2.sql(CONTACT, "c1", "OPO")
     k2.sync()

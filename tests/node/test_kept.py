@@ -42,8 +42,8 @@ def test_a_backup_is_advised_where_none_was_made_and_much_is_kept() -> None:
 
 
 def test_the_office_is_told_how_old_its_newest_backup_is() -> None:
-    assert _backup_line(None, 0) == "No backup was made yet. Make one: outpost server backup FILE"
-    assert _backup_line(None, 2).startswith("No backup was made yet; nodes keep up to 2 versions")
+    assert _backup_line(None, 0) == "No backup was made yet, or none since this was restored. Make one: outpost server backup FILE"
+    assert _backup_line(None, 2).startswith("No backup was made yet, or none since this was restored; nodes keep up to 2 versions")
     assert "up to version 5, 20" in _backup_line((5, 1_760_000_000_000), 0)
     assert "outpost server backup" in _backup_line((5, 1_760_000_000_000), 1)
     assert "outpost server backup" not in _backup_line((5, 1_760_000_000_000), 0)
