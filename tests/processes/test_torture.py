@@ -157,7 +157,7 @@ def test_the_connection_that_stays_open_sees_each_image_as_a_new_one_does(record
     for at, step in enumerate(trace.read(recording)):
         if step.path == disk.folder or step.path.startswith(f"{disk.folder}/"):
             disk.do(step)
-        if at % 40 or not disk.is_unsure():
+        if at % 10 or not disk.is_unsure():
             continue
         files, _mark = disk.image(chance)
         connection = standing.shows(files)
@@ -170,7 +170,7 @@ def test_the_connection_that_stays_open_sees_each_image_as_a_new_one_does(record
         contents.add(repr(fresh))
     standing.close()
     assert compared > 20
-    assert len(contents) > 10
+    assert len(contents) > 8  # the centre of this recording commits a dozen times
 
 
 @needs_shim
