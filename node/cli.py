@@ -210,7 +210,7 @@ def healed(document: dict[str, Any]) -> None:
         again = restored["offered_again"]
         sent = f"{count(again, 'transaction')} of this node that it had lost {'was' if again == 1 else 'were'} sent again"
         say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")
-        say("Values that nobody could tell the order of stand as they do at the centre; the others are on record: outpost node conflicts")
+        say("Where nobody can tell which of two values is later, the centre's stands; the other is on record: outpost node conflicts")
 
 
 def needs_people(open_conflicts: int, held: int, refused: int) -> None:

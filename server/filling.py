@@ -87,9 +87,8 @@ class _Filling:
         """Take a page that was read at a version of the lost history."""
         self.epoch, self.life, scope = page.epoch, page.life, scopes.entitled(self.store, self.node, 0)
         for table, row in _rows(self.store, page):
-            key = row[: len(table.key)]
-            if self._is_newer(table, key, version) and self._take(table, row, version, scope):
-                self._note(table, key, version)
+            if self._is_newer(table, row[: len(table.key)], version):
+                self._take(table, row, version, scope)
         for block in page.deaths:
             known = self.store.schema.by_name.get(block.table)
             if known is not None and len(block.key) == len(known.key):
@@ -120,20 +119,23 @@ class _Filling:
             (*self._place(table, key), self.life, version, filled, self.node),
         )
 
-    def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> bool:
-        """Take a row; False if it could not be brought back: as late a page of a node that may have it still can."""
+    def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> None:
+        """Take a row. What could not be brought back is not noted: as late a page of a node that may have it still can bring it."""
         key = row[: len(table.key)]
         found, has_later = rows.load(self.store, table, key), self._other(table, key, version) is not None
         if found is not None:
-            if not has_later and self._is_filled(table, found[0], key):
-                return self._replace(table, found[0], found[1], row, version)
-            self._compare(table, row, found[1])
-            return True
+            if has_later or not self._is_filled(table, found[0], key):
+                self._compare(table, row, found[1])
+            elif not self._replace(table, found[0], found[1], row, version):
+                return
+            self._note(table, key, version)
+            return
         is_gone = has_later or rows.grave(self.store, table, key) is not None
         if not is_gone and self._fill(table, row, version, scope):
-            return True
+            return
         self._record(table, key, (), row, None)
-        return is_gone
+        if is_gone:
+            self._note(table, key, version)
 
     # --- rows that were never here -----------------------------------------------------------------------------------
 
