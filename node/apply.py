@@ -77,6 +77,8 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     if last is None or last.position is not None:
         raise Stale("the pull is not complete")
     _redraw(store, done)
+    if state.healing == RELOAD:
+        healing.forget_untold(store)
     mark_all(store)
     set_applying(store, False)
     store.connection.execute(

@@ -179,6 +179,8 @@ def tell_sync(document: dict[str, Any], compared: str) -> None:
     healed(document)
     if document["unsynced"]:
         say(f"{count(document['unsynced'], 'transaction')} recorded meanwhile: they go with the next sync.")
+    if document["new_conflicts"]:
+        say(f"{count(document['new_conflicts'], 'conflict')} new on record: both values, and why one stands. See: outpost node conflicts")
     needs_people(document["conflicts"], document["held"], document["refused"] - document["late"]["refused"])
     waits = document["unsynced"] or document["conflicts"] or document["held"] or document["refused"]
     say(compared if waits or not document["identical"] else f"All synced, {moment(document['as_of_ms'])}.")
@@ -208,9 +210,9 @@ def healed(document: dict[str, Any]) -> None:
         as_of = "" if restored["last_synced_ms"] is None else f" This node had last synced {moment(restored['last_synced_ms'])}."
         say(f"The centre was restored from a backup.{as_of}")
         again = restored["offered_again"]
-        sent = f"{count(again, 'transaction')} of this node that it had lost {'was' if again == 1 else 'were'} sent again"
+        sent = f"{count(again, 'transaction')} of this node that it may have lost {'was' if again == 1 else 'were'} sent again"
         say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")
-        say("Where nobody can tell which of two values is later, the centre's stands; the other is on record: outpost node conflicts")
+        say("Where nobody can tell which of two values is later, the centre's stands, and the other is on record.")
 
 
 def needs_people(open_conflicts: int, held: int, refused: int) -> None:

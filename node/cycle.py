@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import get_args
 
-from node import healing, outbox, proof, retained, series, settling, unreadable, verdicts
+from node import healing, outbox, proof, retained, series, settling, staging, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.narrow import Narrowing
@@ -24,7 +24,6 @@ from sync.errors import BadReply, Diverged, Forked, Gap, Malformed, MalformedBlo
 from sync.limits import (
     ADOPTED_MAX,
     EXCHANGE_RETRIES_MAX,
-    MESSAGE_BYTES_MAX,
     PAGE_ROWS,
     PAGES_MAX,
     PROTOCOL_VERSIONS,
@@ -46,7 +45,6 @@ from sync.messages import (
     Told,
     VerdictName,
 )
-from sync.wire import pack, unpack
 
 PORTION_ROWS = 2 * SEGMENT_ROWS
 """Rows of a large backlog that are sealed at a time."""
@@ -113,7 +111,8 @@ class Cycle:
                     raise
                 self._heal(report)
             except Stale:
-                self._discard_stage()
+                with self.database.writing() as store:
+                    staging.discard(store)
                 if attempt == EXCHANGE_RETRIES_MAX - 1:
                     raise
         return report
@@ -230,7 +229,7 @@ class Cycle:
             _require_life(read_state(store.connection), request)
             parts = {row[0] for row in store.connection.execute("SELECT id FROM _segment WHERE part = 1").fetchall()}
             store.connection.executemany("DELETE FROM _adopted WHERE segment = ?", [(segment,) for segment in request.adopted])
-            store.connection.execute("UPDATE _node SET registered = 1 WHERE id = 1 AND incarnation = ?", (request.incarnation,))
+            store.connection.execute("UPDATE _node SET registered = 1 WHERE id = 1")
             for verdict in reply.verdicts:
                 verdicts.acknowledge(store, verdict, now_ms)
             _check_answered(store, request)
@@ -253,12 +252,12 @@ class Cycle:
         first, number = self._stage_all(report)
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
-            _own_stage(store, number)
+            staging.require_own(store, number)
             if first is not None:
                 self._take_down(store, first, report)
-            applied = apply(store, [(first, None)] if first is not None else _staged(store), now_ms)
+            applied = apply(store, [(first, None)] if first is not None else staging.pages(store), now_ms)
             series.catch_up(store)
-            store.connection.execute("DELETE FROM _stage")
+            staging.discard(store)
             store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
         self.database.erase()
         report.pulled += applied.rows
@@ -286,7 +285,7 @@ class Cycle:
     def _stage_all(self, report: Report) -> tuple[Page | None, int]:
         """Fetch pages until the pull is complete; return the number of the last that is staged. A pull of one page is returned."""
         begun = self.database.state()
-        position, number = self._resume()
+        position, number = staging.resume(self.database)
         rows = 0
         for _ in range(PAGES_MAX):
             state = self.database.state()
@@ -299,12 +298,11 @@ class Cycle:
             if page.position is None and position is None:
                 return page, number
             with self.database.writing() as store:
-                _own_stage(store, number)
+                staging.require_own(store, number)
                 self._take_down(store, page, report)
                 # the next request proves it: a centre restored meanwhile must not go on with verdicts or pages of another life
                 hear(store, page.to)
-                sql = "INSERT INTO _stage (body) VALUES (?) RETURNING number"
-                number = store.connection.execute(sql, (pack(page),)).fetchone()[0]
+                number = staging.keep(store, page)
             self.progress("pull", rows, 0)
             if page.position is None:
                 return None, number
@@ -338,24 +336,6 @@ class Cycle:
             afresh=tuple(state.afresh),
         )
 
-    def _resume(self) -> tuple[Position | None, int]:
-        """Return where an interrupted pull goes on and the number of its last page, or None and 0 to begin one; pages of
-        another life are discarded.
-        """
-        row = self.database.connection.execute("SELECT body, number FROM _stage ORDER BY number DESC LIMIT 1").fetchone()
-        if row is None:
-            return None, 0
-        page, state = unpack(Page, row[0], MESSAGE_BYTES_MAX), self.database.state()
-        same = (page.incarnation, page.epoch, page.since) == (state.incarnation, state.epoch, state.begin.number)
-        if not same or page.position is None:
-            self._discard_stage()
-            return None, 0
-        return page.position, row[1]
-
-    def _discard_stage(self) -> None:
-        with self.database.writing() as store:
-            store.connection.execute("DELETE FROM _stage")
-
 
 def _batch(store: Store) -> Iterator[Sealed]:
     """Yield the oldest segments that are not acknowledged, up to one push."""
@@ -385,20 +365,6 @@ def _check_answered(store: Store, request: PushRequest) -> None:
     oldest = store.connection.execute("SELECT digest FROM _segment WHERE version IS NULL ORDER BY seq LIMIT 1").fetchone()
     if oldest is not None and oldest[0] in {segment.digest for segment in request.segments}:
         raise BadReply("The server's answer does not say what became of all that was sent.")
-
-
-def _own_stage(store: Store, number: int) -> None:
-    """Check that nobody else is pulling for this node: what two stage between each other's pages is nobody's pull. Raises Stale."""
-    if store.connection.execute("SELECT COALESCE(MAX(number), 0) FROM _stage").fetchone()[0] != number:
-        raise Stale("another exchange of this node is under way")
-
-
-def _staged(store: Store) -> Iterator[tuple[Page, bytes]]:
-    """Yield the staged pages in order, each as it was kept too, one in memory at a time."""
-    last = 0
-    while row := store.connection.execute("SELECT number, body FROM _stage WHERE number > ? ORDER BY number LIMIT 1", (last,)).fetchone():
-        last = row[0]
-        yield unpack(Page, row[1], MESSAGE_BYTES_MAX), row[1]
 
 
 def _life(state: State) -> tuple[int, bytes, Point, Point]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, replace
 
-from node import aside, centre, pending, retained, series, verdicts
+from node import aside, centre, pending, retained, series, staging, verdicts
 from node.database import OFFERING, RELOAD, SOUND, State, read_state
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
@@ -25,6 +25,9 @@ from schema.images import pack_values, unpack_values
 from sync.digest import BEGINNING
 from sync.limits import PAGE_ROWS, PUSH_BYTES, PUSH_SEGMENTS_MAX
 from sync.messages import HealReply, JoinReply, Offered, Point
+
+UNTOLD = -1
+"""The version of a conflict of a lost history, until the centre tells it again: so it is not taken for news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def new_incarnation(store: Store) -> None:
     """
     state = read_state(store.connection)
     parent, last = (state.incarnation, state.acked) if state.registered else (state.parent, state.parent_last)
-    store.connection.execute("DELETE FROM _stage")
+    staging.discard(store)
     # a transaction in parts goes together: those acknowledged already are sent again as well
     store.connection.execute("UPDATE _segment SET version = NULL WHERE version = ?", (verdicts.WAITING,))
     _go_on(store, parent, last)
@@ -89,7 +92,7 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     state, shared = read_state(store.connection), reply.shared.number
     if reply.shared != state.highest:
         _keep_what_is_here(store, state, shared)
-    store.connection.execute("DELETE FROM _stage")
+    staging.discard(store)
     store.connection.execute("UPDATE _node SET epoch = ? WHERE id = 1", (reply.epoch,))
     if reply.shared == state.highest:
         return None
@@ -227,7 +230,9 @@ def reload(store: Store) -> None:
 
 
 def clear(store: Store) -> set[tuple[str, str]]:
-    """Take away the rows of the lost history, all but our own that are on their way; return the rows to draw again."""
+    """Take away the rows of the lost history, all but our own that are on their way; return the rows to draw again. What was on
+    record of conflicts waits to be told again, or is forgotten by `forget_untold`.
+    """
     connection = store.connection
     for table in store.schema.tables:
         connection.execute(
@@ -236,6 +241,11 @@ def clear(store: Store) -> set[tuple[str, str]]:
             (table.name,),
         )
     connection.execute("UPDATE _shadow SET image = NULL")
-    connection.execute("DELETE FROM _conflict")
+    connection.execute("UPDATE _conflict SET version = ?", (UNTOLD,))
     connection.execute("UPDATE _node SET healing = ? WHERE id = 1", (SOUND,))
     return set(connection.execute("SELECT tbl, key FROM _shadow").fetchall())
+
+
+def forget_untold(store: Store) -> None:
+    """Forget the conflicts that the centre, restored, has no record of."""
+    store.connection.execute("DELETE FROM _conflict WHERE version = ?", (UNTOLD,))

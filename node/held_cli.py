@@ -11,7 +11,6 @@ from node.opening import opened
 from schema import held_console
 from schema.console import Home, Json, at, moment, say, shown
 
-_WRITTEN_CHARS = 120
 app = typer.Typer(no_args_is_help=False)
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id in `outpost node held`, or enough of its beginning.")]
@@ -63,13 +62,7 @@ def _tell_one(rows: list[dict[str, Any]]) -> None:
 def _row(each: dict[str, Any]) -> str:
     if each["table"] is None:
         return "It is not on this computer: it was typed before the disk was put back, or on a copy of it."
-    return f"{each['table']} {shown(each['key'])}: {_written(each)}"
-
-
-def _written(each: dict[str, Any]) -> str:
-    """Return what held work writes, the beginning of it; all of it is in the JSON form."""
-    values = ", ".join(f"{name} {shown(value)}" for name, value in each["values"].items() if value is not None and name != "id")
-    return f"{each['change']} {values[:_WRITTEN_CHARS]}{'…' if len(values) > _WRITTEN_CHARS else ''}".strip()
+    return held_console.row_words(each)
 
 
 @app.command()

@@ -40,7 +40,7 @@ def copy(dialect: Dialect, source: Path, file: Path, check: Check, progress: Pro
     _remove(part)
     try:
         dialect.backup(source, part, PAGES, progress or (lambda _done, _total: None))
-        _examine(dialect, part, check)
+        _examine(dialect, part, file, check)
         to_disk(part)
         os.link(part, file)  # unlike a rename it does not replace what somebody put there meanwhile
         to_disk(file.parent)
@@ -63,7 +63,7 @@ def put_back(dialect: Dialect, file: Path, database: Path, check: Check, now_ms:
     try:
         create_private(new)
         shutil.copyfile(file, new)
-        _examine(dialect, new, check)
+        _examine(dialect, new, file, check)
         to_disk(new)
         return _take_place(dialect, new, database, now_ms)
     finally:
@@ -76,18 +76,22 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _examine(dialect: Dialect, path: Path, check: Check) -> None:
+def _examine(dialect: Dialect, path: Path, file: Path, check: Check) -> None:
+    """Open a copy and look into it; `file`: what people call it by."""
     try:
         connection = dialect.open(path)
     except dialect.errors as error:
-        raise BadValue(f"{path.name} is not a database ({error}).") from error
+        raise BadValue(f"{file} is not a database ({error}). Nothing was changed.") from error
     try:
         if not dialect.is_whole(connection):
-            raise BadValue("The copy is damaged.")
+            raise BadValue(f"{file} is damaged. Nothing was changed.")
         check(connection)
         dialect.empty_log(connection)
     except dialect.errors as error:
-        raise BadValue(f"This is not a backup of Outpost ({error}).") from error
+        raise BadValue(
+            f"{file} is a database, but no backup of this kind: a node's comes from outpost node backup, the centre's from outpost"
+            " server backup. Nothing was changed."
+        ) from error
     finally:
         connection.close()
 

@@ -135,7 +135,7 @@ class Terminal:
     def show(self, document: object, tell: Callable[[], None]) -> None:
         """Print the document for programs, or tell people."""
         if self.as_json:
-            print(as_text(document), flush=True)
+            print(as_text(_runnable(document)), flush=True)
         else:
             tell()
 
@@ -175,6 +175,17 @@ def as_text(document: object) -> str:
         return json.dumps(document, ensure_ascii=not unicode, allow_nan=False, default=_plain)
     except ValueError:  # an infinite number of a foreign program, for which JSON has no word
         return json.dumps(_finite(document), ensure_ascii=not unicode, allow_nan=False, default=_plain)
+
+
+def _runnable(document: object) -> object:
+    """Return a document whose suggested commands (`command`) carry the home this one was called with."""
+    if _named_home.get() is None:
+        return document
+    if isinstance(document, Mapping):
+        return {
+            name: with_home(each) if name == "command" and isinstance(each, str) else _runnable(each) for name, each in document.items()
+        }
+    return [_runnable(each) for each in document] if isinstance(document, list | tuple) else document
 
 
 def _plain(value: object) -> object:

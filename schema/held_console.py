@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from schema import advice
-from schema.console import Terminal, count, say
+from schema.console import Terminal, count, say, shown
 from schema.exporting import write_new
 
 ROWS_SHOWN = 10
 """Rows of one transaction, and others that wait for it, that people are shown; all are in the JSON form."""
+
+_WRITTEN_CHARS = 120
 
 Row = dict[str, Any]
 
@@ -50,6 +52,13 @@ def tell_rows(rows: Sequence[Row], line: Callable[[Row], str]) -> None:
     if len(rows) > ROWS_SHOWN:
         say(f"    and {count(len(rows) - ROWS_SHOWN, 'more row')}")
     say(f"  Why: {rows[0]['why']} ({rows[0]['reason']})")
+
+
+def row_words(each: Row) -> str:
+    """Return which row held work is about and what it writes there, the beginning of it; all of it is in the JSON form."""
+    values = ", ".join(f"{name} {shown(value)}" for name, value in each["values"].items() if value is not None and name != "id")
+    written = f"{each['change']} {values[:_WRITTEN_CHARS]}{'…' if len(values) > _WRITTEN_CHARS else ''}".strip()
+    return f"{each['table']} {shown(each['key'])}: {written}"
 
 
 def tell_dependants(first: Row) -> None:

@@ -150,15 +150,18 @@ def invite(
     """Invite a node: print a code that it can join with once."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.writing() as store:
+        is_again = nodes.is_invited(store, name)
         code = nodes.invite(store, name, scope, now_ms())
         entry = _entry(nodes.listing(store), name)
 
     def tell() -> None:
         say(f"Invitation for {name} ({', '.join(entry['scope'])}), good once, for a week:")
         say(f"  {code}")
+        if is_again:
+            say("The code printed for it before is good no more.")
         say("On that machine: outpost node join URL CODE")
 
-    terminal.show({"code": code, "name": name, "scope": entry["scope"]}, tell)
+    terminal.show({"code": code, "name": name, "scope": entry["scope"], "replaces_code": is_again}, tell)
 
 
 @app.command("nodes")

@@ -9,7 +9,7 @@ import typer
 
 from schema import held_console
 from schema.capture import Store
-from schema.console import Home, Json, Terminal, at, moment, now_ms, say, shown
+from schema.console import Home, Json, Terminal, at, moment, now_ms, say
 from server import held, held_list, ingest
 from server.opening import opened
 from sync.errors import BadValue, NoSuch
@@ -56,10 +56,9 @@ def tell_one(rows: list[dict[str, Any]]) -> None:
     """Tell one transaction: whose it is, its rows, why it waits, and what can be done."""
     first = rows[0]
     whose = f"{first['node']}, which is revoked" if first["revoked"] else first["node"]
-    say(f"{first['id']}  of {whose}, {first['verdict']} since {moment(first['since_ms'])}")
-    held_console.tell_rows(
-        rows, lambda row: f"{row['change']} {row['table']} {shown(row['key'])}" if row["table"] else "no rows of its own"
-    )
+    there = f" ({first['transaction']} there)" if first["transaction"] != first["id"] else ""
+    say(f"{first['id']}  of {whose}{there}, {_since(first)}")
+    held_console.tell_rows(rows, lambda row: held_console.row_words(row) if row["table"] else "no rows of its own")
     if first["verdict"] != "held":
         say()
         return
@@ -71,6 +70,12 @@ def tell_one(rows: list[dict[str, Any]]) -> None:
     if first["handed"]:
         say(f"  Handed to {first['handed']['to']}{': ' + first['handed']['note'] if first['handed']['note'] else ''}")
     held_console.tell_advice(first)
+
+
+def _since(first: dict[str, Any]) -> str:
+    if "at_ms" in first:  # withdrawn: it had been held before
+        return f"{first['verdict']} {moment(first['at_ms'])}, had been held since {moment(first['since_ms'])}"
+    return f"{first['verdict']} since {moment(first['since_ms'])}"
 
 
 @app.command()

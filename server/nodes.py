@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from schema.capture import Store
 from schema.registry import Schema
-from server import centre, held_list, histories, ingest, journal
+from server import centre, histories, ingest, journal
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
@@ -41,6 +41,12 @@ def invite(store: Store, name: str, scope: Sequence[str], now_ms: int) -> str:
         "INSERT INTO _invitation (code_hash, node, expires_ms) VALUES (?, ?, ?)", (_hash(code), node, now_ms + INVITATION_LIFE_MS)
     )
     return code
+
+
+def is_invited(store: Store, name: str) -> bool:
+    """Tell whether a node of this name has an invitation that was not used yet; a new one takes its place."""
+    sql = "SELECT 1 FROM _invitation i JOIN _node n USING (node) WHERE n.name = ? AND i.used_ms IS NULL"
+    return store.connection.execute(sql, (name,)).fetchone() is not None
 
 
 def _hash(code: str) -> bytes:
@@ -184,8 +190,3 @@ def _held(store: Store, node: int) -> int:
 def _scope(store: Store, node: int) -> list[str]:
     rows = store.connection.execute("SELECT scope FROM _entitled WHERE node = ? AND until IS NULL ORDER BY scope", (node,))
     return [row[0] for row in rows]
-
-
-def held_listing(store: Store) -> list[dict[str, object]]:
-    """Return all held work of all nodes, oldest first, row by row (server/held_list.py)."""
-    return held_list.listing(store)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from node.verify import verify
 from schema.registry import Schema, load
-from server import bulk, nodes, whole
+from server import bulk, held_list, whole
 from tests.world import World
 
 ALL = load((str(Path(__file__).parent / "tables"),))
@@ -118,7 +118,7 @@ def seen(world: World) -> dict[str, Any]:
         everything[node.name, "held"] = sorted((e["table"], e["key"], e["verdict"], e["code"], e["reason"]) for e in node.held())
         everything[node.name, "conflicts"] = len(node.conflicts())
     with world.database.reading() as store:
-        everything["held"] = sorted((e["node"], e["table"], e["key"], e["code"], e["reason"]) for e in nodes.held_listing(store))  # type: ignore[type-var]
+        everything["held"] = sorted((e["node"], e["table"], e["key"], e["code"], e["reason"]) for e in held_list.listing(store))  # type: ignore[type-var]
     return everything
 
 

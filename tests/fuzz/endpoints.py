@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from schema.console import as_text
-from server import conflicts, nodes
+from server import conflicts, held_list, nodes
 from server.app import MEDIA, PROBLEM
 from sync import errors, wire
 from sync.digest import BEGINNING, version_point
@@ -249,7 +249,7 @@ def _everything(centre: Centre, node: Node) -> bytes:
 def _commands(centre: Centre) -> None:
     """What people ask the centre and nodes for is still told."""
     with centre.world.database.reading() as store:
-        for listing in (nodes.listing(store), nodes.held_listing(store), conflicts.listing(store)):
+        for listing in (nodes.listing(store), held_list.listing(store), conflicts.listing(store)):
             as_text({"rows": listing})
     for node in centre.honest:
         as_text({"rows": [*node.conflicts(), *node.held()]})

@@ -15,7 +15,7 @@ from server import ingest
 from sync.errors import Stale
 from sync.messages import PushReply, PushRequest
 from tests.healing.copies import copy_of, put_back_centre, put_back_node
-from tests.healing.test_rules import CLIENT, gone, settled, three
+from tests.healing.test_rules import CLIENT, doubts, gone, settled, three
 from tests.healing.test_rules import world as world  # a fixture
 from tests.world import Link, Node, ReplyLost, World
 
@@ -64,6 +64,30 @@ def test_a_reply_of_a_lost_life_does_not_count(world: World) -> None:
     assert n1.unsynced() > 0
     assert settled(world)
     assert world.sql("SELECT id FROM receipt") == [("s1",)]
+
+
+def test_what_was_in_conflict_before_a_restore_is_no_news_after_it(world: World) -> None:
+    """Two values of before the backup stay on record and are not told as new; one of the lost history is forgotten with it."""
+    n1, n2, _ = three(world)
+
+    def differ(column: str) -> None:
+        n1.sql(f"UPDATE client SET {column} = 'one' WHERE id = 'c1'")
+        n2.sql(f"UPDATE client SET {column} = 'two' WHERE id = 'c1'")
+        n1.sync()
+        assert n2.sync().conflicts == 1
+        n1.sync()
+
+    differ("name")
+    copy = copy_of(world.database.path)
+    differ("memo")
+    put_back_centre(world, copy)
+    gone(world, "n2")
+    report = n1.sync()
+    assert report.lost is not None
+    assert report.conflicts == 1
+    assert settled(world)
+    assert doubts(n1, "name") == [("one", "two", "latest")]
+    assert [rule for _, _, rule in doubts(n1, "memo")] == ["restored"]
 
 
 @pytest.mark.covers("P-7.24")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 from pathlib import Path
 
+from schema.console import moment
 from tests.processes.conftest import Centre, warm
 
 
@@ -75,12 +77,36 @@ def test_what_people_read(centre: Centre) -> None:
     assert "It belongs to a branch or owner this node does not write for." in here
     assert "or give it to a branch or owner you write for: outpost node --home" in here
     there = warm().run(["server", "--home", str(centre.home), "held"])[1]
-    assert "reader" in there
+    (at_node,) = [each["id"] for each in node.ok("held") if each["key"] == "c9"]
+    assert f"of reader ({at_node} there), held since" in there
+    assert "contact c9: insert kind person, name Ann, branch_id OPO" in there
     waits = next(each for each in centre.ok("held") if each["key"] == "a9")
     approved = warm().run(["server", "--home", str(centre.home), "approve", str(waits["id"])])[1]
     assert "still waits" in approved
     assert f"First to be decided: {waits['waits_for'][0]}" in approved
     assert "You can decide or correct what it builds on" in approved
+
+
+def test_what_was_taken_back_says_when(centre: Centre) -> None:
+    node = centre.node("regretful", "branch:LIS")
+    node.write(contact("c10", "OPO"))
+    node.sync()
+    (held,) = [each["id"] for each in centre.ok("held") if each["key"] == "c10"]
+    centre.ok("held", "withdraw", held)
+    listed = warm().run(["server", "--home", str(centre.home), "held", "--withdrawn"])[1]
+    (line,) = [line for line in listed.splitlines() if "of regretful" in line]
+    (document,) = [each for each in centre.ok("held", "--withdrawn") if each["key"] == "c10"]
+    assert f"withdrawn {moment(document['at_ms'])}, had been held since {moment(document['since_ms'])}" in line
+
+
+def test_commands_suggested_to_programs_run_as_they_are(centre: Centre) -> None:
+    node = centre.node("scripted", "branch:LIS")
+    node.write(contact("c11", "OPO"))
+    node.sync()
+    (held,) = node.ok("held")
+    (withdraw,) = [each["command"] for each in held["can"] if each["do"] == "withdraw"]
+    assert warm().run(shlex.split(withdraw)[1:])[0] == 0
+    assert node.ok("held")[0]["on_its_way"] == "withdrawal"
 
 
 def test_an_id_that_is_not_there(centre: Centre) -> None:

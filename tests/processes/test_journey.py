@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes.conftest import Centre, Done, Node, foreign
+from tests.processes.conftest import Centre, Done, Node, foreign, warm
 
 EMPTY = {"accepted": 0, "merged": 0, "ask": 0, "held": 0, "refused": 0, "withdrawn": 0}
 
@@ -262,6 +262,15 @@ def test_the_board_of_nodes(centre: Centre) -> None:
 
 
 # --- joining ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_invitation_takes_the_place_of_the_first(centre: Centre) -> None:
+    first = centre.ok("invite", "--name", "twice", "--scope", "branch:TWI")
+    second = centre.ok("invite", "--name", "twice", "--scope", "branch:TWI")
+    assert (first["replaces_code"], second["replaces_code"]) == (False, True)
+    told = warm().run(["server", "--home", str(centre.home), "invite", "--name", "twice", "--scope", "branch:TWI"])[1]
+    assert "The code printed for it before is good no more." in told
+    assert Node(centre.folder / "twice").run("join", centre.url, first["code"]).error == "join.code"
 
 
 def test_a_code_is_good_once(centre: Centre) -> None:

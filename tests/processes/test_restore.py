@@ -65,6 +65,11 @@ def test_a_till_is_put_back_and_says_what_came_back(centre: Centre) -> None:
     assert till.write(("SELECT COUNT(*) FROM sale WHERE branch_id = 'ODS'", [])) == [[3]]
     assert till.ok("verify")["equal"]
     assert till.run("restore", centre.folder / "nothing").error == "usage.value"
+    wrong = centre.folder / "centre, not till.backup"
+    centre.ok("backup", wrong)
+    refused = till.run("restore", wrong)
+    assert refused.error == "usage.value"
+    assert f"{wrong} is a database, but no backup of this kind" in refused.document["error"]["message"]
 
 
 def test_restore_refuses_while_a_program_has_the_database_open(centre: Centre, tmp_path: Path) -> None:

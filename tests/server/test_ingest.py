@@ -14,7 +14,7 @@ import node.database as node_database
 from node import outbox
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
-from server import ingest, nodes
+from server import held_list, ingest
 from server.service import Service
 from sync.errors import Diverged, PeerError, UnknownIncarnation
 from sync.limits import MESSAGE_BYTES_MAX
@@ -61,7 +61,7 @@ def waiting(world: World) -> dict[int, set[str]]:
     """Return what the centre holds: the rows of each transaction."""
     with world.database.reading() as store:
         found: dict[int, set[str]] = {}
-        for entry in nodes.held_listing(store):
+        for entry in held_list.listing(store):
             found.setdefault(entry["id"], set()).add(f"{entry['table']} {entry['key']}")  # type: ignore[call-overload]
         return found
 
@@ -222,7 +222,7 @@ def test_a_parent_of_another_branch_does_not_let_a_stranger_in(world: World, nod
     world.settle(2)
     assert set(codes(node)) == {"activity a1"}
     with world.database.reading() as store:
-        assert [entry["code"] for entry in nodes.held_listing(store)] == ["right"]
+        assert [entry["code"] for entry in held_list.listing(store)] == ["right"]
     assert world.sql("SELECT * FROM activity") == []
     assert node.sql("SELECT id FROM contact") == []
     assert world.agree()
