@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 from node import withdrawing
+from node.below import Below
 from node.group import Group
 from node.sealing import Sealing
 from schema.capture import Change, Look, Row, Store, clean_row
@@ -115,15 +116,16 @@ class _Portion:
 def _seal_foreign(sealing: Sealing, look: Look, portion: _Portion | None = None) -> None:
     schema = sealing.store.schema
     plain = bulk_tables(sealing.store)
-    changes: list[Change] = []
+    changes, under = list[Change](), Below(look)
     for change in _changes(look, [table for table in schema.tables if table.name not in plain]):
         if (change.table.name, change.key) in sealing.told:
             continue
         changes.append(change)
+        under.note(change)
         if len(changes) >= CHANGES_MAX:
-            _seal_changes(sealing, changes)
+            _seal_changes(sealing, changes, under)
             changes = []
-    _seal_changes(sealing, changes)
+    _seal_changes(sealing, changes, under)
     for table in schema.tables:
         if table.name in plain and not table.ties:
             _seal_roots(sealing, look, table, plain, portion)
@@ -159,7 +161,9 @@ def _new(table: Table, row: Row) -> Change:
     return Change(table, "insert", values[: len(table.key)], row[-1], values[:-1])
 
 
-def _seal_changes(sealing: Sealing, changes: list[Change]) -> None:
+def _seal_changes(sealing: Sealing, changes: list[Change], under: Below) -> None:
+    for change in changes:
+        change.outlasted = under.outlasts(change)
     groups = _tied(changes, withdrawing.corrected(sealing.store, changes))
     rank = sealing.store.schema.rank
 

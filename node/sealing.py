@@ -152,7 +152,8 @@ class Sealing:
     def _op(self, change: Change, before: list[pending.Pending], number: int) -> Op:
         table = change.table
         if change.kind == "delete":
-            return Delete(table.name, change.key, *pending.knowledge(before, None, self.cursor, number))
+            base, since = pending.knowledge(before, None, self.cursor, number)
+            return Delete(table.name, change.key, base, number if change.outlasted else since)
         assert change.row is not None
         values = dict(zip(table.names, change.row, strict=True))
         if change.kind == "insert":

@@ -8,6 +8,7 @@ Backups and copies under way are for their owner's eyes only; a database keeps t
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def _take_place(dialect: Dialect, new: Path, database: Path, now_ms: int) -> Pat
         os.replace(new, database)
         to_disk(database.parent)
         return None
-    aside = database.with_name(f"{database.name}.before-restore-{now_ms}")
+    aside = _free_name(database, now_ms)
     shutil.copymode(database, new)
     held = _alone(dialect, database)
     try:
@@ -116,6 +117,12 @@ def _take_place(dialect: Dialect, new: Path, database: Path, now_ms: int) -> Pat
         if held is not None:
             held.close()
     return aside
+
+
+def _free_name(database: Path, now_ms: int) -> Path:
+    """Return where a database is set aside: a name that nothing has yet, for the clock may have been set back since the last time."""
+    names = (database.with_name(f"{database.name}.before-restore-{now_ms + number}") for number in itertools.count())
+    return next(name for name in names if not any(name.with_name(name.name + suffix).exists() for suffix in ("", *BESIDE)))
 
 
 def _refuse_logs(database: Path) -> None:

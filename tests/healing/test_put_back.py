@@ -205,3 +205,17 @@ def test_a_restore_that_is_killed_with_the_old_file_in_its_hands_harms_neither(w
     again = backup.restore(file, path, world.clock.read())
     assert again.aside is not None
     assert foreign.rows(again.aside, IDS) == [*expected, ("c3",)]
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_second_restore_at_the_same_moment_sets_aside_beside_the_first(is_damaged: bool, world: World, till: Node) -> None:
+    """The clock had been set back; found by seed 40001163 in a folder where an earlier history had left its file."""
+    path, file = till.database.path, world.folder / "till.backup"
+    first = backup.restore(file, path, 7).aside
+    if is_damaged:
+        path.write_bytes(b"no database")
+    second = backup.restore(file, path, 7).aside
+    assert first is not None
+    assert second not in (None, first)
+    assert foreign.rows(first, IDS) == [("c1",), ("c2",)]
+    assert foreign.rows(path, IDS) == [("c1",)]

@@ -223,7 +223,8 @@ class Typist:
             self.say("UPDATE client SET id = ? WHERE id = ?", f"C{self.fresh.number()}", key[0])
 
     def new_visit(self) -> None:
-        parent = self.other("client", 0.03)
+        ended = self.before and self.random.random() < 0.04  # in another window, somebody had deleted that client
+        parent = self.random.choice(self.before) if ended else self.other("client", 0.03)
         key = f"V{self.random.choice('xy')}" if self.random.random() < 0.1 else f"V{self.fresh.number()}"
         if self.use("visit", key):
             self.insert("visit", {"id": key, "client_id": parent, "topic": self.fresh.text(), "minutes": self.random.randrange(9)})

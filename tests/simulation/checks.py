@@ -259,4 +259,5 @@ class Judge:
 
     def final(self) -> None:
         """Ask the last questions."""
+        self._conflicts()  # a centre that was put back and had nothing to do since shows no new version
         Final(self).ask()

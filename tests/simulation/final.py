@@ -98,7 +98,10 @@ class Final:
         """Tell whether an insert replaces a row, or meets one, that the node may change: then it may give it away."""
         if any(isinstance(other, Delete) and (other.table, other.key) == (op.table, op.key) for other in work.ops):
             return True
-        return not entitled.isdisjoint(self.world.life.snapshots[self._until(work)].keys[op.table].get(op.key, ()))
+        snapshots, last = self.world.life.snapshots, self._until(work)
+        # what a central program wrote is journaled by the very request that brings the work: the row is in no snapshot before
+        around = (last, min(version for version in snapshots if version > last))
+        return any(not entitled.isdisjoint(snapshots[version].keys[op.table].get(op.key, ())) for version in around)
 
     def _until(self, work: Work) -> int:
         """Return the last version at which work was not in."""

@@ -333,7 +333,9 @@ def put_back_centre(world: History, _station: Station) -> None:
     if told:  # the engine's own restore, and the operator says so
         world.counts["centre restored, and said so"] += 1
         world.file.shut()
-        backup.restore(kept.path, world.file.path, declared(world.version), world.server_time(), new_epoch=True)
+        done = backup.restore(kept.path, world.file.path, declared(world.version), world.server_time(), new_epoch=True)
+        if done.aside is not None:
+            done.aside.unlink()
         world.file.version = world.version
     else:
         world.file.replace(kept.path, kept.version)
