@@ -15,8 +15,8 @@ from server import ingest
 from sync.errors import Stale
 from sync.messages import PushReply, PushRequest
 from tests.healing.copies import copy_of, put_back_centre, put_back_node
-from tests.healing.test_rules import CLIENT, doubts, gone, settled, three
-from tests.healing.test_rules import world as world  # a fixture
+from tests.healing.stories import CLIENT, doubts, gone, settled, three
+from tests.healing.stories import world as world  # a fixture
 from tests.world import Link, Node, ReplyLost, World
 
 
