@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from scripts.make_vectors import VECTORS, message_json, op_json, value_of, work_json
 from sync import messages
 from sync.builder import SegmentBuilder
 from sync.change import Transaction
@@ -25,6 +24,9 @@ from sync.rows import tuple_of
 from sync.segment import read_segment, transactions
 from sync.values import RawText, Value, value_order
 from sync.wire import compress, decode, pack, unpack
+from tests.vectors.making import VECTORS
+from tests.vectors.making.segments import op_json, work_json
+from tests.vectors.making.shown import message_json, value_of
 
 FOLDER = Path(__file__).parents[1] / "vectors"
 

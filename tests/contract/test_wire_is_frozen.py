@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from schema.registry import load
-from scripts.make_vectors import message_digest, shape_digest, table_digest
 from sync.limits import PROTOCOL_VERSIONS
+from tests.vectors.making.frozen import message_digest, shape_digest, table_digest
 
 FROZEN = json.loads((Path(__file__).parent / "frozen.json").read_text(encoding="utf-8"))
 HINT = "changed without a new version: see the docstring of this file"

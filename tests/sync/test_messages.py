@@ -8,10 +8,11 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from scripts.make_vectors import every_message, valid_messages
 from sync.errors import Malformed
 from sync.messages import Message, Point, PushRequest
 from sync.wire import decode
+from tests.vectors.making.frozen import every_message
+from tests.vectors.making.messages import valid_messages
 
 DIGEST = bytes(32)
 

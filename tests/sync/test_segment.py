@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.make_vectors import VALID_SEGMENTS, invalid_segments, sealed
 from sync import columns
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Transaction, Update
@@ -23,6 +22,7 @@ from sync.rows import columns_of, mark_raw, rows_of, tuple_of, values_of
 from sync.segment import read_segment, transactions
 from sync.values import RawText, Value
 from sync.wire import pack
+from tests.vectors.making.segments import VALID_SEGMENTS, invalid_segments, sealed
 
 KEYS = {"a": ("id",), "b": ("k1", "k2"), "c": ("id",)}
 CELLS = {"name": ("name",), "place": ("street", "city")}
