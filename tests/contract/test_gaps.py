@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync.change import Delete, Edit, Update
-from tests.contract.test_protocol import CONTACT, a_push, copy_of, held, sale, sealed, segment
+from tests.protocol.stories import CONTACT, a_push, copy_of, held, sale, sealed, segment
 from tests.world import START_MS, World
 
 

@@ -14,7 +14,7 @@ from server import held_list, ingest, nodes
 from sync.builder import SegmentBuilder
 from sync.change import Withdrawn
 from sync.errors import NoSuch
-from tests.contract.test_protocol import a_push
+from tests.protocol.stories import a_push
 from tests.world import Node, World
 
 SALE = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES (?, 'n', 'sale', ?, 1, 'EUR', 500)"
