@@ -61,7 +61,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     state = read_state(store.connection)
     set_applying(store, True)
     changed.begin(store)
-    done, last = Applied(), None
+    done, last, pull = Applied(), None, retained.begin_pull(store)
     for page, body in pages:
         check_page(store, state, page)
         if last is None and state.healing == RELOAD:
@@ -71,7 +71,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
         except (Malformed, MalformedBlock, TooLarge, *_UNUSABLE) as error:
             raise BadReply(f"The server's answer could not be applied: {error}") from error
         if page.rows or page.sealed or page.removals or page.deaths or page.conflicts:
-            retained.keep_page(store, state, page, body)
+            retained.keep_page(store, state, page, pull, body)
         retained.pass_points(store, page.points, backup=True)
         last = page
     if last is None or last.position is not None:

@@ -23,7 +23,7 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_values
 from sync.digest import BEGINNING
-from sync.limits import PAGE_ROWS, PUSH_BYTES, PUSH_SEGMENTS_MAX
+from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX, PUSH_BYTES, PUSH_SEGMENTS_MAX
 from sync.messages import HealReply, JoinReply, Offered, Point
 
 UNTOLD = -1
@@ -121,8 +121,9 @@ def _keep_what_is_here(store: Store, state: State, shared: int) -> None:
     themselves. What was not applied is no such thing: a part of a pull may hold half a sale.
     """
     if shared < min(state.covered, state.cursor.number):
+        pull = retained.begin_pull(store)
         for page in centre.pages(store, state):
-            retained.keep_page(store, replace(state, covered=shared), page)
+            retained.keep_page(store, replace(state, covered=shared), page, pull)
 
 
 def _parent(store: Store, state: State, chain: Point) -> tuple[bytes | None, Point]:
@@ -205,17 +206,24 @@ def _lower(store: Store, shared: int) -> None:
 
 
 def to_offer(store: Store) -> list[tuple[int, Offered]]:
-    """Return the next pages to offer, oldest first, each with its number here; none when all are offered."""
-    sql = "SELECT number, LENGTH(box), rows FROM _kept_page WHERE lost AND offered IS NULL ORDER BY number LIMIT ?"
-    found: list[tuple[int, Offered]] = []
-    size = entries = 0
-    for number, length, count in store.connection.execute(sql, (PUSH_SEGMENTS_MAX,)).fetchall():
-        size, entries = size + length, entries + count
-        if found and (size > PUSH_BYTES or entries > PAGE_ROWS):
+    """Return the next pages to offer, oldest first, each with its number here; none when all are offered.
+
+    Pages of one pull go together wherever they fit into a request: the centre takes each request in a commit of its own, and
+    one alone may hold a part of a transaction.
+    """
+    sql = "SELECT number, pull, LENGTH(box), rows FROM _kept_page WHERE lost AND offered IS NULL ORDER BY number LIMIT ?"
+    numbers, whole = list[int](), 0  # how many of them are of pulls that are in it to their end
+    size, entries, last = 0, 0, None
+    for number, pull, length, count in store.connection.execute(sql, (PUSH_SEGMENTS_MAX + 1,)).fetchall():
+        whole = len(numbers) if pull != last else whole
+        size, entries, last = size + length, entries + count, pull
+        is_full = size > PUSH_BYTES or entries > (PAGE_ROWS_MAX if whole == 0 else PAGE_ROWS) or len(numbers) == PUSH_SEGMENTS_MAX
+        if numbers and is_full:
+            numbers = numbers[: whole or None]
             break
-        row = store.connection.execute("SELECT version, box FROM _kept_page WHERE number = ?", (number,)).fetchone()
-        found.append((number, Offered(*row)))
-    return found
+        numbers.append(number)
+    sql = "SELECT version, box FROM _kept_page WHERE number = ?"
+    return [(number, Offered(*store.connection.execute(sql, (number,)).fetchone())) for number in numbers]
 
 
 def offered(store: Store, numbers: list[int], version: int) -> None:

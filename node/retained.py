@@ -64,11 +64,16 @@ def judged(store: Store, segment: bytes, index: int, version: int) -> None:
     store.connection.execute(sql, (version, pack_values(found), segment))
 
 
-def keep_page(store: Store, state: State, page: Page, body: bytes | None = None) -> None:
-    """Keep a page (also as bytes, where it has them already) that is being applied, unless a backup covers it."""
+def begin_pull(store: Store) -> int:
+    """Return what the pages of one pull are kept under, none of them being kept yet."""
+    return int(store.connection.execute("SELECT COALESCE(MAX(number), 0) FROM _kept_page").fetchone()[0])
+
+
+def keep_page(store: Store, state: State, page: Page, pull: int, body: bytes | None = None) -> None:
+    """Keep a page (also as bytes, where it has them already) of a pull that is being applied, unless a backup covers it."""
     if page.head > state.covered:
-        values = (page.head, box.close(state.box_key, body or pack(page)), entries_of(page))
-        store.connection.execute("INSERT INTO _kept_page (version, box, rows) VALUES (?, ?, ?)", values)
+        values = (page.head, pull, box.close(state.box_key, body or pack(page)), entries_of(page))
+        store.connection.execute("INSERT INTO _kept_page (version, pull, box, rows) VALUES (?, ?, ?, ?)", values)
 
 
 def pass_points(store: Store, points: Iterable[Point], *, backup: bool = False) -> None:

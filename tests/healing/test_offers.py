@@ -152,6 +152,30 @@ def test_a_copy_that_pushed_while_everything_is_taken_anew_is_noticed(world: Wor
     assert settled(world)
 
 
+@pytest.mark.covers("P-7.20", "P-7.30")
+def test_the_pages_of_one_pull_are_offered_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sale lies in several pages of a pull; whenever the centre is looked at it has all of it or nothing."""
+    monkeypatch.setattr("node.healing.PAGE_ROWS", 2)
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    for key in ("s1", "s2"):
+        with n1.database.writing() as store:
+            store.connection.execute("INSERT INTO receipt (id, branch, day, total) VALUES (?, 'A', '2026-11-22', 20)", (key,))
+            lines = [(f"{key}-{number}", key) for number in range(4)]
+            store.connection.executemany("INSERT INTO receipt_line (id, receipt_id, amount) VALUES (?, ?, 5)", lines)
+        n1.sync()
+        n2.sync(rows=2)
+    assert n2.sql("SELECT COUNT(*), COUNT(DISTINCT pull) FROM _kept_page WHERE pull > 0")[0][0] > 2
+    put_back_centre(world, copy)
+    gone(world, "n1")
+    seen = set[tuple[str, int]]()
+    n2.link.before = lambda _kind: seen.update(world.sql("SELECT receipt_id, COUNT(*) FROM receipt_line GROUP BY 1"))
+    n2.sync()
+    assert [kind for kind, _ in n2.link.requests].count("offer") >= 2
+    assert seen == {("s1", 4), ("s2", 4)}
+    assert settled(world)
+
+
 @pytest.mark.covers("P-7.20")
 def test_half_a_sale_is_not_offered(world: World) -> None:
     """Its page came, and the rest of the pull did not. Found by the simulator: seed 2002644."""
