@@ -16,7 +16,6 @@ from operator import itemgetter
 from typing import Any
 
 from node import withdrawing
-from node.below import Below
 from node.group import Group
 from node.sealing import Sealing
 from schema.capture import Change, Look, Row, Store, clean_row
@@ -116,16 +115,15 @@ class _Portion:
 def _seal_foreign(sealing: Sealing, look: Look, portion: _Portion | None = None) -> None:
     schema = sealing.store.schema
     plain = bulk_tables(sealing.store)
-    changes, under = list[Change](), Below(look)
+    changes: list[Change] = []
     for change in _changes(look, [table for table in schema.tables if table.name not in plain]):
         if (change.table.name, change.key) in sealing.told:
             continue
         changes.append(change)
-        under.note(change)
         if len(changes) >= CHANGES_MAX:
-            _seal_changes(sealing, changes, under)
+            _seal_changes(sealing, changes)
             changes = []
-    _seal_changes(sealing, changes, under)
+    _seal_changes(sealing, changes)
     for table in schema.tables:
         if table.name in plain and not table.ties:
             _seal_roots(sealing, look, table, plain, portion)
@@ -161,9 +159,7 @@ def _new(table: Table, row: Row) -> Change:
     return Change(table, "insert", values[: len(table.key)], row[-1], values[:-1])
 
 
-def _seal_changes(sealing: Sealing, changes: list[Change], under: Below) -> None:
-    for change in changes:
-        change.outlasted = under.outlasts(change)
+def _seal_changes(sealing: Sealing, changes: list[Change]) -> None:
     groups = _tied(changes, withdrawing.corrected(sealing.store, changes))
     rank = sealing.store.schema.rank
 
@@ -177,9 +173,10 @@ def _seal_changes(sealing: Sealing, changes: list[Change], under: Below) -> None
 
 
 def _tied(changes: list[Change], corrected: Sequence[tuple[Change, withdrawing.Name]]) -> list[list[Change]]:
-    """Return changes in groups of rows tied by declared references, or by held work that they correct, in the order of each
-    group's first change.
+    """Return changes in groups of rows tied by declared references, by held work that they correct, or by a deleted row from under
+    which they were taken, in the order of each group's first change.
     """
+    gone = {(change.table.name, change.key) for change in changes if change.kind == "delete"}
     leader: dict[tuple[str, Any], tuple[str, Any]] = {}
 
     def find(item: tuple[str, Any]) -> tuple[str, Any]:
@@ -194,6 +191,10 @@ def _tied(changes: list[Change], corrected: Sequence[tuple[Change, withdrawing.N
             parent = _value(change, tie.column)
             if parent is not None:
                 leader[find(own)] = find((tie.table, (parent,)))
+        for rule in change.table.parents if gone and change.kind == "update" else ():
+            left = (rule.table, (change.old.get(rule.column),))
+            if left in gone:
+                leader[find(own)] = find(left)
     for change, name in corrected:
         leader[find((change.table.name, change.key))] = find(("", name))
     groups: dict[tuple[str, Any], list[Change]] = {}

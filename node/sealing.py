@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
+from collections.abc import Sequence
 from hashlib import sha256
 from itertools import groupby
 from typing import Any
 
 from node import pending, withdrawing, withheld
+from node.below import Below
 from node.database import read_state
 from node.group import SEGMENT_BYTES, Group, pieces, sendable
 from node.skew import untold
 from node.verdicts import find_own, note_withdrawal
 from schema.capture import Change, Row, Store, clean_row
 from schema.declare import Table
+from schema.keys import key_text
 from sync.builder import SegmentBuilder, new_rows
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Update
 from sync.digest import segment_point_of
@@ -39,6 +42,8 @@ class Sealing:
         self.end = chain_end(store, state.acked)
         self.sealed = 0
         self.told: set[tuple[str, Key]] = set()  # rows whose changes are sealed already
+        self.below = Below(store)
+        self._hidden: dict[str, set[str]] = {}  # keys of rows under pending work, by table; asked for when first needed
         self.rows_max = min(SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX // _widest(store))  # a segment may hold
         self._begin()
 
@@ -84,6 +89,8 @@ class Sealing:
         for name, changes in withheld.waiting(self.store):
             if Group(changes).longest() <= VALUE_BYTES_MAX:
                 self.told |= {(table.name, key) for table, key in withheld.rows_of(self.store, name)}
+                for change in changes:
+                    change.wall = change.wall or self.now_ms
                 if changes:
                     self.add(Group(changes))  # first: what is known of the rows is what was known when they were written
                 withheld.forget(self.store, name)
@@ -97,6 +104,7 @@ class Sealing:
             table = self.store.schema.by_name[name]
             self.builder.insert_rows(name, table.names, rows, [index] * len(rows))
             self.own[name] += [row[-1] for row in rows]
+            self._keep_hidden(table, rows, [index] * len(rows))
         for conflict in group.decisions:
             self.builder.decide(index, conflict)
         for work in dict.fromkeys(group.withdrawals):
@@ -126,12 +134,27 @@ class Sealing:
         if self.builder.rows + len(part) > SEGMENT_ROWS or self.weight + found.weight > SEGMENT_BYTES:
             self._flush(0)
         self.weight += found.weight
+        self._keep_hidden(table, part, range(self.builder.transactions, self.builder.transactions + len(part)))
         self.builder.insert_each(found, self.now_ms, self.cursor)
         self.own[table.name] += [row[-1] for row in part]
+
+    def _keep_hidden(self, table: Table, rows: list[Row], indexes: Sequence[int]) -> None:
+        """Keep new documents for replay whose key has pending work: one that is held, or was taken back, and is typed anew. When
+        that work is settled the row is drawn from what is kept.
+        """
+        hidden = self._hidden.get(table.name)
+        if hidden is None:
+            hidden = self._hidden[table.name] = pending.shadowed(self.store, table.name)
+        for row, index in zip(rows, indexes, strict=True) if hidden else ():
+            key = row[: len(table.key)]
+            if key_text(key) in hidden:
+                values = dict(zip(table.names, clean_row(row)[:-1], strict=True))
+                pending.keep(self.store, self.number + index, self.name or self.id, index, Insert(table.name, key, values))
 
     def _change(self, index: int, change: Change) -> None:
         """Add a change of a row that can change, and keep it for replay."""
         number = self.number + index
+        self._hidden.pop(change.table.name, None)
         before = pending.of_row(self.store, change.table, change.key)
         op = self._op(change, pending.standing(before), number)
         image = _image_before(change)
@@ -153,7 +176,7 @@ class Sealing:
         table = change.table
         if change.kind == "delete":
             base, since = pending.knowledge(before, None, self.cursor, number)
-            return Delete(table.name, change.key, base, number if change.outlasted else since)
+            return Delete(table.name, change.key, min(base, self.below.base(table, change.key)), since)
         assert change.row is not None
         values = dict(zip(table.names, change.row, strict=True))
         if change.kind == "insert":

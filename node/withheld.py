@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from node import pending
+from node.aside import REPLACED
 from node.verdicts import WAITING
 from schema.capture import Change, Row, Store, clean_row, read_rows, same
 from schema.declare import Table
@@ -56,8 +57,16 @@ def rows_of(store: Store, name: bytes) -> list[tuple[Table, Row]]:
 
 
 def forget(store: Store, name: bytes) -> None:
-    """Take a transaction off the list: what its rows are now is sealed next."""
+    """Take a transaction off the list: what its rows are now is sealed next, and what it was is kept as any work that a correction
+    has replaced: a row may have gone meanwhile, or come anew.
+    """
     rows = rows_of(store, name)
+    store.connection.execute(
+        "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms)"
+        " SELECT o.segment, o.txn, o.tbl, o.key, o.kind, o.body, ?, x.reason, x.at_ms FROM _op o JOIN _txn x ON x.segment = o.segment"
+        " WHERE o.segment = ? ORDER BY o.id",
+        (REPLACED, name),
+    )
     store.connection.execute("DELETE FROM _op WHERE segment = ?", (name,))
     store.connection.execute("DELETE FROM _txn WHERE segment = ?", (name,))
     for table, key in rows:

@@ -47,7 +47,6 @@ class Change:
     order: int = 0  # rises with time among changes of one look that were logged
     last: int = 0  # of its last entry in the log
     was: int = 0  # the row's number before, where INSERT OR REPLACE gave it a new one
-    outlasted: bool = False  # a delete: something was typed below the row later
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,6 @@ class Look:
             table = tables.get(number)
             if table is not None and rid <= self.marks[table.name] and (only is None or table.name in only):
                 yield from self._net(table, rid, list(entries))
-
-    def has_deletions(self) -> bool:
-        """Tell whether any older row was deleted."""
-        sql = "SELECT 1 FROM _log WHERE c = ? AND seq <= ? LIMIT 1"
-        return self.store.connection.execute(sql, (DELETED, self.log_end)).fetchone() is not None
 
     def _net(self, table: Table, rid: int, entries: list[Row]) -> Iterator[Change]:
         olds: dict[int, Any] = {}

@@ -57,7 +57,8 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
 
 def divide(store: Store, segment: OpenSegment) -> tuple[OpenSegment, set[int]]:
     """Return the part of a segment that `take` may take, and the indexes of the transactions that are not in it: those
-    with anything but new rows of tables whose rows never change or move.
+    with anything but new rows of tables whose rows never change or move, and those that bring a parent of what is in such a one,
+    for it must be there before.
     """
     fixed = store.schema.fixed
     others = {each.transaction for each in segment.decisions} | {each.transaction for each in segment.withdrawals}
@@ -66,9 +67,31 @@ def divide(store: Store, segment: OpenSegment) -> tuple[OpenSegment, set[int]]:
         others.update(indexes)
     if not others:
         return segment, others
+    while more := _parents_of(store, segment, others):
+        others |= more
     inserts = [_without(block, others) for block in segment.inserts if block.table in fixed]
     kept = [block for block in inserts if block.count]
     return replace(segment, decisions=(), withdrawals=(), deletes=[], updates=[], inserts=kept), others
+
+
+def _parents_of(store: Store, segment: OpenSegment, others: set[int]) -> set[int]:
+    """Return the transactions, not among the others, that insert a document or event which an insert among the others names."""
+    named: dict[str, set[Any]] = {}
+    for block in segment.inserts:
+        table = store.schema.by_name.get(block.table)
+        for rule in table.parents if table else ():
+            if rule.column in block.columns:
+                values = zip(block.values[block.columns.index(rule.column)], block.transaction, strict=True)
+                named.setdefault(rule.table, set()).update(value for value, index in values if index in others and type(value) is str)
+    found: set[int] = set()
+    for block in segment.inserts:
+        wanted, table = named.get(block.table), store.schema.by_name.get(block.table)
+        if wanted and table is not None and table.key[0] in block.columns:
+            identities = block.values[block.columns.index(table.key[0])]
+            found.update(
+                index for identity, index in zip(identities, block.transaction, strict=True) if type(identity) is str and identity in wanted
+            )
+    return found - others
 
 
 def _without(block: InsertBlock, others: set[int]) -> InsertBlock:
@@ -126,7 +149,8 @@ def _insert_all(store: Store, pusher: Pusher, blocks: Sequence[InsertBlock], ver
     common = _common(store, found, sealed_at) if sealed_at else frozenset[str]()
     for table, block, keys in found:
         low, high = _insert_block(store, pusher, table, block, keys, version, dict.fromkeys(common, sealed_at))
-        if scopes.has_descendants(store, table, low, high):  # parents come first, so these were here before: server/below.py
+        # parents come first, so what hangs below was here before: server/below.py; a key that was dead is a new life
+        if scopes.has_descendants(store, table, low, high) or _has_graves(store, table, low, high):
             return False
     return True
 
@@ -193,6 +217,18 @@ def _spans(keys: list[Keys]) -> dict[str, tuple[int, int, int]]:
             low, high, rows = spans.get(key, (first, last, 0))
             spans[key] = min(low, first), max(high, last), rows + count
     return spans
+
+
+def _has_graves(store: Store, table: Table, low: int, high: int) -> bool:
+    """Tell whether the key of any of the rows low … high belonged to a row that was deleted."""
+    t = store.numbers[table.name]
+    if store.connection.execute("SELECT 1 FROM _tombstone WHERE t = ? LIMIT 1", (t,)).fetchone() is None:
+        return False
+    sql = (
+        f"SELECT 1 FROM {quote(table.name)} r CROSS JOIN _tombstone g ON g.t = ? AND g.key = r.{quote(table.key[0])}"
+        f" WHERE r.{ROW_ID} BETWEEN ? AND ? LIMIT 1"
+    )
+    return len(table.key) > 1 or store.connection.execute(sql, (t, low, high)).fetchone() is not None
 
 
 def _highest(store: Store, table: Table) -> int:

@@ -368,7 +368,10 @@ class Feed:
             elif step.mode != "lost" and self._is_told_here(step, mine) and not self._is_told_elsewhere(step, rid, mine):
                 told.append(rid)
         gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]
-        dead = self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
+        died = self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
+        lives_on = {key for key in died if scopes.rid_of(self.store, table, key) is not None}  # out of the node's scope
+        remove += [key for key in died if key in lives_on]
+        dead = [key for key in died if key not in lives_on]
         self._want(set(told) - self._huge)
         send = self._wanted(table, table.names)
         if send:

@@ -87,8 +87,13 @@ class _Filling:
         """Take a page that was read at a version of the lost history."""
         self.epoch, self.life, scope = page.epoch, page.life, scopes.entitled(self.store, self.node, 0)
         for table, row in _rows(self.store, page):
-            if self._is_newer(table, row[: len(table.key)], version):
+            key = row[: len(table.key)]
+            if not self._is_newer(table, key, version):
+                continue
+            if _is_sound(table, row):
                 self._take(table, row, version, scope)
+            else:
+                self._record(table, key, (), row, None)
         for block in page.deaths:
             known = self.store.schema.by_name.get(block.table)
             if known is not None and len(block.key) == len(known.key):
@@ -130,12 +135,20 @@ class _Filling:
                 return
             self._note(table, key, version)
             return
-        is_gone = has_later or rows.grave(self.store, table, key) is not None
+        old = rows.grave(self.store, table, key)
+        is_gone = has_later or (old is not None and not self._is_dug(table, key, old))
         if not is_gone and self._fill(table, row, version, scope):
             return
         self._record(table, key, (), row, None)
         if is_gone:
             self._note(table, key, version)
+
+    def _is_dug(self, table: Table, key: Row, old: rows.Grave) -> bool:
+        """Tell whether a row that had come back from this history died by a page of it, and nobody has written it since."""
+        if not self._came_back(table, key):
+            return False
+        kind = self.store.connection.execute("SELECT kind FROM _journal WHERE ver = ?", (old.version,)).fetchone()
+        return old.version == self.version or kind == ("fill",)
 
     # --- rows that were never here -----------------------------------------------------------------------------------
 
@@ -201,10 +214,12 @@ class _Filling:
 
     def _is_filled(self, table: Table, rid: int, key: Row) -> bool:
         """Tell whether a row came back this way, from the same history, and nobody has written it since."""
+        return self._came_back(table, key) and all(meta.writer == FILLED for meta in rows.metas(self.store, table, rid).values())
+
+    def _came_back(self, table: Table, key: Row) -> bool:
+        """Tell whether pages of this history brought the row back at some time."""
         sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND filled"
-        if self.store.connection.execute(sql, self._place(table, key)).fetchone() is None:
-            return False
-        return all(meta.writer == FILLED for meta in rows.metas(self.store, table, rid).values())
+        return self.store.connection.execute(sql, self._place(table, key)).fetchone() is not None
 
     # --- rows that are here ------------------------------------------------------------------------------------------
 
@@ -262,14 +277,12 @@ def _added(table: Table) -> list[str]:
 
 
 def _rows(store: Store, page: Page) -> Iterator[tuple[Table, Row]]:
-    """Yield a page's rows, parents first, as they may stand in the tables."""
-    found = list(skew.rows_of_page(store, page))
-    found.sort(key=lambda entry: store.schema.rank[entry[0].name])
-    return ((table, row) for table, row in found if _is_sound(table, row))
+    """Yield a page's rows, parents first."""
+    return iter(sorted(skew.rows_of_page(store, page), key=lambda entry: store.schema.rank[entry[0].name]))
 
 
 def _is_sound(table: Table, row: Row) -> bool:
-    """Tell whether a row can stand in the table."""
+    """Tell whether a row may stand in the table by what a node may write; central programs write what they like."""
     values = dict(zip(table.names, row, strict=True))
     try:
         check_values(table, values)

@@ -98,8 +98,8 @@ class Works:
         self._found: dict[int, Transaction] = {}
 
     def of(self, held: Held) -> Transaction:
-        """Return a held transaction as it is to be judged."""
-        sql = "SELECT segment, txn FROM _withdrawn WHERE into_segment = ? AND into_txn = ? ORDER BY seq"
+        """Return a held transaction as it is to be judged: what it took the place of in the order in which that came."""
+        sql = "SELECT segment, txn FROM _withdrawn WHERE into_segment = ? AND into_txn = ? ORDER BY held, seq"
         earlier = self._store.connection.execute(sql, (held.segment, held.txn)).fetchall()
         sealed = [self.sealed(segment, index) for segment, index in earlier]
         own = self.sealed(held.segment, held.txn)

@@ -10,7 +10,7 @@ H16, H17, H19.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,10 @@ class Pusher:
     skew_ms: int  # server's clock minus the node's, at the exchange
 
 
+_NEVER_SINCE = 1 << 62
+"""A `since` that covers none of a node's own work."""
+
+
 @dataclass(slots=True)
 class Merging:
     """One transaction on its way in."""
@@ -56,6 +60,7 @@ class Merging:
     verdict: str = "accepted"
     _deleted: set[tuple[str, Key]] = field(default_factory=set)
     _inserted: set[tuple[str, Key]] = field(default_factory=set)
+    _moved: set[tuple[str, Key]] = field(default_factory=set)  # hung under a parent that this does not delete
     _orphaned: Refuse | None = None  # a parent it can do without will not come
 
     def run(self) -> str:
@@ -67,6 +72,7 @@ class Merging:
             self._check_kind(op)
         self._deleted = {(op.table, op.key) for op in self.work.ops if isinstance(op, Delete)}
         self._inserted = {(op.table, op.key) for op in self.work.ops if isinstance(op, Insert)}
+        self._moved = {(op.table, op.key) for op in self.work.ops if isinstance(op, Update) and self._moves(op)} if self._deleted else set()
         for op in sorted(self.work.ops, key=self._order):
             match op:
                 case Delete():
@@ -78,6 +84,11 @@ class Merging:
         for conflict in self.work.decisions:
             conflicts.close(self.store, conflict, self.version, self.pusher.node, self.at_ms)
         return self.verdict
+
+    def _moves(self, op: Update) -> bool:
+        named = [dict(zip(edit.columns, edit.new, strict=True)) for edit in op.edits]
+        rules = self.store.schema.by_name[op.table].parents
+        return any(rule.column in new and (rule.table, (new[rule.column],)) not in self._deleted for rule in rules for new in named)
 
     def _order(self, op: Op) -> tuple[int, int]:
         """Order changes, whatever their sender did: children go before parents and come after them, then updates."""
@@ -143,7 +154,7 @@ class Merging:
         if op.base == NEVER and self._is_strange(table, rid, before, op.base):
             return  # it takes back a row of its own that never came here; this one is somebody else's
         self._right(table, op.key, rid, before, op.base)
-        metas = rows.metas(self.store, table, rid)
+        metas = self._metas(table, rid)
         unseen = [meta for meta in metas.values() if not self._saw(op, meta)]
         writer = max(unseen, key=lambda meta: meta.version).writer if unseen else self._unseen_child(table, op, op.key[0])
         if writer is not None:
@@ -152,10 +163,15 @@ class Merging:
             self._raise_to("merged")
             return
         reborn = (op.table, op.key) in self._inserted
-        bury_row(self.store, table, rid, values, self.version, self.pusher.inc, before, reborn=reborn)
+        bury_row(self.store, table, rid, values, self.version, self.pusher.inc, before, reborn=reborn, moved=self._moved)
 
-    def _saw(self, op: Delete, meta: Meta) -> bool:
-        return seen(meta, op.base, op.since, self.pusher.lineage, until=self.work.number if op.number is None else op.number)
+    def _saw(self, op: Delete, meta: Meta, *, below: bool = False) -> bool:
+        """Tell whether a deletion has seen a write of its row, or below it. Below it, of its own node's work only what the base
+        covers, or what was plainly accepted before a restore: in which order a program without foreign keys typed the rest, after the
+        deletion perhaps, nobody knows.
+        """
+        until = self.work.number if op.number is None else op.number
+        return seen(meta, op.base, _NEVER_SINCE if below else op.since, self.pusher.lineage, until=until)
 
     def _unseen_child(self, table: Table, op: Delete, identity: Any) -> int | None:
         """Return who wrote something below a row that its deleter has not seen, or None.
@@ -168,10 +184,12 @@ class Merging:
             hung = rows.cell_number(child, child.cell_of[edge.column]) if edge.column in child.cell_of else rows.BIRTH
             for row in rows.select(self.store, child, f"{quote(edge.column)} = ?", (identity,)):
                 key = row[: len(child.key)]
+                if (child.name, key) in self._moved:
+                    continue
                 if waits.is_back(self.store, self.pusher.node, child.name, key_text(key), op.base):
                     return CENTRE
-                for number, meta in rows.metas(self.store, child, row[-1]).items():
-                    if (edge.owned or number in (rows.BIRTH, hung)) and not self._saw(op, meta):
+                for number, meta in self._metas(child, row[-1]).items():
+                    if (edge.owned or number in (rows.BIRTH, hung)) and not self._saw(op, meta, below=True):
                         return meta.writer
                 deeper = self._unseen_child(child, op, key[0]) if edge.owned and scopes.is_key(key[0]) else None
                 if deeper is not None:
@@ -211,10 +229,25 @@ class Merging:
             for cell in table.cells
             if any(column in op.values for column in cell.columns)
         ]
+        if (table.name, op.key) in self._deleted:  # which lost: what stood when the new sum was typed is in it already
+            edits = self._without_sums(table, op.key, values, edits)
         altered = self._edit(table, op.key, rid, values, edits, insert=True)
         if not table.cells:  # a set's element added again: a later removal that has not seen this loses
-            self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall))
+            born = rows.metas(self.store, table, rid)[rows.BIRTH]
+            is_alone = born.version <= self.work.base or self.pusher.lineage.has(born.writer, born.sequence)
+            self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall), is_alone=is_alone)
         self._touch(table, op.key, rid, CENTRE if altered else self.pusher.inc, before)
+
+    def _without_sums(self, table: Table, key: Key, values: Sequence[Any], edits: list[Edit]) -> list[Edit]:
+        """Put on record the sums and sets among the cells of an insert, where they differ from what stands; return the others."""
+        found = []
+        for edit in edits:
+            standing = tuple(values[table.position[name]] for name in edit.columns)
+            if not policies()[table.cell_named[edit.cell].policy].differential:
+                found.append(edit)
+            elif not same_values(edit.new, standing):
+                self._record(table, key, edit.columns, None, edit.new, standing, "edit wins", "theirs", CENTRE)
+        return found
 
     def _beside(self, table: Table, op: Insert, rid: int, values: Sequence[Any], before: set[str]) -> None:
         """Put an insert on record that the lost history had accepted, beside a row that is not the node's (any more): only what
@@ -242,7 +275,7 @@ class Merging:
         old = rows.grave(self.store, table, op.key)
         self._check_below(table, op, old)
         foreign = old is not None and old.writer != self.pusher.inc and old.version > self.work.base
-        if old is not None and foreign and scopes.left_since(self.store, table, old.rid, self._scope(0), NEVER):  # no other's secret
+        if old is not None and foreign and scopes.died_in(self.store, table, old.rid, self._scope(self.work.base), old.version):
             inserted = tuple(op.values.get(name) for name in table.names)
             self._record(table, op.key, (), None, inserted, old.values, "new life", "mine", old.writer)
         rid = rows.insert(self.store, table, op.values)
@@ -272,7 +305,7 @@ class Merging:
         """Make sure the parents that the scope runs through are there; a deleted one comes back (RULES H16)."""
         for rule in table.parents:
             key = values.get(rule.column)
-            if key is not None:
+            if scopes.is_key(key):  # what a central program wrote need not be one: nothing is called so
                 self._parent(table, rule, key)
 
     def _parent(self, table: Table, rule: Through, key: Any) -> None:
@@ -355,7 +388,7 @@ class Merging:
 
     def _edit(self, table: Table, key: Key, rid: int, values: Sequence[Any], edits: Iterable[Edit], *, insert: bool = False) -> bool:
         """Merge cells into a living row; tell whether any ended other than as pushed."""
-        metas = rows.metas(self.store, table, rid)
+        metas = self._metas(table, rid)
         altered = False
         now: dict[str, Any] = {}
         for pushed in edits:
@@ -370,8 +403,13 @@ class Merging:
                 rule = conflicts.RESTORED if self._is_in(meta) else cell.policy
                 self._conflict(table, key, cell.columns, edit, standing, rule, outcome, other)
             if outcome.write:
+                if policies()[cell.policy].differential:  # a sum need not be of the type of what was added
+                    check_values(table, dict(zip(cell.columns, outcome.value, strict=True)))
                 now.update(zip(cell.columns, outcome.value, strict=True))
-                self._stamp(table, rid, number, outcome.stamp)
+                is_alone = (
+                    seen(meta, pushed.base, pushed.since, self.pusher.lineage, insert=insert) or not policies()[cell.policy].differential
+                )
+                self._stamp(table, rid, number, outcome.stamp, is_alone=is_alone)
             added = insert and not same_values(outcome.value, edit.new)  # the node takes an insert for what it names (P-8.13)
             altered = altered or outcome.altered or added
         rows.write(self.store, table, rid, now)
@@ -380,6 +418,14 @@ class Merging:
     def _is_in(self, meta: Meta) -> bool:
         """Tell whether a value that was taken from a node's copy has this transaction in it already (RULES H15)."""
         return meta.writer == FILLED and NEVER < self.work.before <= meta.sequence
+
+    def _metas(self, table: Table, rid: int) -> dict[int, Meta]:
+        """Return who wrote what. A document has no clock: the index of changes tells who wrote it last."""
+        found = rows.metas(self.store, table, rid)
+        if found or table.name not in self.store.schema.fixed:
+            return found
+        version, writer = scopes.written(self.store, table, rid)
+        return {rows.BIRTH: Meta(version, writer, self.work.number, 0, "")}
 
     def _outcome(self, table: Table, edit: Edit, standing: Key, meta: Meta, insert: bool) -> Outcome:
         policy = policies()[table.cell_named[edit.cell].policy]
@@ -422,8 +468,11 @@ class Merging:
     def _now_stamp(self, wall: int) -> int:
         return wall + self.pusher.skew_ms
 
-    def _stamp(self, table: Table, rid: int, cell: int, at: int) -> None:
-        rows.stamp(self.store, table, rid, cell, self.version, self.pusher.inc, self.work.number, at)
+    def _stamp(self, table: Table, rid: int, cell: int, at: int, *, is_alone: bool = True) -> None:
+        """Note that the pusher wrote a cell; nobody did where what it wrote stands together with what it had not seen: to its own
+        later deletion that is still unseen.
+        """
+        rows.stamp(self.store, table, rid, cell, self.version, self.pusher.inc if is_alone else CENTRE, self.work.number, at)
 
     def _raise_to(self, verdict: str) -> None:
         order = ("accepted", "merged", "ask")
@@ -455,18 +504,30 @@ def _no_right(table: Table, values: Mapping[str, Any]) -> str:
 
 
 def bury_row(
-    store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int, before: set[str], *, reborn: bool = False
+    store: Store,
+    table: Table,
+    rid: int,
+    values: Sequence[Any],
+    version: int,
+    writer: int,
+    before: set[str],
+    *,
+    reborn: bool = False,
+    moved: Collection[tuple[str, Key]] = (),
 ) -> None:
     """Delete a row; children that exist only through it go with it, under the rule's hand (writer `*`).
 
-    `reborn`: the same transaction inserts the key again, so the children have a parent when it is done.
+    `reborn`: the same transaction inserts the key again, so the children have a parent when it is done; `moved`: children that it
+    hangs elsewhere.
     """
     key = values[: len(table.key)]
     for edge in store.schema.children[table.name]:
         if reborn or not edge.owned or not scopes.is_key(key[0]):
             continue
         for child in rows.select(store, edge.table, f"{quote(edge.column)} = ?", (key[0],)):
+            if (edge.table.name, child[: len(edge.table.key)]) in moved:
+                continue
             keys = before | scopes.keys_of(store, edge.table, child[-1])  # a child has every key its parent had
-            bury_row(store, edge.table, child[-1], child[:-1], version, CENTRE, keys)
+            bury_row(store, edge.table, child[-1], child[:-1], version, CENTRE, keys, moved=moved)
     rows.bury(store, table, rid, values, version, writer)
     scopes.bury(store, table, rid, key, version, writer, before)

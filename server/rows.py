@@ -66,8 +66,9 @@ def insert(store: Store, table: Table, values: Mapping[str, Any], rid: int | Non
 def write(store: Store, table: Table, rid: int, values: Mapping[str, Any]) -> None:
     """Set columns of a row."""
     if values:
-        sql = f"UPDATE {quote(table.name)} SET {', '.join(f'{quote(name)} = ?' for name in values)} WHERE {ROW_ID} = ?"
-        store.connection.execute(sql, [*values.values(), rid])
+        sets = ", ".join(f"{quote(name)} = {'CAST(? AS TEXT)' if isinstance(value, RawText) else '?'}" for name, value in values.items())
+        given = [value.raw if isinstance(value, RawText) else value for value in values.values()]
+        store.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {ROW_ID} = ?", [*given, rid])
 
 
 def bury(store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int) -> None:

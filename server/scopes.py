@@ -233,6 +233,23 @@ def entitled(store: Store, node: int, since: int | None = None) -> frozenset[str
     return frozenset([EVERYONE, *(row[0] for row in rows)])
 
 
+def written(store: Store, table: Table, rid: int) -> tuple[int, int]:
+    """Return at which version a living row was written last, and by whom: (0, 0) if that is not known. For rows without a clock;
+    the newest lines of its scope keys are looked through until one covers it.
+    """
+    sql = "SELECT ver, wr FROM _change WHERE t = ? AND sc = ? AND op = ? AND lo <= ? AND hi >= ? ORDER BY ver DESC LIMIT 1"
+    t = store.numbers[table.name]
+    found = [store.connection.execute(sql, (t, key, STATE, rid, rid)).fetchone() for key in keys_of(store, table, rid)]
+    return max((row for row in found if row is not None), default=(0, 0))
+
+
+def died_in(store: Store, table: Table, rid: int, scopes: frozenset[str], version: int) -> bool:
+    """Tell whether a row had one of these scope keys when it died."""
+    sql = "SELECT 1 FROM _change WHERE t = ? AND sc = ? AND ver = ? AND lo = ? AND op = ? LIMIT 1"
+    t = store.numbers[table.name]
+    return any(store.connection.execute(sql, (t, scope, version, rid, DEAD)).fetchone() for scope in scopes)
+
+
 def left_since(store: Store, table: Table, rid: int, scopes: frozenset[str], version: int) -> bool:
     """Tell whether a row left one of these scopes, or died in it, after a version."""
     sql = "SELECT 1 FROM _change WHERE t = ? AND sc = ? AND ver > ? AND lo = ? AND op >= ? LIMIT 1"

@@ -7,6 +7,7 @@ import pytest
 from node import outbox
 from node.database import RELOAD
 from schema.images import unpack_tuple
+from server import conflicts
 from sync import box
 from sync.errors import Malformed
 from sync.messages import Offered
@@ -249,3 +250,58 @@ def test_an_insert_that_was_accepted_before_is_not_held_for_its_key(world: World
     n1.sync()
     assert n1.held() == []
     assert settled(world)
+
+
+@pytest.mark.covers("P-7.24", "P-8.4")
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_death_told_from_another_scope_kills_no_row_that_lives_there(order: str, world: World) -> None:
+    """A key dies in one scope and is born again in another; the pages of the two nodes go back to a restored centre."""
+    a, b = world.node("a", "branch:A"), world.node("b", "branch:B")
+    world.settle(1)
+    copy = copy_of(world.database.path)
+    world.sql(CLIENT, "k")
+    world.settle(1)
+    world.sql("DELETE FROM client")
+    b.sync()
+    world.sql("INSERT INTO client (id, branch, name) VALUES ('k', 'B', 'second life')")
+    b.sync()
+    world.sql("INSERT INTO ware (id) VALUES ('w1')")
+    a.sync()
+    put_back_centre(world, copy)
+    for name in order:
+        world.nodes[name].sync()
+    assert settled(world)
+    assert world.sql("SELECT id, name FROM client") == [("k", "second life")]
+
+
+@pytest.mark.covers("P-7.23")
+def test_a_row_that_no_node_could_have_written_is_put_on_record(world: World) -> None:
+    """A central program wrote half a point into a column of integers, and the centre is put back to before that."""
+    a = world.node("a", "branch:A")
+    world.settle(1)
+    copy = copy_of(world.database.path)
+    world.sql("INSERT INTO client (id, branch, name, points) VALUES ('k1', 'A', 'half a point', 1.5)")
+    world.sql("INSERT INTO client (id, branch, name) VALUES ('k2', 'A', CAST(x'C5ff' AS TEXT))")
+    a.sync()
+    put_back_centre(world, copy)
+    assert settled(world)
+    with world.database.reading() as store:
+        kept = {each["key"]: each["mine"] for each in conflicts.listing(store)}
+    assert sorted(kept) == ["k1", "k2"]
+    assert 1.5 in kept["k1"]
+
+
+@pytest.mark.covers("P-7.23")
+def test_a_label_that_was_taken_off_and_put_on_again_comes_back(world: World) -> None:
+    a = world.node("a", "branch:A")
+    world.sql(CLIENT, "c1")
+    world.settle(1)
+    copy = copy_of(world.database.path)
+    put_on = "INSERT INTO client_label (client_id, label) VALUES ('c1', 'vip')"
+    for statement in (put_on, "DELETE FROM client_label", put_on):
+        world.sql(statement)
+        a.sync()
+    put_back_centre(world, copy)
+    assert settled(world)
+    assert world.sql("SELECT label FROM client_label") == [("vip",)]
+    assert a.conflicts() == []

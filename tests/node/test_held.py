@@ -384,3 +384,65 @@ def test_a_row_that_a_correction_took_back_hides_nobody_elses(world: World) -> N
 def synced(node: Node) -> Node:
     node.sync()
     return node
+
+
+@pytest.mark.covers("P-8.13")
+@pytest.mark.parametrize("how", ["withdrawn", "deleted", "head alone deleted", "refused"])
+def test_a_document_typed_anew_stays_when_what_waited_under_its_key_is_settled(how: str, world: World, k2: Node) -> None:
+    """The accepted sale went from view with the held one before it, and every sync said that one row differs."""
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    if how == "withdrawn":
+        withdraw(k2, k2.held()[0]["id"])
+    if how == "refused":
+        act(world, ingest.decide, ids(world)[0], False)
+    if how != "head alone deleted":
+        k2.sql("DELETE FROM sale_line")
+    k2.sql("DELETE FROM sale")
+    if how == "head alone deleted":
+        k2.sql("INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES ('s1', 'n', 'sale', 'LIS', 1, 'EUR', 7)")
+    else:
+        a_sale(k2, "s1", "LIS")
+    for _ in range(2):
+        k2.sync()
+    assert world.sql("SELECT id, branch_id FROM sale") == k2.sql("SELECT id, branch_id FROM sale") == [("s1", "LIS")]
+    assert k2.verify()
+
+
+@pytest.mark.covers("P-6.37")
+def test_corrections_of_corrections_are_judged_in_the_order_of_what_they_correct(world: World, k2: Node) -> None:
+    """The second correction takes in the first one, and what that had corrected; found by reading, and by seed 62001025."""
+
+    def write(*changes: tuple[str, str, dict[str, Any]]) -> None:
+        with transaction(k2.database) as writing:
+            for table, key, values in changes:
+                if not writing.update(table, (key,), values):
+                    writing.insert(table, {"id": key, **values})
+
+    world.sql(CONTACT.replace("'Ann'", "'old'"), "x", "LIS")
+    k2.sync()
+    write(("contact", "r", {"kind": "person", "name": "n1", "branch_id": "OPO", "city": "c1"}))
+    write(("contact", "r", {"name": "n2"}), ("contact", "x", {"name": "x2"}))
+    k2.sync()
+    write(("contact", "x", {"name": "x3"}))
+    k2.sync()
+    write(("contact", "r", {"city": "c2"}))
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], True)
+    world.settle()
+    assert world.sql("SELECT id, name, city FROM contact ORDER BY id") == [("r", "n2", "c2"), ("x", "x3", None)]
+
+
+def test_what_was_long_is_kept_where_its_row_has_gone_meanwhile(world: World, k2: Node) -> None:
+    other = world.node("l3", "branch:LIS")
+    k2.sql(CONTACT, "c1", "LIS")
+    world.settle(2)
+    k2.sql("UPDATE contact SET note = ? WHERE id = 'c1'", LONG)
+    k2.sync()
+    other.sql("DELETE FROM contact")
+    other.sync()
+    k2.sync()
+    k2.sql(CONTACT, "c1", "LIS")
+    k2.sync()
+    kept = [each["values"].get("note") for each in (*k2.held(), *k2.held(withdrawn=True))]
+    assert LONG in kept

@@ -500,3 +500,36 @@ def test_the_reason_does_not_say_whose_a_row_is(world: World, k2: Node) -> None:
     reasons = {each["key"]: each["reason"] for each in k2.held()}
     assert "OPO" not in reasons["c1"]
     assert reasons["c2"] == "this contact belongs to branch:BRA, which this node does not write for"
+
+
+def test_a_line_is_judged_after_the_receipt_that_comes_before_it_in_the_segment(world: World, k2: Node) -> None:
+    """Its key had been refused once; the receipt typed anew is plain, the line's transaction is not."""
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], False)
+    k2.sync()
+    with transaction(k2.database) as writing:
+        head = {"number": "n", "kind": "sale", "branch_id": "LIS", "sold_ms": 1, "currency": "EUR", "total_minor": 500}
+        writing.insert("sale", {"id": "s1", **head})
+        writing.announce()
+        writing.insert("sale_line", {"id": "l9", "sale_id": "s1", "qty_milli": 1, "unit_price_e4": 1, "amount_minor": 500})
+        writing.insert("contact", {"id": "c9", "kind": "person", "name": "Ann", "branch_id": "LIS"})
+    assert k2.sync().verdicts["accepted"] == 2
+    assert world.sql("SELECT id FROM sale_line") == [("l9",)]
+
+
+@pytest.mark.covers("P-6.22")
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_a_document_in_a_new_life_is_on_record_on_either_path(is_plain: bool, world: World, k2: Node) -> None:
+    world.node("l3", "branch:LIS")
+    world.sql(SALE, "s1", "LIS")
+    world.nodes["l3"].sync()
+    world.sql("DELETE FROM sale")
+    world.nodes["l3"].sync()
+    with transaction(k2.database) as writing:
+        head = {"number": "n", "kind": "sale", "branch_id": "LIS", "sold_ms": 1, "currency": "EUR", "total_minor": 7}
+        writing.insert("sale", {"id": "s1", **head})
+        if not is_plain:
+            writing.insert("contact", {"id": "c9", "kind": "person", "name": "Ann", "branch_id": "LIS"})
+    k2.sync()
+    assert world.sql("SELECT rule FROM _conflict") == [("new life",)]

@@ -550,14 +550,14 @@ def test_h19_pending_differences_are_drawn_over_a_new_sum(world: World, k2: Node
 
 
 def test_a_gained_scope_takes_away_what_died_in_it_since(world: World) -> None:
-    """k2 has not pulled since it joined; its own remark goes, by rule, with a visit deleted. Found by seed 10."""
+    """k2 has not pulled since it joined; its own remark goes, by rule, with a visit that the centre deletes. Found by seed 10."""
     k2 = world.node("k2", "branch:A")
     k2.sql("INSERT INTO client (id, branch) VALUES ('c1', 'A')")
     k2.sql("INSERT INTO visit (id, client_id) VALUES ('v1', 'c1')")
     push(k2)
     k2.sql("INSERT INTO remark (id, visit_id) VALUES ('m1', 'v1')")
     push(k2)
-    k2.sql("DELETE FROM visit WHERE id = 'v1'")
+    world.sql("DELETE FROM visit WHERE id = 'v1'")
     world.settle()
     assert k2.sql("SELECT * FROM remark") == []
     assert world.agree()

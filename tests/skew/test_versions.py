@@ -378,3 +378,16 @@ def test_every_value_typed_stands_whoever_typed_it_and_whenever_they_were_upgrad
     for name in names:
         assert sorted(row[0] for row in world.nodes[name].sql("SELECT id FROM person")) == sorted(rows)
         assert world.nodes[name].unsynced() == 0
+
+
+def test_a_group_with_text_that_is_none_can_be_edited_by_a_node_that_does_not_know_the_column(make: Make) -> None:
+    """A central program wrote it; every push of the node failed with it."""
+    world = make(2)
+    a = world.node_of(1, "a")
+    world.sql("INSERT INTO person (id, name, branch_id, street, city, fax) VALUES ('p1', 'Ann', 'LON', 's', 'c', '')")
+    a.sync()
+    world.sql("UPDATE person SET country = CAST(x'C5ff' AS TEXT)")
+    a.sync()
+    a.sql("UPDATE person SET street = 'new' WHERE id = 'p1'")
+    assert a.sync().verdicts["accepted"] == 1
+    assert world.sql("SELECT street, hex(country) FROM person") == [("new", "C5FF")]
