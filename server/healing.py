@@ -106,6 +106,12 @@ def as_told(store: Store, segment: OpenSegment) -> OpenSegment:
     return lowered(segment, row[0]) if row else segment
 
 
+def was_disputed(store: Store, inc: int, number: int) -> bool:
+    """Tell whether a transaction had been let in by the lost history otherwise than it was pushed."""
+    sql = "SELECT 1 FROM _before WHERE inc = ? AND ? BETWEEN low AND high AND verdict IN ('merged', 'ask')"
+    return store.connection.execute(sql, (inc, number)).fetchone() is not None
+
+
 def version_before(store: Store, segment: bytes, number: int) -> int:
     """Return the version at which the lost history had journaled a segment, -1 for none, and for a transaction of it (by its own
     number) that was not let in there: of that nobody can have pulled anything.

@@ -19,7 +19,7 @@ from schema.declare import By, Kind, Table, Through
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
 from schema.lens import complete, known_cells
-from server import below, conflicts, rows, scopes, waits
+from server import below, conflicts, healing, rows, scopes, waits
 from server.conflicts import Conflict
 from server.holding import BELOW, Hold, Refuse, check_required, check_values, touched
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Transaction, Update
@@ -168,8 +168,10 @@ class Merging:
     def _saw(self, op: Delete, meta: Meta, *, below: bool = False) -> bool:
         """Tell whether a deletion has seen a write of its row, or below it. Below it, of its own node's work only what the base
         covers, or what was plainly accepted before a restore: in which order a program without foreign keys typed the rest, after the
-        deletion perhaps, nobody knows.
+        deletion perhaps, nobody knows. A deletion that had lost in the lost history loses again.
         """
+        if below and self.work.before != NEVER and healing.was_disputed(self.store, self.pusher.inc, self.work.number):
+            return meta.version <= op.base
         until = self.work.number if op.number is None else op.number
         return seen(meta, op.base, _NEVER_SINCE if below else op.since, self.pusher.lineage, until=until)
 

@@ -18,6 +18,7 @@ from node import outbox
 from node.writer import transaction
 from schema.declare import Kind, Sync, Synced, Through
 from schema.registry import build
+from tests.healing.copies import copy_of, put_back_centre
 from tests.simulation.schema import models
 from tests.world import Node, World
 
@@ -172,3 +173,19 @@ def test_a_sum_typed_anew_over_a_deletion_that_lost_counts_once(world: World, n1
     assert standing(world)[0] == [("c1",)]
     assert world.sql("SELECT points FROM client") == [(10,)]
     assert ("points", 12, 10) in [(each["column"], each["mine"], each["theirs"]) for each in n1.conflicts()]
+
+
+@pytest.mark.covers("P-6.27", "P-7.19")
+def test_a_deletion_that_had_lost_loses_again_after_a_restore_of_the_centre(
+    world: World, n1: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edit and deletion come again in segments of their own; the edit had been plainly accepted, and counted as seen."""
+    monkeypatch.setattr("node.sealing.SEGMENT_ROWS", 1)
+    copy = copy_of(world.database.path)
+    n1.sql(DELETE)
+    n1.sql(EDIT)
+    n1.sync()
+    n1.sync()
+    put_back_centre(world, copy)
+    assert standing(world) == BOTH
+    assert "edit wins" in {row[0] for row in world.sql("SELECT rule FROM _conflict")}

@@ -400,7 +400,9 @@ def test_a_document_typed_anew_stays_when_what_waited_under_its_key_is_settled(h
         k2.sql("DELETE FROM sale_line")
     k2.sql("DELETE FROM sale")
     if how == "head alone deleted":
-        k2.sql("INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES ('s1', 'n', 'sale', 'LIS', 1, 'EUR', 7)")
+        k2.sql(
+            "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES ('s1', 'n', 'sale', 'LIS', 1, 'EUR', 7)"
+        )
     else:
         a_sale(k2, "s1", "LIS")
     for _ in range(2):
