@@ -176,9 +176,7 @@ def test_a_sum_typed_anew_over_a_deletion_that_lost_counts_once(world: World, n1
 
 
 @pytest.mark.covers("P-6.27", "P-7.19")
-def test_a_deletion_that_had_lost_loses_again_after_a_restore_of_the_centre(
-    world: World, n1: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_that_had_lost_loses_again_after_a_restore(world: World, n1: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Edit and deletion come again in segments of their own; the edit had been plainly accepted, and counted as seen."""
     monkeypatch.setattr("node.sealing.SEGMENT_ROWS", 1)
     copy = copy_of(world.database.path)
