@@ -16,7 +16,7 @@ from server import held as held_work
 from server import ingest
 from sync.errors import BadValue, NoSuch
 from tests.node.furnished import behind
-from tests.server.test_held import ACTIVITY, CONTACT, a_sale, act, ids, listing
+from tests.server.test_held import ACTIVITY, CONTACT, SALE, a_sale, act, ids, listing
 from tests.simulation.test_rules import Told
 from tests.world import Node, World
 
@@ -400,9 +400,7 @@ def test_a_document_typed_anew_stays_when_what_waited_under_its_key_is_settled(h
         k2.sql("DELETE FROM sale_line")
     k2.sql("DELETE FROM sale")
     if how == "head alone deleted":
-        k2.sql(
-            "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES ('s1', 'n', 'sale', 'LIS', 1, 'EUR', 7)"
-        )
+        k2.sql(SALE, "s1", "LIS")
     else:
         a_sale(k2, "s1", "LIS")
     for _ in range(2):
