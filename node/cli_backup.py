@@ -41,7 +41,9 @@ def backup(
 def restore(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup that `outpost node backup` made.")],
-    anyway: Annotated[bool, typer.Option("--anyway", help="Also where work here was never sent; it stays in the file set aside.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also over unsent work, a damaged file, another node's; it is kept aside.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:

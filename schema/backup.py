@@ -106,7 +106,7 @@ def _take_place(dialect: Dialect, new: Path, database: Path, now_ms: int) -> Pat
         return None
     aside = _free_name(database, now_ms)
     shutil.copymode(database, new)
-    held = _alone(dialect, database)
+    held = alone(dialect, database)
     try:
         _set_aside(database, aside, is_one_file=held is not None)
         if held is not None and os.name == "nt":
@@ -133,7 +133,7 @@ def _refuse_logs(database: Path) -> None:
             raise AlreadyThere(f"{log} is the log of a database that is not here any more. Move it away. Nothing was changed.")
 
 
-def _alone(dialect: Dialect, database: Path) -> Connection | None:
+def alone(dialect: Dialect, database: Path) -> Connection | None:
     """Have a database to ourselves, all that was committed in its one file; None if it cannot be read. Raises HomeBusy."""
     try:
         held = dialect.open_alone(database)

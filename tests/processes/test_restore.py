@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+
 from tests import foreign
-from tests.processes.conftest import Centre
+from tests.processes.conftest import Centre, Node
 from tests.processes.test_journey import contact, sale
 
 
@@ -140,3 +143,55 @@ def test_a_restore_takes_no_unsent_work_from_sight_and_no_other_nodes_copy(centr
     assert till.ok("status")["unsynced"] == 1
     assert till.ok("restore", file, "--anyway")["node"] == "the till put back"
     assert till.ok("status")["unsynced"] == 0
+
+
+def test_a_restore_over_a_database_of_a_newer_declaration_refuses(centre: Centre, tmp_path: Path) -> None:
+    till = centre.node("till of the future", "branch:ODS")
+    till.ok("backup", tmp_path / "file")
+    till.write(*sale("future", "ODS", 100))
+    till.write(("UPDATE _bookkeeping SET schema = schema + 1", []))
+    for more in ([], ["--anyway"]):
+        refused = till.run("restore", tmp_path / "file", *more)
+        assert (refused.status, refused.error) == (1, "home.newer")
+    assert till.write(("SELECT id FROM sale", [])) == [["future"]]
+
+
+def test_a_restore_over_a_database_that_a_program_is_writing_refuses(centre: Centre, tmp_path: Path) -> None:
+    till = centre.node("till that is busy", "branch:ODS")
+    till.ok("backup", tmp_path / "file")
+    till.write(*sale("unsent", "ODS", 100))
+    foreign.run(till.home / "node.db", "BEGIN IMMEDIATE", connection="busy", commit=False)
+    for more in ([], ["--anyway"]):
+        assert till.run("restore", tmp_path / "file", *more).error == "home.busy"
+    foreign.close(till.home / "node.db", "busy")
+    assert till.ok("status")["unsynced"] == 1
+
+
+@pytest.mark.parametrize("damage", ["no database", "a page"])
+def test_a_restore_over_a_damaged_database_says_that_unsent_work_may_be_in_it(damage: str, centre: Centre, tmp_path: Path) -> None:
+    till = centre.node(f"till damaged in {damage}", "branch:ODS")
+    till.ok("backup", tmp_path / "file")
+    till.write(*sale(f"unsent in {damage}", "ODS", 100))
+    path = till.home / "node.db"
+    whole = path.read_bytes()
+    path.write_bytes(b"x" * 5000 if damage == "no database" else whole[:8192] + b"x" * 4096 * 20 + whole[4096 * 22 :])
+    size = path.stat().st_size
+    refused = till.run("restore", tmp_path / "file")
+    assert (refused.status, refused.error) == (2, "usage.value")
+    words = refused.document["error"]["message"]
+    assert all(part in words for part in ("cannot be read", "never sent", "--anyway", "kept aside"))
+    aside = Path(till.ok("restore", tmp_path / "file", "--anyway")["aside"])
+    assert (aside.stat().st_size, b"x" * 4096 in aside.read_bytes()) == (size, True)
+    assert till.sync()["unsynced"] == 0
+
+
+def test_after_a_wrong_restore_the_right_one_is_possible(centre: Centre, tmp_path: Path) -> None:
+    till, other = centre.node("till restored twice", "branch:ODS"), centre.node("the wrong till", "branch:ODS")
+    till.ok("backup", tmp_path / "right")
+    other.ok("backup", tmp_path / "wrong")
+    assert till.ok("restore", tmp_path / "wrong", "--anyway")["node"] == "the wrong till"
+    refused = till.run("restore", tmp_path / "right")
+    assert refused.error == "usage.value"
+    assert "--anyway" in refused.document["error"]["message"]
+    assert till.ok("restore", tmp_path / "right", "--anyway")["node"] == "till restored twice"
+    assert till.sync()["new_history"] is False
