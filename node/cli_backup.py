@@ -41,9 +41,7 @@ def backup(
 def restore(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup that `outpost node backup` made.")],
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Also over unsent work, a damaged file, another node's; it is kept aside.")
-    ] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also over unsent work, a damaged file, another node's; all is kept.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:

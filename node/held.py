@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from node import pending
+from node import outbox, pending
 from node.aside import HELD, REFUSED, REPLACED, WITHDRAWN, put_aside
 from node.conflicts import typed
 from node.database import Database
@@ -37,6 +37,8 @@ Document = dict[str, Any]
 WITHHELD_BY = "this node"
 
 _ON_ITS_WAY = {None: "", 0: "withdrawal", 1: "correction"}
+_OPPOSITE = {"correct": "withdrawal", "withdraw": "correction"}
+_DONE = {"correct": "corrected", "withdraw": "withdrawn"}
 
 
 @dataclass(slots=True)
@@ -183,7 +185,7 @@ def correct(database: Database, identity: str, changes: Sequence[str], row: str 
     `changes`: COLUMN=VALUE each, an empty VALUE being an empty text; `row`: TABLE or TABLE:KEY, where the work has several; without
     it the first new row is meant. Raises NoSuch, BadValue; then nothing changed.
     """
-    work = find(database.store, identity)
+    work = _settled(database, identity, "correct")
     if work.is_elsewhere:
         raise BadValue(f"{work.identity} is not on this computer, so there is nothing to set. The central office has it whole.")
     op = _chosen(work, row)
@@ -202,6 +204,21 @@ def correct(database: Database, identity: str, changes: Sequence[str], row: str 
         else:
             _write_again(writing, database, work, op, values)
     return {"id": work.identity, "table": op.table, "key": key_json(op.key), "values": {n: cell_json([v]) for n, v in values.items()}}
+
+
+def _settled(database: Database, identity: str, wish: Literal["correct", "withdraw"]) -> Work:
+    """Return the work that is meant, once what any program wrote of it is sealed. Raises NoSuch; BadValue where the opposite of
+    the wish is on its way: the centre takes the one that reaches it first, and the other would have no effect.
+    """
+    with database.writing() as store:
+        outbox.seal(store, database.clock_ms())
+    work = find(database.store, identity)
+    if work.taking_back == _OPPOSITE[wish]:
+        raise BadValue(
+            f"A {work.taking_back} of {work.identity} is on its way already, so it cannot be {_DONE[wish]} now. Nothing was changed."
+            " Sync first, then look at what became of it: outpost node sync"
+        )
+    return work
 
 
 def _chosen(work: Work, row: str | None) -> Op:
@@ -267,7 +284,7 @@ def withdraw(database: Database, identity: str) -> Document:
     Held at the centre, it leaves what people see once the centre has taken it back; withheld here, at once. Refused work has
     left it already: it only leaves the list of what somebody must look at.
     """
-    work = find(database.store, identity)
+    work = _settled(database, identity, "withdraw")
     if work.verdict == WITHDRAWN:
         raise BadValue(f"{work.identity} is withdrawn already: it is kept here and not applied.")
     with transaction(database) as writing:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests import foreign
-from tests.processes.conftest import Centre, Node
+from tests.processes.conftest import Centre
 from tests.processes.test_journey import contact, sale
 
 
