@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from node import backup as backups
-from node import joining
+from node import identity, joining
 from node.joining import DATABASE, LOCK
 from node.opening import opened
 from schema.console import Home, Json, at, count, moment, now_ms, progress, say
@@ -57,6 +57,11 @@ def restore(
         if done.aside is not None:
             say(f"The database that was here is kept as {done.aside}.")
         say("What was sent since comes back with the next sync: outpost node sync")
+        if not (terminal.home / identity.FILE).exists():
+            say(
+                f"The node's key ({identity.FILE}) is not here. If it is lost, ask the central office for an invitation under another name."
+            )
+            say("With that, before you sync: outpost node rejoin CODE")
 
     document = {"node": done.name, "as_of_ms": done.as_of_ms, "aside": None if done.aside is None else str(done.aside)}
     terminal.show(document, tell)
@@ -68,7 +73,7 @@ def rejoin(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Join the centre again with everything that is here: it was restored to a time before this node had joined."""
+    """Join the centre again with everything here: it was restored to before this node joined, or this node's key is lost."""
     terminal = at(ctx, home, as_json)
     with exclusive(terminal.home / LOCK, BUSY), opened(terminal) as database:
         joining.rejoin(terminal.home, database, code)

@@ -5,9 +5,10 @@ Kept outside the database so that a copied or restored database alone is not the
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -17,36 +18,59 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sync.errors import NotJoined
+from schema.files import write_whole
+from sync.errors import UsError
 
-FILE = "node.key"
+FILE: Final = "node.key"
+_ANOTHER: Final = (
+    "ask the central office for an invitation under another name, then: outpost node rejoin CODE. Everything recorded here stays."
+)
 
 
-def create(home: Path) -> Ed25519PrivateKey:
-    """Return the key in a home, making one if there is none: joining again after a lost reply shows the same key."""
-    path = home / FILE
-    if path.exists():
-        return load(home)
+class NoKey(UsError):
+    """The node's key is missing or cannot be used."""
+
+    code = "home.key"
+    status = 409
+
+
+class DamagedKey(NoKey):
+    """The node's key cannot be read."""
+
+
+def create(home: Path, *, instead_of_damaged: bool = False) -> Ed25519PrivateKey:
+    """Return the key in a home, making one if there is none: joining again after a lost reply shows the same key.
+
+    `instead_of_damaged`: also where there is one that cannot be read. Raises DamagedKey.
+    """
+    if (home / FILE).exists():
+        try:
+            return load(home)
+        except DamagedKey:
+            if not instead_of_damaged:
+                raise
     home.mkdir(parents=True, exist_ok=True)
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
+    write_whole(home / FILE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"))
     return key
 
 
 def load(home: Path) -> Ed25519PrivateKey:
-    """Return the key in a home. Raises NotJoined."""
+    """Return the key in a home. Raises NoKey, DamagedKey."""
+    path = home / FILE
     try:
-        key = load_pem_private_key((home / FILE).read_bytes(), None)
+        key = load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError:
-        raise NotJoined(f"The node's key is missing ({home / FILE}).") from None
+        raise NoKey(f"The node's key is missing ({path}). If you have it, put it back. If not: {_ANOTHER}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _damaged(path) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise NotJoined(f"The node's key is not an Ed25519 key ({home / FILE}).")
+        raise _damaged(path)
     return key
+
+
+def _damaged(path: Path) -> DamagedKey:
+    return DamagedKey(f"The node's key ({path}) is damaged. Put the right one in its place, or move it away. In that case: {_ANOTHER}")
 
 
 def public_bytes(key: Ed25519PrivateKey) -> bytes:

@@ -55,7 +55,7 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
         if found is not None:
             (home / JOINING).unlink()
             return found
-    key = identity.create(home)
+    key = identity.create(home, instead_of_damaged=True)  # nothing is signed with it yet
     attempt = earlier if earlier is not None and earlier.asked == asked else _Attempt(asked, secrets.token_bytes(16))
     _write(home, attempt)
     try:
@@ -78,11 +78,12 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
 
 
 def rejoin(home: Path, database: Database, code: str) -> None:
-    """Join the same server again with all that is here: it was restored to a time before this node had joined.
+    """Join the same server again with all that is here: it was restored to a time before this node had joined, or the key was lost.
 
-    Raises BadInvitation, Offline…, BadValue for another centre; nothing has changed here then.
+    A new key is made where there is none. Raises BadInvitation, Offline…, BadValue for another centre, DamagedKey; nothing has
+    changed here then, but that a key is there.
     """
-    state, key = database.state(), identity.load(home)
+    state, key = database.state(), identity.create(home)
     asked = sha256(f"again\0{code.strip().upper()}".encode()).hexdigest()
     earlier = _read(home)
     attempt = earlier if earlier is not None and earlier.asked == asked else _Attempt(asked, secrets.token_bytes(16))

@@ -177,6 +177,10 @@ class BadSignature(PeerError):
 
     code = "auth.signature"
     status = 401
+    todo = (
+        "If this machine's key (node.key) was lost or replaced, ask the central office for an invitation under another name, then:"
+        " outpost node rejoin CODE"
+    )
 
 
 class UnknownNode(PeerError):

@@ -233,11 +233,9 @@ def test_what_was_corrected_is_not_withdrawn_before_the_correction_was_judged(wo
         correct(k2, identity, "branch_id=LIS")
     else:
         k2.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
-    before = k2.held()
-    with pytest.raises(BadValue, match="correction .* on its way already.* outpost node sync"):
+    with pytest.raises(BadValue, match=r"correction .* on its way already.* outpost node sync"):
         withdraw(k2, identity)
     assert [each["on_its_way"] for each in k2.held()] == ["correction"]
-    assert k2.held() == before or not by_command
     correct(k2, identity, "name=Ben")  # twice is one correction
     world.settle()
     assert (k2.held(), world.sql("SELECT name, branch_id FROM contact")) == ([], [("Ben", "LIS")])
@@ -248,7 +246,7 @@ def test_what_was_withdrawn_is_not_corrected_before_the_centre_has_taken_it_back
     k2.sync()
     identity = k2.held()[0]["id"]
     withdraw(k2, identity)
-    with pytest.raises(BadValue, match="withdrawal .* on its way already.* outpost node sync"):
+    with pytest.raises(BadValue, match=r"withdrawal .* on its way already.* outpost node sync"):
         correct(k2, identity, "branch_id=LIS")
     k2.sync()
     correct(k2, identity, "branch_id=LIS")

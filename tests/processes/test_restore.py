@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests import foreign
-from tests.processes.conftest import Centre
+from tests.processes.conftest import PROGRAM, ROOT, Centre, Node, warm
 from tests.processes.test_journey import contact, sale
+
+FULL = """
+import os, resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def test_a_centre_is_restored_and_everybody_brings_back_what_it_lost(centre: Centre) -> None:
@@ -194,3 +203,63 @@ def test_after_a_wrong_restore_the_right_one_is_possible(centre: Centre, tmp_pat
     assert "--anyway" in refused.document["error"]["message"]
     assert till.ok("restore", tmp_path / "right", "--anyway")["node"] == "till restored twice"
     assert till.sync()["new_history"] is False
+
+
+def test_a_dead_disk_is_replaced_by_a_backup_in_another_folder_and_a_new_invitation(centre: Centre, tmp_path: Path) -> None:
+    till = centre.node("till whose disk dies", "branch:DED")
+    till.write(*sale("dead1", "DED", 100))
+    till.sync()
+    till.ok("backup", tmp_path / "file")
+    till.write(*sale("dead2", "DED", 200))
+    till.sync()
+    new = Node(tmp_path / "new disk")
+    words = warm().run(["node", "--home", str(new.home), "restore", str(tmp_path / "file")])[1]
+    assert f"outpost node --home '{new.home}' rejoin CODE" in words
+    refused = new.run("sync")
+    assert (refused.status, refused.error) == (1, "home.key")
+    assert "invitation under another name" in refused.document["error"]["message"]
+    assert f"outpost node --home '{new.home}' rejoin CODE" in refused.document["error"]["message"]
+    assert new.run("rejoin", "AAAA-AAAA-AAAA-AAAA").error == "join.code"
+    refused = new.run("sync")  # with a key that the centre never saw
+    assert refused.error == "auth.signature"
+    assert "rejoin CODE" in refused.document["error"]["message"]
+    new.ok("rejoin", centre.invite("till on a new disk", "branch:DED"))
+    assert new.sync()["unsynced"] == 0
+    centre.ok("revoke", "till whose disk dies")
+    assert new.write(("SELECT id FROM sale ORDER BY id", [])) == [["dead1"], ["dead2"]]
+    assert new.ok("verify")["equal"]
+    (line,) = [line for line in centre.ok("report", "sales", "--by", "branch") if line["key"] == "DED"]
+    assert (line["receipts"], line["total_minor"]) == (2, 300)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"-----BEGIN PRIVATE KEY-----\nMC4CAQ"])
+def test_a_damaged_key_is_said_to_be_one_and_a_new_join_replaces_it(damaged: bytes, centre: Centre, tmp_path: Path) -> None:
+    till = centre.node(f"till with a damaged key of {len(damaged)}", "branch:ODS")
+    key = till.home / "node.key"
+    key.write_bytes(damaged)
+    for line in (["sync"], ["verify"], ["rejoin", "AAAA-AAAA-AAAA-AAAA"]):
+        refused = till.run(*line)
+        assert (refused.status, refused.error) == (1, "home.key")
+        assert "damaged" in refused.document["error"]["message"]
+        assert "rejoin CODE" in refused.document["error"]["message"]
+    assert key.read_bytes() == damaged
+    fresh = Node(tmp_path)
+    (fresh.home / "node.key").write_bytes(damaged)
+    fresh.ok("join", centre.url, centre.invite(f"fresh {len(damaged)}", "branch:ODS"))
+    assert fresh.sync()["unsynced"] == 0
+    key.unlink()
+    till.ok("rejoin", centre.invite(f"till with a new key {len(damaged)}", "branch:ODS"))
+    assert till.sync()["unsynced"] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_join_on_a_full_disk_leaves_no_partial_key(centre: Centre, tmp_path: Path) -> None:
+    code = centre.invite("till on a full disk", "branch:ODS")
+    join = [*PROGRAM, "node", "--home", str(tmp_path), "join", centre.url, code]
+    done = subprocess.run([sys.executable, "-c", FULL, "30", *join], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "node.key").exists()
+    node = Node(tmp_path)
+    node.ok("join", centre.url, code)
+    assert node.sync()["unsynced"] == 0
