@@ -22,9 +22,7 @@ from schema.files import write_whole
 from sync.errors import UsError
 
 FILE: Final = "node.key"
-_ANOTHER: Final = (
-    "ask the central office for an invitation under another name, then: outpost node rejoin CODE. Everything recorded here stays."
-)
+_ANOTHER: Final = "ask the central office for an invitation under another name, then: outpost node rejoin CODE. All work here stays."
 
 
 class NoKey(UsError):

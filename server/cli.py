@@ -322,23 +322,34 @@ def refuse(
 
 def _decide(terminal: Terminal, held_id: int, is_approved: bool, why: str = "") -> None:
     with opened(terminal) as database, database.writing() as store:
-        if not ingest.decide(store, held_id, is_approved, now_ms(), why):
+        before = held.by_id(store, held_id)
+        if before is None or not ingest.decide(store, held_id, is_approved, now_ms(), why):
             raise NoSuch(f"There is no held work {held_id}. See: outpost server held")
         still = held.by_id(store, held_id)
         left = len(held.waiting(store))
         work: dict[str, Any] | None = held_list.one(store, still) if still else None
-    document = {"id": held_id, "approved": is_approved, "waiting": work is not None, "held": left, "work": work}
+        became = held_list.became(store, before)
+    document = {"id": held_id, "approved": is_approved, "waiting": work is not None, "held": left, "work": work, **became}
 
     def tell() -> None:
         if work is None:
-            done = "approved and in" if is_approved else "refused"
-            say(f"{held_id} is {done}. The node hears of it at its next sync. Still held: {left}.")
+            say(f"{held_id} {_outcome(is_approved, became)} The node hears of it at its next sync. Still held: {left}.")
             return
         first = f" First to be decided: {', '.join(map(str, work['waits_for']))}." if work["waits_for"] else ""
         say(f"{held_id} is approved, and still waits. {work['why']} ({work['reason']}){first}")
         advice.tell(work["can"], say)
 
     terminal.show(document, tell)
+
+
+def _outcome(is_approved: bool, became: dict[str, str]) -> str:
+    """Say what a decision made of work that waits no longer: what was approved may have been refused by a rule all the same."""
+    if not is_approved:
+        return "is refused."
+    if became["verdict"] in ("refused", "withdrawn"):
+        kept = f"It is kept: outpost server held --{became['verdict']}"
+        return f"was approved, but could not go in and is {became['verdict']}: {became['reason']}. {kept}."
+    return "is approved and in."
 
 
 # --- the consolidated view --------------------------------------------------------------------------------------------

@@ -99,6 +99,12 @@ def count(store: Store, verdict: str = "held") -> int:
     return int(store.connection.execute(_COUNTS[verdict]).fetchone()[0])
 
 
+def became(store: Store, held: Held) -> dict[str, str]:
+    """Return what is said now of work that was held: its verdict, and the code and reason of one that is against it."""
+    sql = "SELECT verdict, code, reason FROM _verdict WHERE segment = ? AND txn = ?"
+    return dict(zip(("verdict", "code", "reason"), store.connection.execute(sql, (held.segment, held.txn)).fetchone(), strict=True))
+
+
 def _ops(work: Transaction) -> list[Op] | list[None]:
     """Return what a transaction changes; one that only decides or withdraws is told by a line without a row."""
     return work.ops or [None]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from schema.console import moment
 from tests.processes.conftest import Centre, warm
+from tests.processes.test_journey import sale
 
 
 def contact(identity: str, branch: str) -> tuple[str, list[object]]:
@@ -44,6 +45,27 @@ def test_correct_withdraw_hand_and_export(centre: Centre, tmp_path: Path) -> Non
     node.sync()
     assert node.ok("held") == []
     assert node.ok("verify")["equal"]
+
+
+def test_the_office_is_told_what_became_of_what_it_approved(centre: Centre) -> None:
+    node = centre.node("approved", "branch:LIS")
+    node.write(contact("goes in", "OPO"))
+    node.sync()
+    node.write(*sale("re-keyed", "OPO", 500))
+    node.sync()
+    node.ok("held", "correct", node.ok("held")[-1]["id"], "--set", "id=another")
+    node.sync()
+    first, second = sorted({each["id"] for each in centre.ok("held") if each["node"] == "approved"})
+    done = centre.ok("approve", first)
+    assert (done["waiting"], done["verdict"], done["code"]) == (False, "accepted", "")
+    status, words, _ = warm().run(["server", "--home", str(centre.home), "approve", str(second)])
+    assert status == 0
+    assert "approved and in" not in words
+    print(words)
+    assert "could not go in and is refused: " in words
+    assert f"outpost server --home {centre.home} held --refused" in words
+    node.sync()
+    assert {(each["verdict"], each["code"]) for each in node.ok("held")} == {("refused", "gone")}
 
 
 def test_what_was_refused_is_listed_on_both_sides_until_its_node_has_dealt_with_it(centre: Centre, tmp_path: Path) -> None:
