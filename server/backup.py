@@ -49,16 +49,43 @@ def backup(database: Database, file: Path, now_ms: int, progress: files.Progress
 
 
 def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
-    """Put a backup in the place of the centre's database. Raises BadValue, HomeBusy while a program has it open; nothing has changed then.
+    """Put a backup in the place of the centre's database. Raises BadValue for no such backup and for one of another centre than is
+    here, HomeBusy while a program has the database open; nothing has changed then.
 
     `new_epoch`: every node is told at its next word that history was lost. Without it the first node that remembers more
     than the backup makes the centre see it, which comes to the same.
     """
-    aside = files.put_back(Sqlite(), file, path, _check, now_ms)
+    here = _centre_in(path)
+
+    def look(connection: Connection) -> None:
+        _check(connection)
+        if here is not None and _box_key(connection) != here:
+            raise BadValue(
+                f"{file} is a copy of another centre than the one here: nodes of this one could not go on with it. Nothing was changed."
+                f" If this folder is to be that centre, stop everything that uses {path} and move it away first."
+            )
+
+    aside = files.put_back(Sqlite(), file, path, look, now_ms)
     with closing(Database(path, schema)) as database, database.writing() as store:
         if new_epoch:
             healing.new_epoch(store, journal.epoch(store) + 1, now_ms)
         return Restored(journal.head(store).number, journal.epoch(store), aside)
+
+
+def _centre_in(path: Path) -> bytes | None:
+    """Return what tells the centre here from every other: its key, drawn when it was made. None where nothing can be read."""
+    if not path.exists():
+        return None
+    try:
+        with closing(Sqlite().open(path, readonly=True)) as connection:
+            return _box_key(connection)
+    except Sqlite().errors:
+        return None
+
+
+def _box_key(connection: Connection) -> bytes | None:
+    row = connection.execute("SELECT box_key FROM _server WHERE id = 1").fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def _check(connection: Connection, point: Point | None = None) -> None:

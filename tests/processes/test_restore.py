@@ -263,3 +263,22 @@ def test_a_join_on_a_full_disk_leaves_no_partial_key(centre: Centre, tmp_path: P
     node = Node(tmp_path)
     node.ok("join", centre.url, code)
     assert node.sync()["unsynced"] == 0
+
+
+def test_the_backup_of_another_centre_is_not_restored(tmp_path: Path) -> None:
+    here, other = Centre(tmp_path / "here", tmp_path), Centre(tmp_path / "other", tmp_path)
+    for each in (here, other):
+        each.ok("init")
+        each.invite(f"node of {each.home.name}", "branch:ODS")
+        each.ok("backup", tmp_path / f"{each.home.name}.backup")
+    refused = here.run("restore", tmp_path / "other.backup")
+    assert (refused.status, refused.error) == (2, "usage.value")
+    assert "another centre" in refused.document["error"]["message"]
+    assert [each["name"] for each in here.ok("nodes")] == ["node of here"]
+    assert [path.name for path in here.home.iterdir() if "restor" in path.name] == []
+    assert here.ok("restore", tmp_path / "here.backup")["aside"]
+    (here.home / "server.db").write_bytes(b"damaged" * 1000)  # nobody can tell
+    assert here.ok("restore", tmp_path / "other.backup")["aside"]
+    (here.home / "server.db").unlink()
+    here.ok("restore", tmp_path / "here.backup")
+    assert [each["name"] for each in here.ok("nodes")] == ["node of here"]
