@@ -17,7 +17,7 @@ app = typer.Typer(cls=Part, add_completion=False, invoke_without_command=True)
 
 def found(terminal: Terminal) -> Preview:
     """Return what the declaration of this program means for the centre and its nodes."""
-    return preview(home_of.path(terminal.home), load())
+    return preview(home_of.existing(terminal.home), load())
 
 
 @app.callback()

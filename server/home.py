@@ -8,13 +8,14 @@ S/server.lock      held while `run` serves
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from schema.files import write_whole
 from schema.registry import Schema
 from server.database import Database, create
-from sync.errors import BadValue, NotJoined, UsError
+from sync.errors import AlreadyThere, BadValue, NotJoined, UsError
 
 DATABASE: Final = "server.db"
 ELSEWHERE: Final = "database.json"
@@ -31,26 +32,52 @@ class NotYet(UsError):
     status = 501
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """Where a home's database is that lies elsewhere, and whether its `init` came to its end."""
+
+    path: Path
+    is_finished: bool
+
+    def keep(self, home: Path) -> None:
+        """Write it down, durably."""
+        write_whole(home / ELSEWHERE, json.dumps({"path": str(self.path), "finished": self.is_finished}))
+
+
 def initialise(home: Path, url: str | None, schema: Schema) -> Path:
-    """Create the server's database and return its path. Raises AlreadyThere, BadValue, NotYet."""
-    path = home / DATABASE if url is None else path_of(url)
+    """Create the server's database, or finish one whose `init` was cut, and return its path.
+
+    Raises AlreadyThere, BadValue, NotYet; NotJoined where this home's database lies elsewhere and is gone.
+    """
+    wanted = home / DATABASE if url is None else path_of(url)
+    _require_free(home, wanted)
     home.mkdir(parents=True, exist_ok=True)
     if url is None:
-        create(path, schema).close()
-        return path
-    note = home / ELSEWHERE
-    earlier = note.read_text(encoding="utf-8") if note.exists() else None
+        create(wanted, schema).close()
+        return wanted
     # noted first, so that an init that is cut is finished by the next: a database that no home names would be taken for another's
-    write_whole(note, json.dumps({"path": str(path.resolve())}))
+    earlier = _noted(home)
+    _Note(wanted.resolve(), is_finished=False).keep(home)
     try:
-        create(path, schema).close()
+        create(wanted, schema).close()
     except BaseException:
         if earlier is None:
-            note.unlink()
+            (home / ELSEWHERE).unlink()
         else:
-            write_whole(note, earlier)
+            earlier.keep(home)
         raise
-    return path
+    _Note(wanted.resolve(), is_finished=True).keep(home)
+    return wanted
+
+
+def _require_free(home: Path, wanted: Path) -> None:
+    """Refuse to give a home that has a database another one, or a new one in the place of one that is gone."""
+    found = existing(home)
+    if wanted.resolve() != found.resolve() and (found.exists() or (home / ELSEWHERE).exists()):
+        raise AlreadyThere(
+            f"There is a server in this folder already; its database is {found}. Nothing was changed. Name another folder by --home,"
+            " or go on with: outpost server run"
+        )
 
 
 def path_of(url: str) -> Path:
@@ -65,16 +92,32 @@ def path_of(url: str) -> Path:
 
 
 def path(home: Path) -> Path:
-    """Return where the server's database is."""
+    """Return where the server's database is, or would be."""
+    note = _noted(home)
+    return home / DATABASE if note is None else note.path
+
+
+def existing(home: Path) -> Path:
+    """Return where the server's database is, or would be. Raises NotJoined where it lies elsewhere and is not there any more."""
+    note = _noted(home)
+    if note is None or not note.is_finished or note.path.exists():
+        return path(home)
+    raise NotJoined(
+        f"This server's database is not where it was: {note.path}. If that disk is not connected, connect it; if the file was moved, put"
+        f" it back there; if it is lost, restore a backup: outpost server restore FILE. To begin anew, move {home / ELSEWHERE} away."
+    )
+
+
+def _noted(home: Path) -> _Note | None:
     try:
         found = json.loads((home / ELSEWHERE).read_text(encoding="utf-8"))
-        return Path(found["path"])
+        return _Note(Path(found["path"]), found.get("finished", True))
     except FileNotFoundError:
-        return home / DATABASE
-    except (ValueError, KeyError, TypeError) as error:
-        raise NotJoined(f"{home / ELSEWHERE} does not say where the database is.") from error
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotJoined(f"{home / ELSEWHERE} does not say where the database is. Put a copy of it back.") from error
 
 
 def open_database(home: Path, schema: Schema) -> Database:
     """Open the server's database. Raises NotJoined."""
-    return Database(path(home), schema)
+    return Database(existing(home), schema)

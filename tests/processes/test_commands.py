@@ -108,6 +108,34 @@ def test_init_elsewhere_is_remembered(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "server.db").exists()
 
 
+def test_a_home_that_has_a_centre_is_not_given_another(tmp_path: Path) -> None:
+    plain, noted = tmp_path / "plain", tmp_path / "noted"
+    run("server", plain, "init")
+    run("server", noted, "init", "--database", tmp_path / "noted.db")
+    for home in (plain, noted):
+        assert run("server", home, "invite", "--name", "n", "--scope", "branch:b").status == 0
+        for more in ([], ["--database", tmp_path / "other.db"], ["--database", tmp_path / "noted.db"]):
+            refused = run("server", home, "init", *more)
+            assert (refused.status, refused.error) == (1, "home.taken")
+        assert [each["name"] for each in run("server", home, "nodes").document] == ["n"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path.suffix == ".db") == ["noted.db"]
+
+
+def test_a_home_whose_database_elsewhere_is_gone_says_what_to_do(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "disk" / "centre.db"
+    run("server", home, "init", "--database", elsewhere)
+    run("server", home, "backup", tmp_path / "backup")
+    elsewhere.rename(tmp_path / "moved.db")
+    for line in (["nodes"], ["schema"], ["init"], ["init", "--database", elsewhere], ["init", "--database", tmp_path / "other.db"]):
+        refused = run("server", home, *line)
+        assert (refused.status, refused.error) == (1, "home.empty")
+        assert f"not where it was: {elsewhere}" in refused.document["error"]["message"]
+        assert "restore FILE" in refused.document["error"]["message"]
+    assert not elsewhere.exists()
+    assert run("server", home, "restore", tmp_path / "backup").status == 0
+    assert run("server", home, "nodes").document == []
+
+
 @pytest.mark.parametrize(("url", "code"), [("postgresql://host/db", "database.later"), ("mysql://host/db", "usage.value")])
 def test_a_database_of_another_kind(url: str, code: str, tmp_path: Path) -> None:
     done = run("server", tmp_path, "init", "--database", url)
