@@ -41,7 +41,7 @@ def copy(dialect: Dialect, source: Path, file: Path, check: Check, progress: Pro
     _remove(part)
     try:
         dialect.backup(source, part, PAGES, progress or (lambda _done, _total: None))
-        _examine(dialect, part, file, check)
+        _examine(dialect, part, source, check)
         to_disk(part)
         os.link(part, file)  # unlike a rename it does not replace what somebody put there meanwhile
         to_disk(file.parent)
@@ -78,7 +78,7 @@ def _remove(path: Path) -> None:
 
 
 def _examine(dialect: Dialect, path: Path, file: Path, check: Check) -> None:
-    """Open a copy and look into it; `file`: what people call it by."""
+    """Open a copy and look into it; `file`: what it is a copy of."""
     try:
         connection = dialect.open(path)
     except dialect.errors as error:

@@ -11,7 +11,7 @@ nothing that came from another program can steer the terminal.
 Errors (they travel to schema/cli.run, which needs `code` and `retry`):
 
     CommandFailed    any error of our trees, with its words for people: what happened, what was kept, what to do
-    HomeUnusable     environment: disk full, no permission, a damaged file
+    HomeUnusable     environment: disk full, no permission; HomeDamaged: a damaged file
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _named_home: ContextVar[tuple[str, Path] | None] = ContextVar("_named_home", def
 """The part that runs and the home it was called with by --home: the commands it suggests carry it too."""
 
 _BUSY = frozenset({5, 6})  # SQLITE_BUSY, LOCKED
-_UNUSABLE = frozenset({8, 10, 11, 13, 14, 26})  # READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
+_UNUSABLE = frozenset({8, 10, 13, 14})  # READONLY, IOERR, FULL, CANTOPEN
+_DAMAGED = frozenset({11, 26})  # CORRUPT, NOTADB
 
 
 class CommandFailed(Exception):
@@ -73,6 +74,13 @@ class HomeUnusable(WorldError):
     todo = "Look at the disk's space and the folder's permissions, then try again."
 
 
+class HomeDamaged(HomeUnusable):
+    """The home's database is damaged."""
+
+    kept = ""
+    todo = "The damaged file is kept aside then."
+
+
 class Part(TyperGroup):
     """The group of one part's commands: puts every error of ours into words."""
 
@@ -84,10 +92,10 @@ class Part(TyperGroup):
         except OutpostError as error:
             raise CommandFailed(error.code, with_home(in_words(error)), retry=error.retry) from error
         except Exception as error:
-            translated = _environment(error)
+            translated = _environment(error, ctx)
             if translated is None:
                 raise
-            raise CommandFailed(translated.code, in_words(translated), retry=translated.retry) from error
+            raise CommandFailed(translated.code, with_home(in_words(translated)), retry=translated.retry) from error
         finally:
             _named_home.reset(before)
 
@@ -112,12 +120,15 @@ def _sentence(text: str) -> str:
     return text if not text or text[-1] in ".!?" else f"{text}."
 
 
-def _environment(error: Exception) -> OutpostError | None:
+def _environment(error: Exception, ctx: Any) -> OutpostError | None:
     """Return the error of ours that an error of the database or the disk stands for, or None if it is our mistake."""
     if type(error).__module__.startswith(("sqlcipher3", "sqlite3")):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY:
             return HomeBusy("Another program kept the database to itself for too long. Nothing was changed; try again.")
+        if code in _DAMAGED:
+            part, home = _named_home.get() or (ctx.obj.part, ctx.obj.home)
+            return HomeDamaged(f"The database in {home} is damaged: {error}. Restore a backup: outpost {part} restore FILE")
         return HomeUnusable(f"The database cannot be used: {error}.") if code in _UNUSABLE else None
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         return HomeUnusable(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")

@@ -7,6 +7,7 @@ triggers use only what SQLite 3.37 has, and no JSON, so that any program's libra
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -208,13 +209,17 @@ class Sqlite:
         """Copy an open database as it is at this moment into a new file that only its owner may read, some pages at a
         time; progress gets (done, of how many).
 
-        The copy reads one snapshot, so writers neither wait for it nor make it begin again.
+        The copy reads one snapshot, so writers neither wait for it nor make it begin again. Raises OSError, as on a full disk.
         """
         create_private(target)  # it holds all that is in the database, the centre's private key too
         reader, writer = self.open(source), dbapi2.connect(str(target), isolation_level=None)
         try:
             self.begin_read(reader)
             reader.backup(writer, pages=pages, progress=lambda _, left, total: progress(total - left, total))  # type: ignore[attr-defined]
+        except dbapi2.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) is not None:
+                raise
+            raise OSError(errno.EIO, f"{source} could not be copied to {target}: {error}") from error  # the driver gives a copy's no code
         finally:
             writer.close()
             reader.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import foreign
-from tests.processes.conftest import PROGRAM, ROOT, Centre, Node, warm
+from tests.processes.conftest import PROGRAM, ROOT, Centre, Node, run, warm
 from tests.processes.test_journey import contact, sale
 
 FULL = """
@@ -282,3 +283,39 @@ def test_the_backup_of_another_centre_is_not_restored(tmp_path: Path) -> None:
     (here.home / "server.db").unlink()
     here.ok("restore", tmp_path / "here.backup")
     assert [each["name"] for each in here.ok("nodes")] == ["node of here"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("limit", [4096, 100_000])
+def test_a_backup_to_a_full_disk_says_so_and_leaves_no_file(limit: int, centre: Centre, tmp_path: Path) -> None:
+    till = centre.node(f"till with {limit} bytes left", "branch:ODS")
+    for part, home in (("node", till.home), ("server", centre.home)):
+        line = [*PROGRAM, part, "--home", str(home), "backup", str(tmp_path / part), "--json"]
+        command = [sys.executable, "-c", FULL, str(limit), *line]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (1, "home.unusable")
+        assert "disk's space" in json.loads(done.stdout)["error"]["message"]
+        assert list(tmp_path.iterdir()) == []
+        assert run(part, home, "backup", tmp_path / part).status == 0
+        (tmp_path / part).unlink()
+
+
+def test_a_damaged_database_is_said_to_be_one(centre: Centre, tmp_path: Path) -> None:
+    till = centre.node("till that says it is damaged", "branch:ODS")
+    path = till.home / "node.db"
+    till.ok("backup", tmp_path / "file")
+    ((page,),) = till.write(("SELECT rootpage FROM sqlite_master WHERE name = 'employee'", []))
+    whole = path.read_bytes()
+    path.write_bytes(b"x" * 5000)
+    for line in (["status"], ["sync"], ["backup", tmp_path / "of damaged"]):
+        refused = till.run(*line)
+        assert (refused.status, refused.error) == (1, "home.unusable")
+        words = refused.document["error"]["message"]
+        assert f"The database in {till.home} is damaged" in words
+        assert f"outpost node --home '{till.home}' restore FILE" in words
+        assert "permissions" not in words
+    path.write_bytes(whole[: 4096 * (page - 1)] + b"x" * 4096 + whole[4096 * page :])  # opened all the same
+    refused = till.run("backup", tmp_path / "of damaged")
+    assert (refused.status, refused.error) == (2, "usage.value")
+    assert f"{path} is damaged" in refused.document["error"]["message"]
+    assert not (tmp_path / "of damaged").exists()
