@@ -6,6 +6,8 @@ stands, so that a concurrent write elsewhere cannot be unaware of it. Spec: PROT
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from sync.errors import BadValue, NoSuch
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import ConflictNotice
 from sync.rows import tuple_of
-from sync.values import RawText
+from sync.values import INT_MAX, INT_MIN, RawText
 from sync.wire import unpack
 
 
@@ -112,11 +114,26 @@ def _decided(database: Database, notice: ConflictNotice, take: Take) -> dict[str
 
 def typed(column: Column, text: str) -> Any:
     """Return a text as a value of a column. Raises BadValue."""
-    read: dict[str, Callable[[str], Any]] = {"integer": int, "real": float, "text": str, "blob": bytes.fromhex}
+    read: dict[str, Callable[[str], Any]] = {"integer": _integer, "real": _real, "text": str, "blob": bytes.fromhex}
     try:
         return read[column.type](text)
     except ValueError as error:
         raise BadValue(f"'{text}' is not a value for {column.name} ({column.type}).") from error
+
+
+def _integer(text: str) -> int:
+    """Return a whole number as a database holds it: plain digits, 64 bits. Raises ValueError."""
+    number = int(text) if re.fullmatch("[+-]?[0-9]+", text) else None
+    if number is None or not INT_MIN <= number <= INT_MAX:
+        raise ValueError
+    return number
+
+
+def _real(text: str) -> float:
+    """Return a finite number written in plain digits. Raises ValueError."""
+    if not re.fullmatch("[-+.eE0-9]+", text) or not math.isfinite(float(text)):
+        raise ValueError
+    return float(text)
 
 
 def _write(database: Database, writing: Transaction, notice: ConflictNotice, values: dict[str, Any] | None) -> bool:

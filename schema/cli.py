@@ -187,6 +187,7 @@ def wrong_usage(error: Any, as_json: bool) -> int:
 
 def tell(code: str, message: str, as_json: bool) -> int:
     """Tell a failure to a person or to a program; return the exit status for it."""
+    message = message.encode(errors="backslashreplace").decode()  # it may name what was typed, of any bytes
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
     else:

@@ -28,17 +28,21 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 import platformdirs
 import typer
 from typer.core import TyperGroup
 
 from schema.lock import HomeBusy
-from sync.errors import OutpostError, UsError, WorldError
-from sync.values import RawText
+from sync.errors import BadValue, OutpostError, UsError, WorldError
+from sync.values import RawText, is_clean
 
 HOME_VARIABLE: Final = "OUTPOST_HOME"
+_TEXT: Final = (str, str | None)
+_TEXTS: Final = (list[str], list[str] | None)
+"""How commands declare what is text: one, and any number of them."""
+
 WIDTH_WITHOUT_TERMINAL: Final = 160
 """Columns of a table that goes to a file or a pipe."""
 
@@ -146,7 +150,7 @@ class Terminal:
     def show(self, document: object, tell: Callable[[], None]) -> None:
         """Print the document for programs, or tell people."""
         if self.as_json:
-            print(as_text(_runnable(document)), flush=True)
+            print(as_text(_runnable(document)).encode(errors="backslashreplace").decode(), flush=True)  # a path may be of any bytes
         else:
             tell()
 
@@ -164,11 +168,21 @@ def begin(ctx: typer.Context, part: str, home: Path | None, as_json: bool) -> No
 
 
 def at(ctx: typer.Context, home: Path | None, as_json: bool) -> Terminal:
-    """Return the terminal, with what was said after the subcommand."""
+    """Return the terminal, with what was said after the subcommand. Raises BadValue for text that no database could hold."""
+    _require_text(ctx)
     before: Terminal = ctx.obj
     if home:
         _named_home.set((before.part, home))
     return Terminal(home or before.home, as_json or before.as_json, before.part)
+
+
+def _require_text(ctx: typer.Context) -> None:
+    """Refuse bytes that are not UTF-8 where a text is meant; a path may be made of any."""
+    declared = get_type_hints(ctx.command.callback)
+    for name, given in ctx.params.items():
+        texts = given if declared.get(name) in _TEXTS else [given] if declared.get(name) in _TEXT else None
+        if not all(map(is_clean, filter(None, texts or ()))):
+            raise BadValue(f"{given!a} is not text in UTF-8. Nothing was changed. Set the terminal to UTF-8 and type it again.")
 
 
 def now_ms() -> int:

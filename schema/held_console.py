@@ -12,6 +12,7 @@ import typer
 from schema import advice
 from schema.console import Terminal, count, say, shown
 from schema.exporting import write_new
+from sync.values import INT_MAX
 
 ROWS_SHOWN = 10
 """Rows of one transaction, and others that wait for it, that people are shown; all are in the JSON form."""
@@ -21,7 +22,7 @@ _WRITTEN_CHARS = 120
 Row = dict[str, Any]
 
 Withdrawn = Annotated[bool, typer.Option("--withdrawn", help="List what was taken back instead.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many transactions to list, the oldest first.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=INT_MAX, help="How many transactions to list, the oldest first.")]
 NewFile = Annotated[Path, typer.Argument(metavar="FILE", help="A new file; JSON.")]
 
 LISTED = 1_000

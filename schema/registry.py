@@ -23,6 +23,7 @@ from typing import Any
 import schema.tables
 from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Synced, Table, Through, Tie, table_of
 from schema.past import as_of
+from sync.errors import BadValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +207,15 @@ _ORDER = {Kind.REFERENCE: 0, Kind.RECORD: 1, Kind.SET: 2, Kind.DOCUMENT: 3, Kind
 
 @cache
 def load(extra: tuple[str, ...] | None = None) -> Schema:
-    """Return the schema of `schema/tables/` and of further folders (`OUTPOST_TABLES`, separated like PATH)."""
+    """Return the schema of `schema/tables/` and of further folders (`OUTPOST_TABLES`, separated like PATH).
+
+    Raises BadValue for a folder that is not there: its tables would be missing in what is opened.
+    """
     folders = tuple(filter(None, os.environ.get("OUTPOST_TABLES", "").split(os.pathsep))) if extra is None else extra
     modules = [importlib.import_module(f"schema.tables.{info.name}") for info in pkgutil.iter_modules(schema.tables.__path__)]
     for folder in folders:
+        if not Path(folder).is_dir():
+            raise BadValue(f"OUTPOST_TABLES names {folder}, and there is no such folder. Nothing was opened. Set it right, or unset it.")
         modules += [_import_file(path) for path in sorted(Path(folder).glob("*.py"))]
     return build(model for module in modules for model in _models(module))
 

@@ -300,7 +300,7 @@ def _conflict_line(each: dict[str, Any]) -> tuple[str, ...]:
 @app.command()
 def approve(
     ctx: typer.Context,
-    held_id: Annotated[int, typer.Argument(metavar="ID", min=1)],
+    held_id: held_cli.Number,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -311,7 +311,7 @@ def approve(
 @app.command()
 def refuse(
     ctx: typer.Context,
-    held_id: Annotated[int, typer.Argument(metavar="ID", min=1)],
+    held_id: held_cli.Number,
     why: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; its node is told.")] = "",
     home: Home = None,
     as_json: Json = False,

@@ -13,10 +13,11 @@ from schema.console import Home, Json, Terminal, at, moment, now_ms, say
 from server import held, held_list, ingest
 from server.opening import opened
 from sync.errors import BadValue, NoSuch
+from sync.values import INT_MAX
 
 app = typer.Typer(no_args_is_help=False)
 
-Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The number in `outpost server held`.")]
+Number = Annotated[int, typer.Argument(metavar="ID", min=1, max=INT_MAX, help="The number in `outpost server held`.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -23,7 +23,9 @@ def invite(store: Store, name: str, scope: Sequence[str], now_ms: int) -> str:
     """Register a node and return its one-time invitation code. Raises AlreadyThere, BadValue."""
     if not name or len(name.encode()) > NAME_BYTES_MAX:
         raise BadValue(f"A node's name has 1 to {NAME_BYTES_MAX} bytes.")
-    row = store.connection.execute("SELECT node, joined_ms FROM _node WHERE name = ?", (name,)).fetchone()
+    row = store.connection.execute("SELECT node, joined_ms, revoked_ms FROM _node WHERE name = ?", (name,)).fetchone()
+    if row is not None and row[2] is not None:
+        raise AlreadyThere(f"The node named {name} was revoked, and its name stays taken. Invite under another name.")
     if row is not None and row[1] is not None:
         raise AlreadyThere(f"There is a node named {name} already.")
     if row is None:

@@ -476,3 +476,14 @@ def test_what_was_long_is_kept_where_its_row_has_gone_meanwhile(world: World, k2
     k2.sync()
     kept = [each["values"].get("note") for each in (*k2.held(), *k2.held(withdrawn=True))]
     assert LONG in kept
+
+
+@pytest.mark.parametrize("text", ["10" * 20, str(2**63), "1_000", "٣", "1.5", "", "0x1"])
+def test_what_no_integer_column_holds_is_not_written(text: str, world: World, k2: Node) -> None:
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    before = k2.held()
+    with pytest.raises(BadValue, match="total_minor"):
+        correct(k2, before[0]["id"], f"total_minor={text}")
+    assert k2.held() == before
+    assert correct(k2, before[0]["id"], f"total_minor=-{2**63}")["values"] == {"total_minor": -(2**63)}

@@ -108,6 +108,69 @@ def test_init_elsewhere_is_remembered(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "server.db").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["approve {}", "refuse {}", "held hand {} --to x", "held withdraw {}", "held --limit {}", "held --refused --limit {}"],
+)
+def test_numbers_that_no_database_holds_are_wrong_usage(line: str, tmp_path: Path) -> None:
+    run("server", tmp_path, "init")
+    for number in (2**63, 10**40):
+        done = run("server", tmp_path, *line.format(number).split())
+        assert (done.status, done.error) == (2, "cli.usage")
+    assert run("server", tmp_path, *line.format(2**63 - 1).split()).status == (0 if "--limit" in line else 2)
+
+
+RAW = b"caf\xe9".decode(errors="surrogateescape")
+"""What a terminal set to Latin-1 sends."""
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("server", ["invite", "--name", RAW, "--scope", "branch:b"]),
+        ("server", ["invite", "--name", "n", "--scope", f"branch:{RAW}"]),
+        ("server", ["rescope", RAW, "--scope", "branch:b"]),
+        ("server", ["revoke", RAW]),
+        ("server", ["refuse", "1", "--note", RAW]),
+        ("server", ["held", "hand", "1", "--to", RAW]),
+        ("server", ["held", "hand", "1", "--to", "x", "--note", RAW]),
+        ("server", ["held", "withdraw", "1", "--note", RAW]),
+        ("node", ["join", "http://127.0.0.1:1", RAW]),
+        ("node", ["resolve", "01", "--value", RAW]),
+        ("node", ["held", "correct", "01", "--set", f"name={RAW}"]),
+    ],
+)
+def test_text_that_is_not_utf_8_is_refused(part: str, line: list[str], tmp_path: Path) -> None:
+    done = run(part, tmp_path, *line)
+    assert (done.status, done.error) == (2, "usage.value")
+    assert "not text in UTF-8" in done.document["error"]["message"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
+def test_a_file_may_have_a_name_of_any_bytes(tmp_path: Path) -> None:
+    home, backup = tmp_path / RAW, tmp_path / f"{RAW}.backup"
+    assert run("server", home, "init").status == 0
+    assert run("server", home, "backup", backup).document["file"] == str(backup)
+    assert run("server", home, "backup", backup).error == "home.taken"
+    assert run("server", home, "report", RAW).error == "cli.usage"
+
+
+def test_a_folder_of_tables_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    done = outpost("server", "--home", tmp_path / "home", "init", "--json", OUTPOST_TABLES=str(tmp_path / "nowhere"))
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "usage.value")
+    assert f"OUTPOST_TABLES names {tmp_path / 'nowhere'}" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_was_revoked_before_it_joined_is_not_invited_again(centre: Centre) -> None:
+    centre.invite("never came", "branch:LIS")
+    centre.ok("revoke", "never came")
+    refused = centre.run("invite", "--name", "never came", "--scope", "branch:LIS")
+    assert (refused.status, refused.error) == (1, "home.taken")
+    assert "another name" in refused.document["error"]["message"]
+
+
 def test_a_home_that_has_a_centre_is_not_given_another(tmp_path: Path) -> None:
     plain, noted = tmp_path / "plain", tmp_path / "noted"
     run("server", plain, "init")
