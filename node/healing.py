@@ -66,9 +66,11 @@ def _go_on(store: Store, parent: bytes | None, last: Point) -> None:
 
 
 def rejoined(store: Store, reply: JoinReply, incarnation: bytes) -> None:
-    """Take over a new id: the centre was restored to a time before this node had joined. The next exchange heals the rest."""
+    """Take over a new id: the centre was restored to a time before this node had joined, or the old one is good no more. The next
+    exchange heals the rest, and takes everything anew: the new id may be entitled to other rows.
+    """
     state = read_state(store.connection)
-    store.connection.execute("UPDATE _node SET node = ?, name = ? WHERE id = 1", (reply.node, reply.name))
+    store.connection.execute("UPDATE _node SET node = ?, name = ?, healing = ? WHERE id = 1", (reply.node, reply.name, OFFERING))
     if state.incarnation != incarnation:
         _go_on(store, None, BEGINNING)
         store.connection.execute("UPDATE _node SET incarnation = ?, registered = 1 WHERE id = 1", (incarnation,))

@@ -93,3 +93,17 @@ def test_a_revoked_node_joins_again_with_all_it_has(centre: Centre) -> None:
         assert each.ok("verify")["equal"]
     (line,) = [line for line in centre.ok("report", "sales", "--by", "branch") if line["key"] == "REV"]
     assert (line["receipts"], line["total_minor"]) == (3, 700)
+
+
+def test_a_node_that_joins_again_for_another_branch_gives_up_the_first(centre: Centre) -> None:
+    node = centre.node("mover", "branch:MV1")
+    node.write(*sale("m1", "MV1", 100))
+    node.sync()
+    node.write(contact("m2", "MV1"))
+    centre.ok("revoke", "mover")
+    node.ok("rejoin", centre.invite("mover again", "branch:MV2"))
+    node.sync()
+    node.sync()
+    assert node.write(("SELECT id FROM sale", [])) == []
+    assert [(each["key"], each["verdict"]) for each in node.ok("held")] == [("m2", "held")], "typed, and kept in view"
+    assert node.ok("verify")["equal"]
