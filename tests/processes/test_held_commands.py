@@ -47,27 +47,6 @@ def test_correct_withdraw_hand_and_export(centre: Centre, tmp_path: Path) -> Non
     assert node.ok("verify")["equal"]
 
 
-def test_the_office_is_told_what_became_of_what_it_approved(centre: Centre) -> None:
-    node = centre.node("approved", "branch:LIS")
-    node.write(contact("goes in", "OPO"))
-    node.sync()
-    node.write(*sale("re-keyed", "OPO", 500))
-    node.sync()
-    node.ok("held", "correct", node.ok("held")[-1]["id"], "--set", "id=another")
-    node.sync()
-    first, second = sorted({each["id"] for each in centre.ok("held") if each["node"] == "approved"})
-    done = centre.ok("approve", first)
-    assert (done["waiting"], done["verdict"], done["code"]) == (False, "accepted", "")
-    status, words, _ = warm().run(["server", "--home", str(centre.home), "approve", str(second)])
-    assert status == 0
-    assert "approved and in" not in words
-    print(words)
-    assert "could not go in and is refused: " in words
-    assert f"outpost server --home {centre.home} held --refused" in words
-    node.sync()
-    assert {(each["verdict"], each["code"]) for each in node.ok("held")} == {("refused", "gone")}
-
-
 def test_what_was_refused_is_listed_on_both_sides_until_its_node_has_dealt_with_it(centre: Centre, tmp_path: Path) -> None:
     node = centre.node("refused", "branch:LIS")
     node.write(contact("r1", "OPO"))
@@ -137,3 +116,23 @@ def test_an_id_that_is_not_there(centre: Centre) -> None:
         assert node.run(*line).error == "usage.unknown"
     for line in (("held", "hand", 999, "--to", "x"), ("held", "withdraw", 999)):
         assert centre.run(*line).error == "usage.unknown"
+
+
+def test_the_office_is_told_what_became_of_what_it_approved(centre: Centre) -> None:
+    node = centre.node("approved", "branch:LIS")
+    node.write(contact("goes in", "OPO"))
+    node.sync()
+    node.write(*sale("re-keyed", "OPO", 500))
+    node.sync()
+    node.ok("held", "correct", node.ok("held")[-1]["id"], "--set", "id=another")
+    node.sync()
+    first, second = sorted({each["id"] for each in centre.ok("held") if each["node"] == "approved"})
+    done = centre.ok("approve", first)
+    assert (done["waiting"], done["verdict"], done["code"]) == (False, "accepted", "")
+    status, words, _ = warm().run(["server", "--home", str(centre.home), "approve", str(second)])
+    assert status == 0
+    assert "approved and in" not in words
+    assert "could not go in and is refused: " in words
+    assert f"outpost server --home {centre.home} held --refused" in words
+    node.sync()
+    assert {(each["verdict"], each["code"]) for each in node.ok("held")} == {("refused", "gone")}
