@@ -78,6 +78,19 @@ def test_a_program_in_the_middle_of_a_commit_is_noticed_in_any_journal_mode(worl
     assert foreign.rows(path, IDS) == [("c1",), ("c2",), ("c3",)]
 
 
+def test_what_a_restore_would_replace_is_not_taken_for_nothing_while_a_program_writes(world: World, till: Node) -> None:
+    """Else, once that program has ended, its unsent work would be set aside unsaid."""
+    path = till.database.path
+    foreign.run(path, "BEGIN IMMEDIATE", (CONTACT, "c3", "under way"), connection="till", commit=False)
+    with pytest.raises(HomeBusy, match="Nothing was changed"):
+        backup.present(path, world.schema, world.clock.read)
+    foreign.run(path, "COMMIT", connection="till", commit=False)
+    foreign.close(path, "till")
+    here = backup.present(path, world.schema, world.clock.read)
+    assert isinstance(here, backup.Present)
+    assert here.unsynced == 3
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be replaced there")
 def test_a_program_that_had_opened_the_file_and_not_looked_into_it_is_told_and_loses_no_sale(world: World, till: Node) -> None:
     path = till.database.path
