@@ -69,7 +69,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _before (inc INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, verdict TEXT NOT NULL,"
     " PRIMARY KEY (inc, low)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _brought (t INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL, life BLOB NOT NULL,"
-    " version INTEGER NOT NULL, filled INTEGER NOT NULL, node INTEGER NOT NULL, PRIMARY KEY (t, key, epoch, life)) WITHOUT ROWID",
+    " version INTEGER NOT NULL, schema INTEGER NOT NULL, filled INTEGER NOT NULL, node INTEGER NOT NULL,"
+    " PRIMARY KEY (t, key, epoch, life, schema)) WITHOUT ROWID",
     # what held work saw of what it waits for, when it was last tried (server/waits.py)
     "CREATE TABLE IF NOT EXISTS _waits (held INTEGER PRIMARY KEY, saw TEXT NOT NULL)",
     # how far held work has been looked through (server/ingest.py `release`): from which on, since which version, under which declaration

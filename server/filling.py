@@ -9,7 +9,7 @@ PROTOCOL.md §7.7; RULES H15.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -80,32 +80,39 @@ class _Filling:
     now_ms: int
     epoch: int = 0  # of the page that is being taken, as its life: versions compare within one history alone
     life: bytes = b""
+    schema: int = 0  # of its columns: another declaration knows other ones, and leaves those to others' pages
     filled: int = 0
     recorded: int = 0
 
     def take(self, page: Page, version: int) -> None:
         """Take a page that was read at a version of the lost history."""
-        self.epoch, self.life, scope = page.epoch, page.life, scopes.entitled(self.store, self.node, 0)
-        for table, row in _rows(self.store, page):
+        self.epoch, self.life, self.schema = page.epoch, page.life, page.schema
+        scope = scopes.entitled(self.store, self.node, 0)
+        for table, row, known in _rows(self.store, page):
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
                 continue
             if _is_sound(table, row):
-                self._take(table, row, version, scope)
+                self._take(table, row, known, version, scope)
             else:
                 self._record(table, key, (), row, None)
         for block in page.deaths:
-            known = self.store.schema.by_name.get(block.table)
-            if known is not None and len(block.key) == len(known.key):
+            of = self.store.schema.by_name.get(block.table)
+            if of is not None and len(block.key) == len(of.key):
                 for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
-                    if self._is_newer(known, key, version):
-                        self._died(known, key, version)
-                        self._note(known, key, version)
+                    if self._is_newer(of, key, version) and not self._is_behind(of, key, version):
+                        self._died(of, key, version)
+                        self._note(of, key, version)
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
-        """Tell whether nothing of this row was taken from as late a page of this life yet."""
-        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version >= ?"
-        return self.store.connection.execute(sql, (*self._place(table, key), self.life, version)).fetchone() is None
+        """Tell whether nothing of this row was taken yet from as late a page of this life that had the same columns."""
+        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version >= ? AND schema = ?"
+        return self.store.connection.execute(sql, (*self._place(table, key), self.life, version, self.schema)).fetchone() is None
+
+    def _is_behind(self, table: Table, key: Row, version: int) -> bool:
+        """Tell whether something of the row was taken from as late a page of this life, which had other columns."""
+        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version >= ? AND schema <> ?"
+        return self.store.connection.execute(sql, (*self._place(table, key), self.life, version, self.schema)).fetchone() is not None
 
     def _other(self, table: Table, key: Row, since: int = 0) -> int | None:
         """Return the node that brought something of this row with a page, as late as that, of another life. Whether two lives are
@@ -118,16 +125,26 @@ class _Filling:
     def _note(self, table: Table, key: Row, version: int, *, filled: bool = False) -> None:
         """Note as how late a page the row, or its deletion, was taken from, and whether that brought it back."""
         self.store.connection.execute(
-            "INSERT INTO _brought (t, key, epoch, life, version, filled, node) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (t, key, epoch, life) DO UPDATE SET version = excluded.version, filled = MAX(filled, excluded.filled),"
-            " node = excluded.node",
-            (*self._place(table, key), self.life, version, filled, self.node),
+            "INSERT INTO _brought (t, key, epoch, life, version, schema, filled, node) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (t, key, epoch, life, schema) DO UPDATE SET version = excluded.version,"
+            " filled = MAX(filled, excluded.filled), node = excluded.node",
+            (*self._place(table, key), self.life, version, self.schema, filled, self.node),
         )
 
-    def _take(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> None:
-        """Take a row. What could not be brought back is not noted: as late a page of a node that may have it still can bring it."""
+    def _take(self, table: Table, row: Row, known: Collection[str], version: int, scope: frozenset[str]) -> None:
+        """Take a row. What could not be brought back is not noted: as late a page of a node that may have it still can bring it.
+
+        `known`: the columns that its page knew; of the others it says nothing.
+        """
         key = row[: len(table.key)]
-        found, has_later = rows.load(self.store, table, key), self._other(table, key, version) is not None
+        found = rows.load(self.store, table, key)
+        if found is not None:
+            row = tuple(value if name in known else old for name, value, old in zip(table.names, row, found[1], strict=True))
+        if self._is_behind(table, key, version):
+            if found is not None:
+                self._compare(table, row, found[1])
+            return
+        has_later = self._other(table, key, version) is not None
         if found is not None:
             if has_later or not self._is_filled(table, found[0], key):
                 self._compare(table, row, found[1])
@@ -276,7 +293,7 @@ def _added(table: Table) -> list[str]:
     return [cell.columns[0] for cell in table.cells if cell.policy == "add"]
 
 
-def _rows(store: Store, page: Page) -> Iterator[tuple[Table, Row]]:
+def _rows(store: Store, page: Page) -> Iterator[tuple[Table, Row, frozenset[str]]]:
     """Yield a page's rows, parents first."""
     return iter(sorted(skew.rows_of_page(store, page), key=lambda entry: store.schema.rank[entry[0].name]))
 

@@ -29,19 +29,22 @@ def open_segment(store: Store, body: bytes) -> OpenSegment:
     return lens_between(store.schema, min(segment.schema, store.schema.version)).up_segment(segment)
 
 
-def rows_of_page(store: Store, page: Page) -> Iterator[tuple[Table, tuple[Any, ...]]]:
-    """Yield the rows of a page that was once told, in whatever version, in the centre's columns; new columns by default."""
+def rows_of_page(store: Store, page: Page) -> Iterator[tuple[Table, tuple[Any, ...], frozenset[str]]]:
+    """Yield the rows of a page that was once told, in whatever version, in the centre's columns: (table, values, the columns that
+    the page knew; others by default).
+    """
     for block in page.rows:
         table = _known(store, page.schema, block.table, block.columns)
         if table is not None:
-            columns = rows_of(block.values, block.count, len(block.columns))
-            yield from ((table.newer, table.up_row(row)) for row in zip(*columns, strict=True))
+            columns, known = rows_of(block.values, block.count, len(block.columns)), frozenset(table.complete)
+            yield from ((table.newer, table.up_row(row), known) for row in zip(*columns, strict=True))
     for sealed in page.sealed:
         segment = read_segment(sealed.body)
         for inserts in segment.inserts:
             table = _known(store, segment.schema, inserts.table, inserts.columns)
             if table is not None:
-                yield from ((table.newer, table.up_row(row)) for row in zip(*inserts.values, strict=True))
+                known = frozenset(table.complete)
+                yield from ((table.newer, table.up_row(row), known) for row in zip(*inserts.values, strict=True))
 
 
 def _known(store: Store, version: int, name: str, columns: Sequence[str]) -> TableLens | None:

@@ -16,7 +16,9 @@ from node import pending
 from node.verify import verify, verify_and_repair
 from schema.declare import By, Kind, Sync, Synced
 from schema.registry import build
+from server import conflicts
 from server.service import Service
+from tests.healing.copies import copy_of, put_back_centre
 from tests.skew.declarations import MODELS, VERSIONS
 from tests.skew.world import SkewedWorld, insert, named, update
 from tests.world import Node, ReplyLost
@@ -26,6 +28,12 @@ ANN = {"id": "ann", "name": "Ann", "cell": "1", "fax": "f1", "weight": 1500, "st
 PAIRS = [(node, centre) for node in VERSIONS for centre in VERSIONS]
 
 Make = Any
+
+
+def listing(world: SkewedWorld) -> list[dict[str, Any]]:
+    """What is on record at the centre."""
+    with world.database.reading() as store:
+        return conflicts.listing(store)
 
 
 @pytest.fixture
@@ -391,3 +399,26 @@ def test_a_group_with_text_that_is_none_can_be_edited_by_a_node_that_does_not_kn
     a.sql("UPDATE person SET street = 'new' WHERE id = 'p1'")
     assert a.sync().verdicts["accepted"] == 1
     assert world.sql("SELECT street, hex(country) FROM person") == [("new", "C5FF")]
+
+
+@pytest.mark.covers("P-7.24")
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_a_page_says_nothing_of_columns_that_its_version_did_not_have(order: tuple[str, str], make: Make) -> None:
+    """A restored centre hears of the row from the older node first, and then of the new column's value; seeds 63000295, 63001422."""
+    world = make(2)
+    world.node_of(1, "old")
+    world.node_of(2, "new")
+    world.sql("INSERT INTO person (id, name, branch_id, street, city, fax) VALUES ('p1', 'Ann', 'LON', 's', 'c', 'f')")
+    world.settle(2)
+    copy = copy_of(world.database.path)
+    world.sql("UPDATE person SET country = 'DE', fax = 'later'")
+    world.settle(1)
+    put_back_centre(world, copy)
+    for name in order:
+        world.nodes[name].sync()
+    world.settle()
+    assert world.agree()
+    kept = [(each["column"], each["mine"]) for each in listing(world)]
+    assert ("fax", "later") in kept
+    assert any("DE" in (value if isinstance(value, list) else [value]) for _, value in kept)
+    assert not any(value is None for _, value in kept), "nobody wrote nothing"
