@@ -6,6 +6,7 @@ be told (`Ends`), and what was not applied is kept where it can be found.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from node import held
@@ -96,7 +97,8 @@ class HeldHistory(History):
         self.counts["corrected"] += 1
         before = station.view()
         if self.random.random() < 0.5:
-            held.correct(station.node.database, row["id"], [f"branch={value}"], f"{row['table']}:{row['key']}")
+            with suppress(BadValue):  # it is being withdrawn
+                held.correct(station.node.database, row["id"], [f"branch={value}"], f"{row['table']}:{row['key']}")
             station.typed |= self.record(before, station.view(), station.gone)
         else:
             more = f", name = '{self.fresh.text()}', points = COALESCE(points, 0) + 3" if row["table"] == "client" else ""
@@ -119,9 +121,13 @@ class HeldHistory(History):
         found = [each for each in station.node.held() if each["verdict"] == "held"]
         if found:
             identity = self.random.choice(found)["id"]
+            try:
+                held.withdraw(station.node.database, identity)
+            except BadValue:  # its correction is on its way
+                self.counts["could not be withdrawn"] += 1
+                return
             self.say(station.name, "withdraws", identity)
             self.counts["withdrawn by a node"] += 1
-            held.withdraw(station.node.database, identity)
             self.check(station, "after withdrawing")
 
     def sends_again(self) -> None:
