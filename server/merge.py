@@ -235,8 +235,8 @@ class Merging:
             edits = self._without_sums(table, op.key, values, edits)
         altered = self._edit(table, op.key, rid, values, edits, insert=True)
         if not table.cells:  # a set's element added again: a later removal that has not seen this loses
-            born = rows.metas(self.store, table, rid)[rows.BIRTH]
-            is_alone = born.version <= self.work.base or self.pusher.lineage.has(born.writer, born.sequence)
+            born = rows.metas(self.store, table, rid).get(rows.BIRTH)  # none: nobody wrote it through sync
+            is_alone = born is None or born.version <= self.work.base or self.pusher.lineage.has(born.writer, born.sequence)
             self._stamp(table, rid, rows.BIRTH, self._now_stamp(self.work.wall), is_alone=is_alone)
         self._touch(table, op.key, rid, CENTRE if altered else self.pusher.inc, before)
 
@@ -405,12 +405,11 @@ class Merging:
                 rule = conflicts.RESTORED if self._is_in(meta) else cell.policy
                 self._conflict(table, key, cell.columns, edit, standing, rule, outcome, other)
             if outcome.write:
+                is_alone = True
                 if policies()[cell.policy].differential:  # a sum need not be of the type of what was added
                     check_values(table, dict(zip(cell.columns, outcome.value, strict=True)))
+                    is_alone = seen(meta, pushed.base, pushed.since, self.pusher.lineage, insert=insert)
                 now.update(zip(cell.columns, outcome.value, strict=True))
-                is_alone = (
-                    seen(meta, pushed.base, pushed.since, self.pusher.lineage, insert=insert) or not policies()[cell.policy].differential
-                )
                 self._stamp(table, rid, number, outcome.stamp, is_alone=is_alone)
             added = insert and not same_values(outcome.value, edit.new)  # the node takes an insert for what it names (P-8.13)
             altered = altered or outcome.altered or added

@@ -54,10 +54,8 @@ def select(store: Store, table: Table, where: str, parameters: Sequence[Any]) ->
 def insert(store: Store, table: Table, values: Mapping[str, Any], rid: int | None = None) -> int:
     """Insert a row and return its number; `rid` brings back a buried one under its own."""
     names = [*values, *([ROW_ID] if rid is not None else [])]
-    marks = ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values.values()] + ["?"] * (rid is not None)
-    sql = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join(marks)})"
-    given = [value.raw if isinstance(value, RawText) else value for value in values.values()]
-    store.connection.execute(sql, [*given, *([rid] if rid is not None else [])])
+    marks, given = _bound([*values.values(), *([rid] if rid is not None else [])])
+    store.connection.execute(f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join(marks)})", given)
     found = rid_of(store, table, [values[name] for name in table.key])
     assert found is not None
     return found
@@ -66,9 +64,15 @@ def insert(store: Store, table: Table, values: Mapping[str, Any], rid: int | Non
 def write(store: Store, table: Table, rid: int, values: Mapping[str, Any]) -> None:
     """Set columns of a row."""
     if values:
-        sets = ", ".join(f"{quote(name)} = {'CAST(? AS TEXT)' if isinstance(value, RawText) else '?'}" for name, value in values.items())
-        given = [value.raw if isinstance(value, RawText) else value for value in values.values()]
+        marks, given = _bound(list(values.values()))
+        sets = ", ".join(f"{quote(name)} = {mark}" for name, mark in zip(values, marks, strict=True))
         store.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {ROW_ID} = ?", [*given, rid])
+
+
+def _bound(values: Sequence[Any]) -> tuple[list[str], list[Any]]:
+    """Return a mark for each value in SQL, and what is bound to it: raw text goes in as its bytes."""
+    marks = ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values]
+    return marks, [value.raw if isinstance(value, RawText) else value for value in values]
 
 
 def bury(store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int) -> None:

@@ -169,3 +169,12 @@ def test_a_row_whose_parent_is_called_by_no_text_comes_back(statement: str, worl
     a.sync()
     assert agreed(world)
     assert len(world.sql("SELECT id FROM errand")) == 1
+
+
+def test_an_element_that_nobody_wrote_through_sync_may_be_added_again(world: World) -> None:
+    """Its row has no clock; every push of the node would fail."""
+    two(world, A_CLIENT, "INSERT INTO client_label (client_id, label) VALUES ('c1', 'vip')")
+    world.sql("DELETE FROM _clock")
+    world.node("late", "branch:A").sql("INSERT INTO client_label (client_id, label) VALUES ('c1', 'vip')")
+    assert agreed(world)
+    assert world.sql("SELECT label FROM client_label") == [("vip",)]
