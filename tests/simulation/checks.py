@@ -250,9 +250,11 @@ class Judge:
         }
         return found | {Write(table, key, "", "") for rows in views for table in FIXED for key in rows[table]}
 
-    def node_put_back(self, before: Rows) -> None:
-        """Note which of the centre's own writes, lost with its history, were on no other disk than this one."""
-        lost = self.only_pulled & self.standing_in([before])
+    def node_put_back(self, before: Rows, dropped: set[Write]) -> None:
+        """Note which of the centre's own writes, lost with its history, were on no other disk than this one: in rows, or in columns
+        that an upgrade has dropped from them, with the pages that brought them.
+        """
+        lost = self.only_pulled & (self.standing_in([before]) | dropped)
         if lost:
             lost -= self.standing_in([self.world.centre_rows(), *(station.view() for station in self.world.stations)])
             self.world.beyond_recovery.update(write for write in lost if not self.on_record(write))

@@ -157,12 +157,14 @@ class History(SimulatedWorld):
         if not self.upgrades:
             return station.view()
         view = station.view()
-        if station.told < station.file.version and (gone := before["client"].keys() - view["client"].keys()):
+        known = before
+        if station.told < station.file.version and (ended or before["client"].keys() - view["client"].keys()):
             known = self.expected(station, untold=True)  # as an older program that deletes: the whole row, whatever is in it
-            for key in sorted(gone & known["client"].keys()):
+            for key in sorted((before["client"].keys() - view["client"].keys()) & known["client"].keys()):
                 self.causes.deleted([known], "client", key, {})
         for table, key in ended:
-            self.causes.deletes[table, key].update(self.causes.row(table, key, before[table][key]))
+            rows = [each[table][key] for each in (before, known) if key in each[table]]
+            self.causes.deletes[table, key].update(write for row in rows for write in self.causes.row(table, key, row))
         return skew.with_hidden(view, skew.without(before, ended), station.file.version)
 
     def typist(self, version: int, *, centre: bool = False) -> type[Typist]:

@@ -186,6 +186,7 @@ class Kept:
     sealed: int
     gone: dict[Any, set[Any]]
     typed: set[Any]
+    dropped: set[Any]
 
 
 def _copy_of(world: History, station: Station) -> Kept:
@@ -198,7 +199,8 @@ def _copy_of(world: History, station: Station) -> Kept:
     target = dbapi2.connect(str(path))
     station.program.backup(target)
     target.close()
-    return Kept(path, station.file.version, station.told, list(station.works), station.sealed, dict(station.gone), set(station.typed))
+    works, gone, typed, dropped = list(station.works), dict(station.gone), set(station.typed), set(station.dropped)
+    return Kept(path, station.file.version, station.told, works, station.sealed, gone, typed, dropped)
 
 
 def keep_copy(world: History, station: Station) -> None:
@@ -218,14 +220,14 @@ def put_back(world: History, station: Station) -> None:
     world.copied = True
     world.counts["node put back"] += 1
     _write_off(world, station, old)
-    before = station.view()
+    before, dropped = station.view(), station.dropped
     station.node.database.close()
     station.file.replace(old.path, old.version)
-    station.told = old.told
+    station.told, station.dropped = old.told, set(old.dropped)
     station.works, station.sealed, station.gone, station.typed = list(old.works), old.sealed, dict(old.gone), set(old.typed)
     station.point_seen = None
     world.open_node(station)
-    world.judge.node_put_back(before)
+    world.judge.node_put_back(before, dropped)
     world.check(station, "put back")
 
 
@@ -254,7 +256,7 @@ def clone(world: History, station: Station) -> None:
     database = node.database.Database(file.path, declared(station.version), process.clock_ms, SimulatedSqlite(file, process))
     made = world.add_station(Node(name, database, Wire(world, station.node.link.identity), skew), file, process, station.origin)
     made.version, made.told = station.version, station.told
-    made.works, made.sealed, made.gone, made.typed = kept.works, kept.sealed, kept.gone, kept.typed
+    made.works, made.sealed, made.gone, made.typed, made.dropped = kept.works, kept.sealed, kept.gone, kept.typed, kept.dropped
     world.check(made, "cloned")
 
 

@@ -49,6 +49,7 @@ def upgrade_node(world: History, station: Station) -> None:
     world.say("--", station.name, "is upgraded")
     world.harvest(station)
     _count(world, station)
+    stood = world.judge.standing_in([station.view()])
     station.node.database.close()
     station.file.forget()
     station.version = skew.NEWEST
@@ -64,6 +65,7 @@ def upgrade_node(world: History, station: Station) -> None:
             if station.view() != before:
                 raise Violation(f"{station.name} died while it was upgraded, and half of it is there") from None
     world.open_node(station)
+    station.dropped |= {write for write in stood if not skew.knows(station.version, write.table, write.cell)}
     if station.has_changes:
         raise Violation(f"{station.name} was upgraded, and something is not sealed")
     world.check(station, "upgraded")

@@ -94,6 +94,7 @@ class Station:
     sealed: int = 0  # newest segment taken down in `works`
     gone: dict[tuple[str, Key], set[Any]] = field(default_factory=dict)
     typed: set[Any] = field(default_factory=set)  # values typed here
+    dropped: set[Any] = field(default_factory=set)  # values that stood in columns its program had before it was upgraded
     point_seen: Point | None = None  # its cursor, when it was looked at last
     busy: int = 0  # exchanges under way
     version: int = versions.FIRST  # of the declaration that its program has
