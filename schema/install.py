@@ -51,9 +51,8 @@ def install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookk
                 bookkeeping.require_complete(connection, dialect, own)
         for statement in (bookkeeping.DDL, *dialect.bookkeeping(), *own.tables):
             connection.execute(statement)
-        if written is not None:
-            _bring_up(connection, dialect, schema, written, keeper)
-        _create(connection, dialect, schema)
+        if written is None or not _bring_up(connection, dialect, schema, written, keeper):
+            _create(connection, dialect, schema)
         bookkeeping.note(connection, schema)
     except BaseException:
         connection.rollback()
@@ -61,8 +60,8 @@ def install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookk
     connection.commit()
 
 
-def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written: Written, keeper: Keeper | None) -> None:
-    """Bring the tables of an older file up to the declaration."""
+def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written: Written, keeper: Keeper | None) -> bool:
+    """Bring the tables of an older file up to the declaration; tell whether all that was missing is created with that."""
     older = schema.centre_at(written.schema) if schema.is_centre else schema.at(written.schema)
     before = Store(connection, dialect, older, known_numbers(connection))
     require_columns(before, "This database cannot be opened")
@@ -80,6 +79,7 @@ def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written:
         _create(connection, dialect, schema)
         if keeper is not None:
             keeper.after(after, lens)
+    return newer
 
 
 def _create(connection: Connection, dialect: Dialect, schema: Schema) -> None:

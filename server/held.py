@@ -13,7 +13,7 @@ from schema.capture import Store
 from server import healing
 from server.skew import open_segment
 from sync.change import Transaction
-from sync.compose import compose
+from sync.compose import Row, compose
 from sync.errors import Malformed, TooLarge
 from sync.limits import SEGMENT_PARTS_MAX
 from sync.policy import Policy, policies
@@ -98,12 +98,22 @@ class Works:
         self._found: dict[int, Transaction] = {}
 
     def of(self, held: Held) -> Transaction:
-        """Return a held transaction as it is to be judged: what it took the place of in the order in which that came."""
-        sql = "SELECT segment, txn FROM _withdrawn WHERE into_segment = ? AND into_txn = ? ORDER BY held, seq"
+        """Return a held transaction as it is to be judged: as one with what it took the place of."""
+        return self.as_one(self.parts(held))[0]
+
+    def parts(self, held: Held) -> list[Transaction]:
+        """Return what a held transaction took the place of, and the transaction itself, as they were sealed."""
+        sql = "SELECT segment, txn FROM _withdrawn WHERE into_segment = ? AND into_txn = ? ORDER BY seq"
         earlier = self._store.connection.execute(sql, (held.segment, held.txn)).fetchall()
-        sealed = [self.sealed(segment, index) for segment, index in earlier]
-        own = self.sealed(held.segment, held.txn)
-        return compose([*sealed, own], self.policy_of)[0] if sealed else own
+        return [self.sealed(segment, index) for segment, index in [*earlier, (held.segment, held.txn)]]
+
+    def as_one(self, parts: Sequence[Transaction]) -> tuple[Transaction, set[Row]]:
+        """Return what transactions of one node make together under the name of the last, in the order in which it numbered them
+        ([P-6.37]), and the rows they gave up.
+        """
+        if len(parts) == 1:
+            return parts[0], set()
+        return compose([*sorted(parts[:-1], key=lambda work: work.number), parts[-1]], self.policy_of)
 
     def sealed(self, segment: bytes, index: int) -> Transaction:
         """Return a transaction as it was sealed."""

@@ -16,7 +16,6 @@ from schema.keys import key_text
 from server import journal, waits
 from server.held import Held, Works, by_name, forget, name_of, say
 from sync.change import Insert, Transaction
-from sync.compose import compose
 from sync.errors import BadValue
 
 NOTE_CHARS_MAX = 500
@@ -47,21 +46,20 @@ def carry_out(store: Store, node: int, work: Transaction, segment: bytes, versio
 
     Returns the transaction together with what it takes the place of, and that place: the number people know it by.
     """
-    works, replaced = Works(store), list[tuple[Held, Transaction]]()
+    works, replaced = Works(store), list[Held]()
     for each in dict.fromkeys(work.withdrawals):
         held = by_name(store, node, each.segment, each.index)
         if held is None:
             continue
         if each.replaced:
-            replaced.append((held, works.of(held)))
+            replaced.append(held)
         else:
             _take_back(store, held, works.of(held), version, "node", "it was withdrawn on its node", now_ms)
     if not replaced:
         return work, LAST
-    replaced.sort(key=lambda entry: entry[0].id)
-    whole, given_up = compose([*(earlier for _, earlier in replaced), work], works.policy_of)
-    place = replaced[0][0].id
-    for held, _ in replaced:
+    whole, given_up = works.as_one([*(part for held in replaced for part in works.parts(held)), work])
+    place = min(held.id for held in replaced)
+    for held in replaced:
         _record(store, held, version, "correction", now_ms, (segment, work.index))
         store.connection.execute("UPDATE OR IGNORE _handed SET held = ? WHERE held = ?", (place, held.id))
         say(store, node, held.segment, held.txn, version, "withdrawn", "replaced", "a correction has taken its place")

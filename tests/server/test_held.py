@@ -158,6 +158,28 @@ def test_what_was_typed_on_top_goes_with_it_in_order(world: World, k2: Node) -> 
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.37", "P-6.39")
+def test_a_correction_that_is_held_and_approved_has_what_was_typed_last(world: World, k2: Node) -> None:
+    """Two transactions are held in one push, a third corrects both, a fourth that. The simulator's seeds 80001885 and 80002433: the
+    third came before the second when the centre opened them again, and the older value stood.
+    """
+    k2.sql(CONTACT, "c1", "OPO")
+    Cycle(k2.database, k2.link).seal()
+    k2.sql("UPDATE contact SET phone = 'second' WHERE id = 'c1'")
+    k2.sync()
+    assert [each["code"] for each in listing(world)] == ["right", "depends"]
+    k2.sql("UPDATE contact SET phone = 'third' WHERE id = 'c1'")
+    k2.sync()
+    k2.sql("UPDATE contact SET name = 'Fourth' WHERE id = 'c1'")
+    k2.sync()
+    (contact,) = listing(world)
+    assert contact["values"]["phone"] == "third"
+    act(world, ingest.decide, contact["id"], True)
+    assert world.sql("SELECT branch_id, name, phone FROM contact") == [("OPO", "Fourth", "third")]
+    k2.sync()
+    assert world.agree()
+
+
 @pytest.mark.covers("P-6.36")
 def test_a_correction_of_what_was_approved_meanwhile_is_an_ordinary_edit(world: World, k2: Node) -> None:
     k2.sql(CONTACT, "c1", "OPO")

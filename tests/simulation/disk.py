@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,12 @@ class File:
     for its code may still hold them, and must find them dead.
     """
 
-    def __init__(self, path: Path, template: Path) -> None:
-        self.path, self.template, self.version = path, template, 1  # version: that of its declared tables
+    def __init__(self, path: Path, source: Path, version: int) -> None:
+        self.path, self.version = path, version  # version: that of its declared tables
         self.open: list[Session] = []
         self._idle: list[Session] = []
         self._dead: list[Session] = []
-        self._empty: Content = []
-        shutil.copy(template, path)
+        shutil.copy(source, path)
 
     def connect(self, process: Process) -> Session:
         """Return a connection for a process."""
@@ -154,21 +154,15 @@ class File:
             session.really_close()
         self.open, self._idle, self._dead = [], [], []
 
-    def forget(self) -> None:
-        """Use no connection again that knows other columns: what a program keeps for itself on one goes with its process."""
-        for session in self._idle:
-            session.really_close()
-        self._idle = []
+    def replace(self, source: Path) -> None:
+        """Put another database of the same tables in the place of this one, row by row: statements stay compiled. Nobody has it
+        open.
+        """
+        self.become(content_of(source))
 
-    def replace(self, source: Path, version: int = 1) -> None:
-        """Put another database in the place of this one, row by row: statements stay compiled. Nobody has it open."""
-        if version == self.version:
-            self._become(_content(source))
-            return
-        self.shut()  # other columns: the file itself then
-        self.remove()
-        shutil.copy(source, self.path)
-        self.version = version
+    def content(self) -> Content:
+        """Return what makes another database what this one is. Somebody had it open."""
+        return _content(self._idle[-1])
 
     def tear(self) -> None:
         """Go on with copies of file and log as they lie there this moment, whatever is open: what is left after a power cut."""
@@ -183,15 +177,16 @@ class File:
         for part in self.path.parent.glob(f"{self.path.name}*"):  # log, and what a restore set aside
             part.unlink()
 
-    def empty(self) -> None:
-        """Make the file what its template is."""
-        self._empty = self._empty or _content(self.template)
-        self._become(self._empty)
+    def rest(self) -> None:
+        """Take every session back: the history is over."""
+        for session in reversed(self.open.copy()):  # whoever opens it in the same order gets what has its statements compiled
+            self.closed(session)
         self._idle = [*self._dead, *self._idle]
         self._dead = []
 
-    def _become(self, content: Content) -> None:
-        for session in reversed(self.open.copy()):  # whoever opens it in the same order gets what has its statements compiled
+    def become(self, content: Content) -> None:
+        """Make the file what another one is."""
+        for session in reversed(self.open.copy()):
             self.closed(session)
         if not self._idle:
             self.closed(self.connect(Process("reset", lambda: 0)))
@@ -204,9 +199,16 @@ class File:
         session.process = whose
 
 
-def _content(source: Path) -> Content:
+def content_of(source: Path) -> Content:
     """Return what makes another database of the same tables what this one is, row numbers included."""
     connection = dbapi2.connect(str(source), isolation_level=None)
+    try:
+        return _content(connection)
+    finally:
+        connection.close()
+
+
+def _content(connection: Any) -> Content:
     sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     tables: dict[str, str] = dict(connection.execute(sql).fetchall())
     names = [name for name in tables if name != "_state"] + ["_state", "sqlite_sequence"]  # until then capture does not look
@@ -219,37 +221,58 @@ def _content(source: Path) -> Content:
         columns = ", ".join(f'"{each[0]}"' for each in rows.description)
         values = ", ".join("?" * len(rows.description))
         content.append((f"INSERT INTO {name} ({columns}) VALUES ({values})", rows.fetchall()))
-    connection.close()
     return [(sql, rows) for sql, rows in content if rows]
 
 
 class Pool:
-    """The files of one process of the simulator."""
+    """The files of one process of the simulator, by kind and version."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._free: dict[str, list[File]] = {}
+        self._free: dict[tuple[str, int], list[File]] = defaultdict(list)
+        self._empty: dict[str, Content] = {}
         self._count = 0
 
     def take(self, kind: str) -> File:
         """Return an empty database of a kind whose template lies in the folder."""
-        free = self._free.setdefault(kind, [])
-        if free:
+        template = self.folder / f"{kind}.db"
+        if kind not in self._empty:
+            self._empty[kind] = content_of(template)
+        if free := self._free[kind, 1]:
+            free[-1].become(self._empty[kind])
             return free.pop()
+        return self.scratch(kind, template, 1)
+
+    def copy(self, kind: str, source: Path, version: int) -> File:
+        """Return a database that is what another one is, which nobody has open."""
+        if free := self._free[kind, version]:
+            free[-1].replace(source)
+            return free.pop()
+        return self.scratch(kind, source, version)
+
+    def scratch(self, kind: str, source: Path, version: int) -> File:
+        """Return a copy of a file of which no connection is known."""
         self._count += 1
-        return File(self.folder / f"{kind}-{self._count}.db", self.folder / f"{kind}.db")
+        return File(self.folder / f"{kind}-{self._count}.db", source, version)
+
+    def settled(self, kind: str, scratch: File) -> File:
+        """Return what a scratch file is among those used before, or itself if there is none. Nobody has it open any more."""
+        free = self._free[kind, scratch.version]
+        if not free:
+            return scratch
+        free[-1].become(scratch.content())
+        scratch.shut()
+        scratch.remove()
+        return free.pop()
 
     def give_back(self, kind: str, file: File) -> None:
-        """Take a file back, emptied; one that cannot be emptied, or was upgraded, is thrown away."""
+        """Take a file back; one that cannot be let go of is thrown away."""
         try:
-            if file.version == 1:
-                file.empty()
-                self._free[kind].append(file)
-                return
+            file.rest()
+            self._free[kind, file.version].append(file)
         except dbapi2.Error:
-            pass
-        file.shut()
-        file.remove()
+            file.shut()
+            file.remove()
 
 
 class SimulatedSqlite(Sqlite):

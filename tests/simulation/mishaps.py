@@ -24,7 +24,7 @@ from tests.simulation.disk import Crash, Process, Session, SimulatedSqlite
 from tests.simulation.lives import Life, Work
 from tests.simulation.network import Wire, exchange
 from tests.simulation.skew import declared
-from tests.simulation.upgrades import somebody
+from tests.simulation.upgrades import dropped, newer_centre, newer_node, somebody
 from tests.simulation.world import Station, Violation
 from tests.world import Node
 
@@ -186,7 +186,7 @@ class Kept:
     sealed: int
     gone: dict[Any, set[Any]]
     typed: set[Any]
-    dropped: set[Any]
+    dropped: set[Any]  # values in columns that the newest program has no more, or that stood there before it came
 
 
 def _copy_of(world: History, station: Station) -> Kept:
@@ -195,12 +195,9 @@ def _copy_of(world: History, station: Station) -> Kept:
     if station.has_changes:
         exchange(world, station, "push", cut=1)
         world.check(station, "before a copy")
-    path = world.new_path("copy")
-    target = dbapi2.connect(str(path))
-    station.program.backup(target)
-    target.close()
-    works, gone, typed, dropped = list(station.works), dict(station.gone), set(station.typed), set(station.dropped)
-    return Kept(path, station.file.version, station.told, works, station.sealed, gone, typed, dropped)
+    path = world.copy_of("copy", station.program)
+    works, gone, typed = list(station.works), dict(station.gone), set(station.typed)
+    return Kept(path, station.file.version, station.told, works, station.sealed, gone, typed, station.dropped | dropped(world, station))
 
 
 def keep_copy(world: History, station: Station) -> None:
@@ -220,14 +217,17 @@ def put_back(world: History, station: Station) -> None:
     world.copied = True
     world.counts["node put back"] += 1
     _write_off(world, station, old)
-    before, dropped = station.view(), station.dropped
+    before, had = station.view(), station.dropped
     station.node.database.close()
-    station.file.replace(old.path, old.version)
     station.told, station.dropped = old.told, set(old.dropped)
+    if old.version < station.version:
+        station.file = newer_node(world, station, old.path)
+    else:
+        station.file.replace(old.path)
     station.works, station.sealed, station.gone, station.typed = list(old.works), old.sealed, dict(old.gone), set(old.typed)
     station.point_seen = None
     world.open_node(station)
-    world.judge.node_put_back(before, dropped)
+    world.judge.node_put_back(before, had)
     world.check(station, "put back")
 
 
@@ -250,8 +250,7 @@ def clone(world: History, station: Station) -> None:
     world.say("-- clone", name)
     world.counts["node cloned"] += 1
     world.copied = True
-    file, skew = world.take("node"), [station.node.skew[0]]
-    file.replace(kept.path, kept.version)
+    file, skew = world.take_copy("node", kept.path, kept.version), [station.node.skew[0]]
     process = Process(name, lambda: world.clock.read(skew[0]))
     database = node.database.Database(file.path, declared(station.version), process.clock_ms, SimulatedSqlite(file, process))
     made = world.add_station(Node(name, database, Wire(world, station.node.link.identity), skew), file, process, station.origin)
@@ -303,17 +302,16 @@ class KeptCentre:
 
 def keep_centre(world: History, _station: Station) -> None:
     """Make a backup of the centre's file; what central programs wrote is in its journal."""
-    judge, path = world.judge, world.new_path("centre")
+    judge = world.judge
     world.service.absorb(world.server_time())
     announced = world.random.random() < 0.4
     if announced:  # the engine's own backup, which tells nodes what they need not keep any longer
+        path = world.new_path("centre")
         backup.backup(world.database, path, world.server_time())
         world.kept_centres.clear()  # nobody goes back behind it
         world.counts["centre backed up"] += 1
     else:
-        target = dbapi2.connect(str(path))
-        world.centre.backup(target)
-        target.close()
+        path = world.copy_of("centre", world.centre)
     world.observe()
     world.say("-- backup" if announced else "-- copy", "of the centre at", world.head)
     judged = judge.judged | judge.conflict_ids
@@ -339,8 +337,10 @@ def put_back_centre(world: History, _station: Station) -> None:
         if done.aside is not None:
             done.aside.unlink()
         world.file.version = world.version
+    elif kept.version < world.version:
+        world.file = newer_centre(world, kept.path)
     else:
-        world.file.replace(kept.path, kept.version)
+        world.file.replace(kept.path)
     world.life, world.head = kept.life.copy(), kept.head
     world.lives.append(world.life)
     world.open_server()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import node.database
 import server.database
 from tests.simulation import skew
-from tests.simulation.disk import Crash, Process, SimulatedSqlite
+from tests.simulation.causes import Write
+from tests.simulation.disk import Crash, File, Process, SimulatedSqlite
 from tests.simulation.world import Station, Violation
 
 if TYPE_CHECKING:
@@ -23,23 +26,40 @@ def upgrade_centre(world: History) -> None:
     if world.version == skew.NEWEST:
         return
     world.say("-- the centre is upgraded")
+    path, before = world.copy_of("centre", world.centre), skew.plain_rows(world.centre, skew.FIRST, centre=True)
     world.database.close()
-    world.file.forget()
     world.version = skew.NEWEST
-    if world.random.random() < DEATHS:
+
+    def dies(file: File) -> None:
         process = _dying(world, "server", world.process)
-        before = world.centre_rows()
         try:
-            schema = skew.declared(skew.NEWEST)
-            server.database.Database(world.file.path, schema, SimulatedSqlite(world.file, process), clock_ms=world.server_time).close()
+            _open_centre(world, file, process)
         except Crash:
             world.counts["crash while the centre is upgraded"] += 1
-            world.file.bury(process)
-            if world.centre_rows() != before:
+            file.bury(process)
+            if skew.plain_rows(file.connect(Process("look", process.clock_ms)), file.version, centre=True) != before:
                 raise Violation("the centre died while it was upgraded, and half of it is there") from None
+
+    world.file = newer_centre(world, path, dies if world.random.random() < DEATHS else None)
     world.open_server()
     world.counts["centre upgraded"] += 1
     world.observe()
+
+
+def newer_centre(world: History, source: Path, first: Callable[[File], None] | None = None) -> File:
+    """Return what the newest program makes of a copy of an older centre's file; `first` is done to it before."""
+
+    def upgrade(file: File) -> None:
+        if first is not None:
+            first(file)
+        _open_centre(world, file, Process("server", world.clock.read))
+
+    return world.take_copy("server", source, skew.FIRST, upgrade)
+
+
+def _open_centre(world: History, file: File, process: Process) -> None:
+    schema = skew.declared(skew.NEWEST)
+    server.database.Database(file.path, schema, SimulatedSqlite(file, process), clock_ms=world.server_time).close()
 
 
 def upgrade_node(world: History, station: Station) -> None:
@@ -49,28 +69,48 @@ def upgrade_node(world: History, station: Station) -> None:
     world.say("--", station.name, "is upgraded")
     world.harvest(station)
     _count(world, station)
-    stood = world.judge.standing_in([station.view()])
+    path, before = world.copy_of("node", station.program), station.view()
+    station.dropped |= dropped(world, station)
     station.node.database.close()
-    station.file.forget()
     station.version = skew.NEWEST
-    if world.random.random() < DEATHS:
+
+    def dies(file: File) -> None:
         process = _dying(world, station.name, station.process)
-        before = station.view()
         try:
-            schema = skew.declared(skew.NEWEST)
-            node.database.Database(station.file.path, schema, process.clock_ms, SimulatedSqlite(station.file, process)).close()
+            _open_node(file, process)
         except Crash:
             world.counts["crash while a node is upgraded"] += 1
-            station.file.bury(process)
-            if station.view() != before:
+            file.bury(process)
+            if skew.plain_rows(file.connect(Process("look", process.clock_ms)), file.version) != before:
                 raise Violation(f"{station.name} died while it was upgraded, and half of it is there") from None
+
+    station.file = newer_node(world, station, path, dies if world.random.random() < DEATHS else None)
     world.open_node(station)
-    station.dropped |= {write for write in stood if not skew.knows(station.version, write.table, write.cell)}
     if station.has_changes:
         raise Violation(f"{station.name} was upgraded, and something is not sealed")
     world.check(station, "upgraded")
     if world.random.random() < 0.5:
         world.user_writes(station)  # before it has been told what is new
+
+
+def newer_node(world: History, station: Station, source: Path, first: Callable[[File], None] | None = None) -> File:
+    """Return what the newest program makes of a copy of an older node's file; `first` is done to it before."""
+
+    def upgrade(file: File) -> None:
+        if first is not None:
+            first(file)
+        _open_node(file, Process(station.name, station.process.clock_ms))
+
+    return world.take_copy("node", source, skew.FIRST, upgrade)
+
+
+def dropped(world: History, station: Station) -> set[Write]:
+    """Return the values that stand in columns which the newest program has no more."""
+    return {write for write in world.judge.standing_in([station.view()]) if not skew.knows(skew.NEWEST, write.table, write.cell)}
+
+
+def _open_node(file: File, process: Process) -> None:
+    node.database.Database(file.path, skew.declared(skew.NEWEST), process.clock_ms, SimulatedSqlite(file, process)).close()
 
 
 def _dying(world: History, name: str, like: Process) -> Process:

@@ -20,6 +20,8 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+from sqlcipher3 import dbapi2
+
 import node.cycle
 import node.database
 import server.database
@@ -175,7 +177,22 @@ class SimulatedWorld(World):
 
     def take(self, kind: str) -> File:
         """Return an empty database file, given back at the end."""
-        file = self.pool.take(kind)
+        return self._taken(kind, self.pool.take(kind))
+
+    def take_copy(self, kind: str, source: Path, version: int, upgrade: Callable[[File], None] | None = None) -> File:
+        """Return a file that is what another one is, or what a newer program's `upgrade` makes of a copy of it; given back at the end."""
+        if upgrade is None:
+            return self._taken(kind, self.pool.copy(kind, source, version))
+        scratch = self.pool.scratch(kind, source, version)
+        try:
+            upgrade(scratch)
+        except BaseException:
+            scratch.shut()
+            scratch.remove()
+            raise
+        return self._taken(kind, self.pool.settled(kind, scratch))
+
+    def _taken(self, kind: str, file: File) -> File:
         self.taken.append((kind, file))
         return file
 
@@ -183,6 +200,14 @@ class SimulatedWorld(World):
         """Return where a copy may lie until the end."""
         self.paths.append(self.pool.folder / f"{kind}-{len(self.paths)}.copy")
         return self.paths[-1]
+
+    def copy_of(self, kind: str, connection: Any) -> Path:
+        """Copy a database, as it is at this moment, to where it may lie until the end."""
+        path = self.new_path(kind)
+        target = dbapi2.connect(str(path))
+        connection.backup(target)
+        target.close()
+        return path
 
     def boot(self) -> None:
         """Start the server's process."""
