@@ -180,6 +180,8 @@ class Final:
                 continue
             if (write.table, write.key) in self.causes.lives or stands in self.judge.taken:
                 continue
+            if self.world.copied and write in self.judge.taken:
+                continue  # who decided for it saw what stands; that decision may have gone with a disk, and what was typed first not
             if self.world.restored and (write in self.world.beyond_recovery or self.judge.on_record(write)):
                 continue  # beside what stands (RULES, what holds after a restore)
             if stands in self.causes.past([write], strict=True) and write not in self.causes.past([stands]):
