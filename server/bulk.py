@@ -3,7 +3,7 @@
 Optimistic: a segment that holds nothing but inserts into tables whose rows never change and never move (sales, lines,
 payments, stock moves), with every right and parent in order, is inserted column by column and indexed by extents (one
 line of `_change` per scope key; SPIKE §3). On any doubt it does nothing and says so; the
-slow path (server/merge.py) then looks at each transaction. Both leave the same state: tests/contract/test_paths.py.
+slow path (server/merging/) then looks at each transaction. Both leave the same state: tests/contract/test_paths.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schema.dialects.sqlite import insert_rows, quote
 from schema.lens import lens_between
 from server import scopes, whole
 from server.holding import ACCEPTS
-from server.merge import Pusher
+from server.merging.incoming import Pusher
 from sync.limits import KEY_BYTES_MAX
 from sync.segment import InsertBlock, OpenSegment
 
@@ -102,7 +102,7 @@ def _without(block: InsertBlock, others: set[int]) -> InsertBlock:
 
 
 def _sound(table: Table, block: InsertBlock) -> bool:
-    """Check columns and types as server/merge.py does, a column at a time."""
+    """Check columns and types as server/merging/ does, a column at a time."""
     if any(name not in table.position for name in block.columns) or any(name not in block.columns for name in table.key):
         return False
     given = dict(zip(block.columns, block.values, strict=True))

@@ -16,7 +16,7 @@ from schema.declare import EVERYONE, By, Everyone, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from server import journal, rows, scopes
-from server.merge import bury_row
+from server.merging.deletes import bury_row
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
 from sync.limits import SEGMENT_ROWS

@@ -21,7 +21,7 @@ from schema.keys import key_text
 from server import below, conflicts, healing, histories, journal, rows, scopes, skew
 from server.conflicts import Conflict
 from server.holding import Hold, check_required, check_values
-from server.merge import bury_row
+from server.merging.deletes import bury_row
 from sync import box
 from sync.change import NEVER
 from sync.errors import Malformed, TooLarge

@@ -1,6 +1,6 @@
 """What the centre holds a transaction for, and what later work then waits for (RULES H9).
 
-Hold and Refuse are raised by server/merge.py while it judges; server/ingest.py keeps the transaction.
+Hold and Refuse are raised by server/merging/ while it judges; server/ingest.py keeps the transaction.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from server import held as held_work
 from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows
-from server.merge import Merging, Pusher
+from server.merging import merge
+from server.merging.incoming import Incoming, Pusher
 from server.skew import open_segment, waits_for_upgrade
 from sync.change import Insert, Transaction
 from sync.digest import segment_point
@@ -143,7 +144,7 @@ def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, ve
         work, place = withdrawals.carry_out(store, pusher.node, work, segment, version, now_ms)
     store.connection.execute("SAVEPOINT one")
     try:
-        verdict = Merging(store, pusher, work, version, now_ms, name_of(segment, work.index), held_id=place).run()
+        verdict = merge(Incoming(store, pusher, work, version, now_ms, name_of(segment, work.index), held_id=place))
     except Hold as hold:
         store.connection.execute("ROLLBACK TO one")
         store.connection.execute("RELEASE one")
@@ -287,9 +288,9 @@ def _try(store: Store, held: Held, work: Transaction, now_ms: int) -> int:
     pusher = Pusher(held.node, node_id, held.inc, lineage_of(store, held.inc), scopes.entitled(store, held.node), held.skew_ms)
     store.connection.execute("SAVEPOINT try")
     version = journal.append(store, journal.Entry("release", held.inc, name_of(held.segment, held.txn)), now_ms)
-    merging = Merging(store, pusher, work, version, now_ms, name_of(held.segment, held.txn), bool(held.approved), held.id)
+    incoming = Incoming(store, pusher, work, version, now_ms, name_of(held.segment, held.txn), bool(held.approved), held.id)
     try:
-        verdict = merging.run()
+        verdict = merge(incoming)
     except Hold as hold:
         store.connection.execute("ROLLBACK TO try")
         store.connection.execute("RELEASE try")

@@ -1,6 +1,6 @@
 """Rows at the centre, one at a time: their values, who wrote each cell, and the graves of deleted ones.
 
-The slow, obvious half of merging: server/merge.py decides, this stores. Called inside the write transaction with
+The slow, obvious half of merging: server/merging/ decides, this stores. Called inside the write transaction with
 capture off.
 """
 

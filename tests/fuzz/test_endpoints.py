@@ -42,7 +42,7 @@ def test_a_bad_answer_is_found(answer: Answer) -> None:
     ("target", "broken", "found"),
     [
         pytest.param("server.feed.scopes.entitled", lambda *_: EVERYTHING, "it shows what is not", id="pull-without-scope"),
-        pytest.param("server.merge.Merging._is_strange", lambda *_: False, "was changed", id="update-without-right"),
+        pytest.param("server.merging.incoming.Incoming.is_strange", lambda *_: False, "was changed", id="update-without-right"),
         pytest.param("server.conflicts._in_scope", lambda *_: True, "it shows what is not", id="conflicts-without-scope"),
     ],
 )

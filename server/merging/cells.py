@@ -1,0 +1,62 @@
+"""Merging cells into a row that stands: the rules of sync/merge.py, and what comes of them for the row (RULES H2, H3, H15)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from schema.declare import Table
+from schema.lens import complete
+from server import conflicts, rows
+from server.holding import check_values
+from server.merging.incoming import Incoming, Standing
+from sync.change import NEVER, Edit, Key
+from sync.merge import CENTRE, FILLED, Meta, Outcome, merge_cell, same_values, seen
+from sync.policy import policies
+
+
+def edit(incoming: Incoming, row: Standing, edits: Iterable[Edit], *, insert: bool = False) -> bool:
+    """Merge cells into a living row; tell whether any ended other than as pushed."""
+    table, metas = row.table, incoming.metas(row.table, row.rid)
+    altered = False
+    now: dict[str, Any] = {}
+    for pushed in edits:
+        cell = table.cell_named[pushed.cell]
+        number = rows.cell_number(table, cell)
+        standing = tuple(now.get(name, stands) for name, stands in zip(cell.columns, row.named(cell.columns), strict=True))
+        edit = complete(pushed, cell, standing)
+        meta = metas.get(number) or metas.get(rows.BIRTH) or Meta(0, CENTRE, 0, 0, "")
+        outcome = _outcome(incoming, table, edit, standing, meta, insert)
+        if outcome.conflict:
+            other = incoming.node_of(meta.writer)
+            rule = conflicts.RESTORED if _is_in(incoming, meta) else cell.policy
+            incoming.conflict(row, cell.columns, edit, standing, rule, outcome, other)
+        if outcome.write:
+            is_alone = True
+            if policies()[cell.policy].differential:  # a sum need not be of the type of what was added
+                check_values(table, dict(zip(cell.columns, outcome.value, strict=True)))
+                is_alone = seen(meta, pushed.base, pushed.since, incoming.pusher.lineage, insert=insert)
+            now.update(zip(cell.columns, outcome.value, strict=True))
+            incoming.stamp(table, row.rid, number, outcome.stamp, is_alone=is_alone)
+        added = insert and not same_values(outcome.value, edit.new)  # the node takes an insert for what it names (P-8.13)
+        altered = altered or outcome.altered or added
+    rows.write(incoming.store, table, row.rid, now)
+    return altered
+
+
+def _is_in(incoming: Incoming, meta: Meta) -> bool:
+    """Tell whether a value that was taken from a node's copy has this transaction in it already (RULES H15)."""
+    return meta.writer == FILLED and NEVER < incoming.work.before <= meta.sequence
+
+
+def _outcome(incoming: Incoming, table: Table, edit: Edit, standing: Key, meta: Meta, insert: bool) -> Outcome:
+    policy = policies()[table.cell_named[edit.cell].policy]
+    if _is_in(incoming, meta) and not policy.differential:
+        empty = insert and all(value is None for value in edit.new)  # a new row's empty columns are nobody's word
+        differs = not same_values(edit.new, standing) and not empty
+        return Outcome(standing, meta.stamp, False, differs, "theirs", True, False)
+    known = seen(meta, edit.base, edit.since, incoming.pusher.lineage, insert=insert)
+    at = incoming.now_stamp(edit.wall)
+    if edit.base == NEVER and not insert and same_values(edit.old, standing):
+        known = True  # it had not been told of the cell, and shown what stands (P-11.8)
+    return merge_cell(policy, edit.old, edit.new, at, incoming.pusher.node_id, standing, meta, known)
