@@ -55,7 +55,7 @@ from schema.lock import exclusive
 from schema.registry import load
 from sync.errors import Offline, WorldError
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 86_400
 BUSY = "Another exchange of this node is under way. It sends everything recorded so far; try again when it is done."
 STEPS = {"push": "sending transactions", "pull": "receiving rows"}
 
@@ -123,10 +123,19 @@ def join(
     terminal.show(document, tell)
 
 
+def _seconds(given: float) -> float:
+    """Return a number of seconds; "nan" is neither less nor more than any bound."""
+    if not 0 <= given <= WAIT_SECONDS_MAX:
+        raise typer.BadParameter(f"give 0 to {WAIT_SECONDS_MAX:,} seconds")
+    return given
+
+
 @app.command()
 def sync(
     ctx: typer.Context,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another exchange of this node to end.")] = WAIT_SECONDS,
+    wait: Annotated[
+        float, typer.Option("--wait", callback=_seconds, help="Seconds to wait for another exchange of this node to end.")
+    ] = WAIT_SECONDS,
     home: Home = None,
     as_json: Json = False,
 ) -> None:

@@ -78,10 +78,12 @@ def _remove(path: Path) -> None:
 
 
 def _examine(dialect: Dialect, path: Path, file: Path, check: Check) -> None:
-    """Open a copy and look into it; `file`: what it is a copy of."""
+    """Open a copy and look into it; `file`: what it is a copy of. What is wrong with the disk says nothing of the copy."""
     try:
         connection = dialect.open(path)
     except dialect.errors as error:
+        if dialect.is_of_the_disk(error):
+            raise
         raise BadValue(f"{file} is not a database ({error}). Nothing was changed.") from error
     try:
         if not dialect.is_whole(connection):
@@ -89,6 +91,8 @@ def _examine(dialect: Dialect, path: Path, file: Path, check: Check) -> None:
         check(connection)
         dialect.empty_log(connection)
     except dialect.errors as error:
+        if dialect.is_of_the_disk(error):
+            raise
         raise BadValue(
             f"{file} is a database, but no backup of this kind: a node's comes from outpost node backup, the centre's from outpost"
             " server backup. Nothing was changed."

@@ -34,6 +34,7 @@ import platformdirs
 import typer
 from typer.core import TyperGroup
 
+from schema.dialects.base import DISK_ERRORS
 from schema.lock import HomeBusy
 from sync.errors import BadValue, OutpostError, UsError, WorldError
 from sync.values import RawText, is_clean
@@ -57,7 +58,6 @@ _named_home: ContextVar[tuple[str, Path] | None] = ContextVar("_named_home", def
 """The part that runs and the home it was called with by --home: the commands it suggests carry it too."""
 
 _BUSY = frozenset({5, 6})  # SQLITE_BUSY, LOCKED
-_UNUSABLE = frozenset({8, 10, 13, 14})  # READONLY, IOERR, FULL, CANTOPEN
 _DAMAGED = frozenset({11, 26})  # CORRUPT, NOTADB
 
 
@@ -133,7 +133,7 @@ def _environment(error: Exception, ctx: Any) -> OutpostError | None:
         if code in _DAMAGED:
             part, home = _named_home.get() or (ctx.obj.part, ctx.obj.home)
             return HomeDamaged(f"The database in {home} is damaged: {error}. Restore a backup: outpost {part} restore FILE")
-        return HomeUnusable(f"The database cannot be used: {error}.") if code in _UNUSABLE else None
+        return HomeUnusable(f"The database cannot be used: {error}.") if code in DISK_ERRORS else None
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         return HomeUnusable(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     return None

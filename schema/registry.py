@@ -209,7 +209,7 @@ _ORDER = {Kind.REFERENCE: 0, Kind.RECORD: 1, Kind.SET: 2, Kind.DOCUMENT: 3, Kind
 def load(extra: tuple[str, ...] | None = None) -> Schema:
     """Return the schema of `schema/tables/` and of further folders (`OUTPOST_TABLES`, separated like PATH).
 
-    Raises BadValue for a folder that is not there: its tables would be missing in what is opened.
+    Raises BadValue for a folder that is not there, and for files of it that cannot be used: tables would be missing in what is opened.
     """
     folders = tuple(filter(None, os.environ.get("OUTPOST_TABLES", "").split(os.pathsep))) if extra is None else extra
     modules = [importlib.import_module(f"schema.tables.{info.name}") for info in pkgutil.iter_modules(schema.tables.__path__)]
@@ -217,7 +217,16 @@ def load(extra: tuple[str, ...] | None = None) -> Schema:
         if not Path(folder).is_dir():
             raise BadValue(f"OUTPOST_TABLES names {folder}, and there is no such folder. Nothing was opened. Set it right, or unset it.")
         modules += [_import_file(path) for path in sorted(Path(folder).glob("*.py"))]
-    return build(model for module in modules for model in _models(module))
+    try:
+        return build(model for module in modules for model in _models(module))
+    except BadDeclaration as error:
+        if not folders:
+            raise
+        raise BadValue(_unusable(f"The tables in {os.pathsep.join(folders)} cannot be used", error)) from error
+
+
+def _unusable(what: str, error: Exception) -> str:
+    return f"{what}: {error}. Nothing was opened. Mend the file, or take its folder out of OUTPOST_TABLES."
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -225,11 +234,15 @@ def _import_file(path: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadDeclaration(f"{path}: cannot be read as Python")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the program of somebody else does
+        del sys.modules[name]
+        raise BadValue(_unusable(f"The table file {path} cannot be used", error)) from error
     return module
 
 

@@ -17,6 +17,9 @@ from schema.past import Column
 ROW_ID = "_rid"
 """The engine's own row number: rises with every insert and is never used twice (SPIKE §1)."""
 
+DISK_ERRORS = frozenset({8, 10, 13, 14})
+"""SQLite's codes for a disk that cannot be read, written or opened, or is full: READONLY, IOERR, FULL, CANTOPEN."""
+
 
 class Cursor(Protocol):
     """The part of DB-API cursors the engine uses."""
@@ -116,6 +119,9 @@ class Dialect(Protocol):
 
     def is_whole(self, connection: Connection) -> bool:
         """Tell whether a database's own check finds nothing wrong."""
+
+    def is_of_the_disk(self, error: Exception) -> bool:
+        """Tell whether the disk could not be read, written or opened, or is full."""
 
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether reading failed because a TEXT value is not valid UTF-8."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlcipher3 import dbapi2
 
 from schema.declare import Cell, Table
-from schema.dialects.base import ROW_ID, Connection
+from schema.dialects.base import DISK_ERRORS, ROW_ID, Connection
 from schema.files import create_private
 from schema.past import Column
 
@@ -228,6 +228,10 @@ class Sqlite:
     def is_whole(self, connection: Connection) -> bool:
         """Tell whether a database's own check finds nothing wrong."""
         return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
+
+    def is_of_the_disk(self, error: Exception) -> bool:
+        """Tell whether the disk could not be read, written or opened, or is full."""
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in DISK_ERRORS
 
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether the driver met TEXT that is not UTF-8."""

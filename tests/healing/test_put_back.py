@@ -11,9 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlcipher3 import dbapi2
 
 import node.database
 from node import backup
+from schema.backup import put_back
+from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from schema.lock import HomeBusy
 from server import backup as centre_backup
@@ -232,3 +235,23 @@ def test_a_second_restore_at_the_same_moment_sets_aside_beside_the_first(is_dama
     assert second not in (None, first)
     assert foreign.rows(first, IDS) == [("c1",), ("c2",)]
     assert foreign.rows(path, IDS) == [("c1",)]
+
+
+class FailingDisk(Sqlite):
+    """A database on a disk that fails while its pages are looked through."""
+
+    def is_whole(self, connection: Connection) -> bool:
+        error = dbapi2.OperationalError("disk I/O error")
+        error.sqlite_errorcode = DISK_READ  # type: ignore[attr-defined]
+        raise error
+
+
+DISK_READ = 10 | (1 << 8)  # SQLITE_IOERR_READ
+
+
+def test_a_disk_that_fails_is_not_a_backup_of_another_kind(world: World, till: Node) -> None:
+    path, file = till.database.path, world.folder / "till.backup"
+    with pytest.raises(dbapi2.OperationalError, match="disk I/O error"):
+        put_back(FailingDisk(), file, path, lambda _connection: None, world.clock.read())
+    assert foreign.rows(path, IDS) == [("c1",), ("c2",)]
+    assert "till.db.restoring" not in names(world.folder)

@@ -52,6 +52,8 @@ def outpost(*arguments: object, **environment: str) -> subprocess.CompletedProce
         "node import",
         "node import online_retail",
         "node sync --wait -1",
+        "node sync --wait nan",
+        "node sync --wait inf",
     ],
 )
 def test_wrong_usage_is_2(line: str, tmp_path: Path) -> None:

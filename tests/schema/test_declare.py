@@ -13,6 +13,7 @@ from sqlmodel import Field
 
 from schema.declare import BadDeclaration, By, Everyone, Kind, ScopeRule, Sync, Synced, Through, Tie, table_of
 from schema.registry import Schema, ScopePath, build, load
+from sync.errors import BadValue
 
 HERE: tuple[ScopeRule, ...] = (By("branch", "branch_id"),)
 NUMBERS = count()
@@ -270,6 +271,33 @@ def test_folders_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.M
     assert "rack" in load.__wrapped__().by_name
     monkeypatch.delenv("OUTPOST_TABLES")
     assert "rack" not in load.__wrapped__().by_name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("class Shelf(:", "invalid syntax"),
+        ("import no_such_module_of_theirs", "no_such_module_of_theirs"),
+        (FILE.format(name="client_code").replace("id: str = Field(primary_key=True)", "id: str"), "primary key"),
+        (FILE.format(name="no_scope").replace("scope=(Everyone(),)", "scope=()"), "no scope"),
+    ],
+    ids=["no Python", "an import that fails", "no key", "no scope"],
+)
+def test_a_table_file_that_cannot_be_used_is_an_error_in_words(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(BadValue, match=words) as found:
+        load.__wrapped__((str(tmp_path),))
+    assert str(tmp_path) in str(found.value)
+    assert "Nothing was opened" in str(found.value)
+
+
+def test_a_table_file_that_failed_is_read_again(tmp_path: Path) -> None:
+    """What a failed import leaves behind must not pass for the tables."""
+    (tmp_path / "crate.py").write_text("import no_such_module_of_theirs")
+    with pytest.raises(BadValue):
+        load.__wrapped__((str(tmp_path),))
+    (tmp_path / "crate.py").write_text(FILE.format(name="crate"))
+    assert "crate" in load.__wrapped__((str(tmp_path),)).by_name
 
 
 def test_the_shipped_tables_are_there() -> None:
