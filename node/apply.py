@@ -107,7 +107,8 @@ def check_page(store: Store, state: State, page: Page) -> None:
     """Check that a page is bounded and continues this very life of this node (RULES H5). Raises BadReply, Stale, Forked."""
     if entries_of(page) > PAGE_ROWS_MAX:
         raise BadReply(f"The server's answer holds more than {PAGE_ROWS_MAX} rows.")
-    if page.incarnation != state.incarnation or page.epoch != state.epoch or page.since != state.begin.number:
+    asked = (state.incarnation, state.epoch, state.begin.number, tuple(state.afresh))
+    if (page.incarnation, page.epoch, page.since, page.afresh) != asked:
         raise Stale("the page answers another question")
     if page.to.number < state.cursor.number:
         raise Stale("the page lies behind the cursor")

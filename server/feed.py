@@ -454,6 +454,7 @@ def pull(store: Store, node: int, request: PullRequest, life: bytes) -> Page:
         schema=view.version,
         after=request.position,
         life=life,
+        afresh=request.afresh,
     )
 
 

@@ -354,6 +354,7 @@ class Page(Message, frozen=True):
     schema: Count = 1  # version of the declaration that its rows are in: the older one of both sides
     after: Position | None = None  # where it begins: that of the request
     life: Id16 = bytes(16)  # drawn by the server when it started: pages of one life are of one history
+    afresh: Names = ()  # those of the request: a node that was upgraded since asks for more
 
 
 # --- after a restore (§7.7) ---------------------------------------------------------------------------------------------

@@ -18,9 +18,11 @@ from schema.declare import By, Kind, Sync, Synced
 from schema.registry import build
 from server import conflicts
 from server.service import Service
+from sync.errors import Stale
+from sync.messages import Page
 from tests.healing.copies import copy_of, put_back_centre
 from tests.skew.declarations import MODELS, VERSIONS
-from tests.skew.world import SkewedWorld, insert, named, update
+from tests.skew.world import SkewedWorld, insert, named, pulls, update
 from tests.world import Node, ReplyLost
 
 NEWEST = VERSIONS[-1]
@@ -160,6 +162,27 @@ def test_what_was_lacking_comes_in_pages_also_when_the_pull_is_cut(make: Make) -
     there.sync()
     here.sync(rows=10)
     assert here.sql("SELECT COUNT(*), COUNT(loyalty) FROM person") == [(41, 41)]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-8.9", "P-11.8")
+def test_a_page_asked_for_before_an_upgrade_does_not_answer_for_what_was_lacking(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator's seed 91004567: an old page came late, was complete, and what the node lacked was never told."""
+    world = make(NEWEST)
+    here, there = world.node_of(1, "here"), world.node_of(NEWEST, "there")
+    insert(there, "person", ANN | {"loyalty": "gold"})
+    there.sync()
+    here.sync()
+    asked, kept = here.link.pull, list[Page]()
+    monkeypatch.setattr(here.link, "pull", lambda request: kept.append(asked(request)) or kept[-1])
+    here.sync()
+    world.upgrade("here", NEWEST)
+    monkeypatch.setattr(here.link, "pull", lambda _request: kept[-1])
+    with pytest.raises(Stale):
+        pulls(here)
+    monkeypatch.setattr(here.link, "pull", asked)
+    here.sync()
+    assert (world.row("here", "person", "ann") or {})["loyalty"] == "gold"
     assert world.agree()
 
 
