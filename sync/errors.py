@@ -229,6 +229,8 @@ class Forked(PeerError):
 
     code = "history.forked"
     status = 409
+    kept = "Everything recorded here is safe."
+    todo = "Sync: it puts that right by itself. outpost node sync"
 
 
 class Gap(PeerError):
@@ -236,6 +238,8 @@ class Gap(PeerError):
 
     code = "history.gap"
     status = 409
+    kept = "Everything recorded here is safe."
+    todo = "Sync: it puts that right by itself. outpost node sync"
 
 
 class Diverged(PeerError):
@@ -244,7 +248,7 @@ class Diverged(PeerError):
     code = "history.diverged"
     status = 409
     kept = "Everything recorded here is safe."
-    todo = "Tell the central office that its server was restored."
+    todo = "Sync: what the centre lost is sent again by itself. outpost node sync"
 
 
 class UnknownIncarnation(PeerError):
@@ -252,6 +256,8 @@ class UnknownIncarnation(PeerError):
 
     code = "history.incarnation"
     status = 409
+    kept = "Everything recorded here is safe."
+    todo = "Sync: it puts that right by itself. outpost node sync"
 
 
 class Moved(PeerError):
