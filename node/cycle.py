@@ -16,11 +16,24 @@ from typing import get_args
 
 from node import healing, outbox, proof, retained, series, settling, staging, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
-from node.database import OFFERING, RELOAD, Database, State, hear, read_state
+from node.database import OFFERING, RELOAD, SOUND, Database, State, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
-from sync.errors import BadReply, Diverged, Forked, Gap, Malformed, MalformedBlock, Moved, Stale, TooLarge, UnknownIncarnation, WorldError
+from sync.errors import (
+    BadReply,
+    Diverged,
+    Forked,
+    Gap,
+    Malformed,
+    MalformedBlock,
+    Moved,
+    Stale,
+    TooLarge,
+    UnknownIncarnation,
+    UnknownTable,
+    WorldError,
+)
 from sync.limits import (
     ADOPTED_MAX,
     EXCHANGE_RETRIES_MAX,
@@ -130,11 +143,16 @@ class Cycle:
 
     def _offer(self) -> None:
         """Offer a restored centre the rows of others that its lost history held."""
-        while self.database.state().healing == OFFERING and (pages := healing.to_offer(self.database.store)):
+        while self.database.state().healing in (OFFERING, SOUND) and (pages := healing.to_offer(self.database.store)):
             state = self.database.state()
             known = (state.epoch, state.incarnation, state.cursor, state.highest)
             offer = OfferRequest(PROTOCOL_VERSIONS[-1], *known, tuple(page for _, page in pages))
-            reply = self.exchange.offer(offer)
+            try:
+                reply = self.exchange.offer(offer)
+            except UnknownTable:  # of a newer declaration than the centre has now: kept until it is upgraded again
+                with self.database.writing() as store:
+                    healing.keep_back(store, [number for number, _ in pages])
+                continue
             with self.database.writing() as store:
                 _require_life(read_state(store.connection), offer)
                 healing.offered(store, [number for number, _ in pages], reply.head.number)

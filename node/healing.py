@@ -104,7 +104,7 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     _part(store)
     _go_on(store, parent, last)
     _lower(store, shared)
-    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE version > ? AND NOT lost", (shared,))
+    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE lost = 2 OR (version > ? AND NOT lost)", (shared,))
     store.connection.execute("UPDATE _kept_page SET offered = NULL WHERE offered > ?", (shared,))  # it lost what that had brought
     pages = store.connection.execute("SELECT COUNT(*) FROM _kept_page WHERE lost AND offered IS NULL").fetchone()[0]
     store.connection.execute("DELETE FROM _point WHERE version > ?", (shared,))
@@ -213,7 +213,7 @@ def to_offer(store: Store) -> list[tuple[int, Offered]]:
     Pages of one pull go together wherever they fit into a request: the centre takes each request in a commit of its own, and
     one alone may hold a part of a transaction.
     """
-    sql = "SELECT number, pull, LENGTH(box), rows FROM _kept_page WHERE lost AND offered IS NULL ORDER BY number LIMIT ?"
+    sql = "SELECT number, pull, LENGTH(box), rows FROM _kept_page WHERE lost = 1 AND offered IS NULL ORDER BY number LIMIT ?"
     numbers, whole = list[int](), 0  # how many of them are of pulls that are in it to their end
     size, entries, last = 0, 0, None
     for number, pull, length, count in store.connection.execute(sql, (PUSH_SEGMENTS_MAX + 1,)).fetchall():
@@ -226,6 +226,16 @@ def to_offer(store: Store) -> list[tuple[int, Offered]]:
         numbers.append(number)
     sql = "SELECT version, box FROM _kept_page WHERE number = ?"
     return [(number, Offered(*store.connection.execute(sql, (number,)).fetchone())) for number in numbers]
+
+
+def keep_back(store: Store, numbers: list[int]) -> None:
+    """Keep pages that the centre cannot read yet until it can (`try_again`)."""
+    store.connection.executemany("UPDATE _kept_page SET lost = 2 WHERE number = ?", [(number,) for number in numbers])
+
+
+def try_again(store: Store) -> None:
+    """The centre has this node's declaration, or a later one: offer it what it could not read before."""
+    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE lost = 2")
 
 
 def offered(store: Store, numbers: list[int], version: int) -> None:

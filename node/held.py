@@ -30,7 +30,11 @@ from schema.dialects.sqlite import quote
 from schema.keys import cell_json, key_json, key_text, where_key
 from schema.registry import Schema
 from sync.change import Delete, Insert, Op, Update
+from sync.change import Transaction as Sealed
+from sync.compose import compose
 from sync.errors import BadValue, NoSuch
+from sync.policy import Policy, policies
+from sync.values import RawText
 
 Document = dict[str, Any]
 
@@ -188,6 +192,9 @@ def correct(database: Database, identity: str, changes: Sequence[str], row: str 
     work = _settled(database, identity, "correct")
     if work.is_elsewhere:
         raise BadValue(f"{work.identity} is not on this computer, so there is nothing to set. The central office has it whole.")
+    work.ops = _net(database.store.schema, work.ops)
+    if not work.ops:
+        raise BadValue(f"{work.identity} took back itself what it had brought, so there is nothing to send again. Withdraw it.")
     op = _chosen(work, row)
     if isinstance(op, Delete):
         raise BadValue(f"{work.identity} deletes that row, so there is nothing to set in it. Withdraw it, or write the row anew.")
@@ -244,26 +251,51 @@ def _values(table: Table, changes: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def _net(schema: Schema, ops: Sequence[Op]) -> list[Op]:
+    """Return what changes make together, one of each row: a correction and what it had taken the place of are kept one by one."""
+
+    def policy_of(table: str, cell: str) -> Policy:
+        return policies()[schema.by_name[table].cell_named[cell].policy]
+
+    return compose([Sealed(0, 0, 0, 0, list(ops))], policy_of)[0].ops
+
+
 def _update(writing: Transaction, table: Table, op: Op, values: Mapping[str, Any]) -> None:
     where, parameters = where_key(table, op.key)
-    sets = ", ".join(f"{quote(name)} = ?" for name in values)
-    done = writing.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {where}", [*values.values(), *parameters])
+    sets = ", ".join(f"{quote(name)} = {mark}" for name, mark in zip(values, _marks(values), strict=True))
+    done = writing.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {where}", [*_bound(values), *parameters])
     if done.rowcount != 1:
         raise BadValue("That row is not on this node any more. Withdraw the work, or ask the central office to approve it.")
 
 
+def _marks(values: Mapping[str, Any]) -> list[str]:
+    return ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values.values()]
+
+
+def _bound(values: Mapping[str, Any]) -> list[Any]:
+    return [value.raw if isinstance(value, RawText) else value for value in values.values()]
+
+
 def _write_again(writing: Transaction, database: Database, work: Work, chosen: Op, values: Mapping[str, Any]) -> None:
-    """Write refused or withdrawn work anew, as one transaction; the old one is kept as replaced."""
+    """Write refused or withdrawn work anew, as one transaction; the old one is kept as replaced. What it added is added to what
+    stands now. Where a restored centre holds the old one again, it takes that back.
+    """
+    writing.withdraw(work.segment, work.txn)
     for op in work.ops:
         table = database.schema.by_name[op.table]
-        _, before = kept.typed_values(op)
-        now = {**before, **(values if op is chosen else {})}
+        mine = values if op is chosen else {}
         if isinstance(op, Insert):
+            now = {**op.values, **mine}
             if pending.number_of_row(database.store, table, tuple(now[name] for name in table.key)) is not None:
                 raise BadValue(f"There is a {table.name} {key_text(op.key)} here already; change that one instead.")
-            writing.insert(op.table, now)
+            sql = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, now))}) VALUES ({', '.join(_marks(now))})"
+            writing.connection.execute(sql, _bound(now))
         elif isinstance(op, Update):
-            _update(writing, table, op, now)
+            image = pending.fold(table, pending.seen(database.store, table, op.key), op)
+            if image is None:
+                raise BadValue(f"The {table.name} {key_text(op.key)} is not on this node any more, so nothing was sent again. Withdraw it.")
+            named = {name for edit in op.edits for name in edit.columns}
+            _update(writing, table, op, {**{name: image[table.position[name]] for name in named}, **mine})
         else:
             where, parameters = where_key(table, op.key)
             writing.connection.execute(f"DELETE FROM {quote(table.name)} WHERE {where}", parameters)

@@ -58,6 +58,7 @@ class Sealing:
             reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
             self._withhold(group, withheld.LONG, reason)
             return
+        self._make_explicit(group.changes)
         group.withdrawals += tuple(withdrawing.replaced_by(self.store, group.changes, self.id))
         weight = group.weight()
         if group.size > self.rows_max or weight > SEGMENT_BYTES_MAX:
@@ -158,19 +159,22 @@ class Sealing:
         before = pending.of_row(self.store, change.table, change.key)
         op = self._op(change, pending.standing(before), number)
         image = _image_before(change)
-        if not before and change.kind != "insert" and change.table.immutable and pending.is_own(self.store, change.table.name, change.rid):
-            self._make_explicit(change, image)
-            image = None
         pending.shadow(self.store, change.table, change.key, image)
         pending.keep(self.store, number, self.name or self.id, index, op)
         self.builder.add(index, op)
 
-    def _make_explicit(self, change: Change, image: tuple[Any, ...] | None) -> None:
-        """A document of ours that is still on its way was changed: keep its insert for replay, under the change."""
-        number, segment, index = find_own(self.store, change.table, change.rid, change.key)
-        values = dict(zip(change.table.names, image or (), strict=True))
-        pending.shadow(self.store, change.table, change.key, None)
-        pending.keep(self.store, number, segment, index, Insert(change.table.name, change.key, values))
+    def _make_explicit(self, changes: Sequence[Change]) -> None:
+        """Documents of ours that are still on their way were changed: keep their inserts for replay, under the changes."""
+        for change in changes:
+            table, image = change.table, _image_before(change)
+            if change.kind == "insert" or not table.immutable or not pending.is_own(self.store, table.name, change.rid):
+                continue
+            if not pending.of_row(self.store, table, change.key):
+                number, segment, index = find_own(self.store, table, change.rid, change.key)
+                pending.shadow(self.store, table, change.key, None)
+                pending.keep(
+                    self.store, number, segment, index, Insert(table.name, change.key, dict(zip(table.names, image or (), strict=True)))
+                )
 
     def _op(self, change: Change, before: list[pending.Pending], number: int) -> Op:
         table = change.table

@@ -94,7 +94,7 @@ def _settle_one(store: Store, segment: bytes, index: int, version: int, now_ms: 
     if row is None:
         return None
     verdict, code, reason = row
-    successor = _successor(store, segment, index, version) if verdict == WITHDRAWN else None
+    successor = _successor(store, segment, index, version) if (verdict, code) == (WITHDRAWN, REPLACED) else None
     is_told_again = verdict in (REFUSED, WITHDRAWN) and is_aside(store, segment, index)  # as all is after a restore of the centre
     # what was not pending was in before: after a restore of the centre all of it is told once more
     was_waiting = store.connection.execute("SELECT 1 FROM _op WHERE segment = ? AND txn = ? LIMIT 1", (segment, index)).fetchone()

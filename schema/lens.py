@@ -151,6 +151,28 @@ class TableLens:
                 found[name] = column.newer.default
         return found
 
+    def over(self, row: Sequence[Any], standing: Sequence[Any]) -> tuple[Any, ...]:
+        """Return a whole row of the older version as the newer one has it, over the row that stands there: what the older one does not
+        know stays as it stands, and so does what it has as it would be shown what stands (an empty value, a rounded one).
+        """
+        given, found = dict(zip(self.older.names, row, strict=True)), list[Any]()
+        for name, value in zip(self.newer.names, standing, strict=True):
+            column = self.by_newer[name]
+            is_shown = column.older is None or same(column.down(value), given[column.older.name])
+            found.append(value if is_shown or column.older is None else column.up(given[column.older.name]))
+        return tuple(found)
+
+    def unrounded(self, edit: Edit, standing: Sequence[Any]) -> Edit:
+        """Return an edit of a whole group by the older version, in newer columns, with what stands in the columns that its writer left
+        as they were and had been shown otherwise than they stand.
+        """
+        kept = [
+            same(old, new) and column.older is not None and same(column.up(column.down(stands)), new)
+            for column, old, new, stands in zip(map(self.by_newer.__getitem__, edit.columns), edit.old, edit.new, standing, strict=True)
+        ]
+        old, new = (tuple(s if k else v for k, v, s in zip(kept, side, standing, strict=True)) for side in (edit.old, edit.new))
+        return replace(edit, old=old, new=new) if any(kept) else edit
+
     def down_rows(self, columns: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
         """Return rows of the newer version, given column by column, as the older one has them. `width`: of them, rows."""
         position = self.newer.position

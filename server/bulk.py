@@ -22,7 +22,7 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
 from schema.lens import lens_between
 from server import scopes, whole
-from server.holding import ACCEPTS
+from server.holding import ACCEPTS, AHEAD
 from server.merging.incoming import Pusher
 from sync.limits import KEY_BYTES_MAX
 from sync.segment import InsertBlock, OpenSegment
@@ -39,7 +39,8 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
     if any(segment.deletes or segment.updates or segment.decisions or segment.withdrawals for segment in segments):
         return False
     fixed = store.schema.fixed
-    if any(block.table not in fixed or not _sound(store.schema.by_name[block.table], block) for block in blocks):
+    accepts = AHEAD if segments[0].schema > store.schema.version else ACCEPTS
+    if any(block.table not in fixed or not _sound(store.schema.by_name[block.table], block, accepts) for block in blocks):
         return False
     if _waits(store, pusher, blocks):
         return False
@@ -101,7 +102,7 @@ def _without(block: InsertBlock, others: set[int]) -> InsertBlock:
     return replace(block, count=sum(keep), transaction=kept[0], base=kept[1], since=kept[2], values=values)
 
 
-def _sound(table: Table, block: InsertBlock) -> bool:
+def _sound(table: Table, block: InsertBlock, accepts: dict[str, frozenset[type]]) -> bool:
     """Check columns and types as server/merging/ does, a column at a time."""
     if any(name not in table.position for name in block.columns) or any(name not in block.columns for name in table.key):
         return False
@@ -115,7 +116,7 @@ def _sound(table: Table, block: InsertBlock) -> bool:
         kinds = set(map(type, values))
         if column.nullable:
             kinds.discard(type(None))
-        if not kinds <= ACCEPTS[column.type]:
+        if not kinds <= accepts[column.type]:
             return False
     return all(set(map(type, given[name])) == {str} and _short(given[name]) for name in table.key)
 

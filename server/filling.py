@@ -9,7 +9,7 @@ PROTOCOL.md §7.7; RULES H15.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -18,13 +18,14 @@ from schema.capture import Store, same
 from schema.declare import Table
 from schema.images import pack_tuple
 from schema.keys import key_text
+from schema.lens import TableLens
 from server import below, conflicts, healing, histories, journal, rows, scopes, skew
 from server.conflicts import Conflict
 from server.holding import Hold, check_required, check_values
 from server.merging.deletes import bury_row
 from sync import box
 from sync.change import NEVER
-from sync.errors import Malformed, TooLarge
+from sync.errors import Malformed, TooLarge, UnknownTable
 from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX
 from sync.merge import CENTRE, FILLED
 from sync.messages import OfferReply, OfferRequest, Page
@@ -55,7 +56,8 @@ def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferR
 def _pages(store: Store, request: OfferRequest) -> Iterator[tuple[Page, bytes]]:
     """Yield the pages that can be read, each as bytes too. One that cannot, from a damaged disk, stops none of the others.
 
-    Raises Malformed for one that is none of a lost history, or if there are more rows than a page may have.
+    Raises Malformed for one that is none of a lost history, or if there are more rows than a page may have; UnknownTable for one of a
+    newer declaration: this centre was put back to before its upgrade, with the program of then.
     """
     key, epoch, entries = healing.box_key(store), journal.epoch(store), 0
     for offered in request.pages:
@@ -64,6 +66,8 @@ def _pages(store: Store, request: OfferRequest) -> Iterator[tuple[Page, bytes]]:
             page = unpack(Page, body, MESSAGE_BYTES_MAX)
         except (Malformed, TooLarge):
             continue
+        if page.schema > store.schema.version:  # what it cannot read it must not take for taken: the node keeps it until it can
+            raise UnknownTable(f"An offered page is in version {page.schema} of the tables, the centre has {store.schema.version}.")
         entries += entries_of(page)
         if page.epoch >= epoch or page.head != offered.version or entries > PAGE_ROWS_MAX:
             raise Malformed("an offered page is not of a lost history, or there are too many rows in one request")
@@ -88,12 +92,13 @@ class _Filling:
         """Take a page that was read at a version of the lost history."""
         self.epoch, self.life, self.schema = page.epoch, page.life, page.schema
         scope = scopes.entitled(self.store, self.node, 0)
-        for table, row, known in _rows(self.store, page):
+        for lens, told in _rows(self.store, page):
+            table, row = lens.newer, lens.up_row(told)
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
                 continue
             if _is_sound(table, row):
-                self._take(table, row, known, version, scope)
+                self._take(lens, told, row, version, scope)
             else:
                 self._record(table, key, (), row, None)
         for block in page.deaths:
@@ -131,15 +136,16 @@ class _Filling:
             (*self._place(table, key), self.life, version, self.schema, filled, self.node),
         )
 
-    def _take(self, table: Table, row: Row, known: Collection[str], version: int, scope: frozenset[str]) -> None:
+    def _take(self, lens: TableLens, told: Row, row: Row, version: int, scope: frozenset[str]) -> None:
         """Take a row. What could not be brought back is not noted: as late a page of a node that may have it still can bring it.
 
-        `known`: the columns that its page knew; of the others it says nothing.
+        `told`: as its page has it. Of columns that its version did not know it says nothing.
         """
+        table, known = lens.newer, frozenset(lens.complete)
         key = row[: len(table.key)]
         found = rows.load(self.store, table, key)
         if found is not None:
-            row = tuple(value if name in known else old for name, value, old in zip(table.names, row, found[1], strict=True))
+            row = lens.over(told, found[1])
         if self._is_behind(table, key, version):
             if found is not None:
                 self._compare(table, row, found[1])
@@ -148,13 +154,13 @@ class _Filling:
         if found is not None:
             if has_later or not self._is_filled(table, found[0], key):
                 self._compare(table, row, found[1])
-            elif not self._replace(table, found[0], found[1], row, version):
+            elif not self._replace(table, found[0], found[1], row, known, version):
                 return
             self._note(table, key, version)
             return
         old = rows.grave(self.store, table, key)
         is_gone = has_later or (old is not None and not self._is_dug(table, key, old))
-        if not is_gone and self._fill(table, row, version, scope):
+        if not is_gone and self._fill(table, row, known, version, scope):
             return
         self._record(table, key, (), row, None)
         if is_gone:
@@ -169,7 +175,7 @@ class _Filling:
 
     # --- rows that were never here -----------------------------------------------------------------------------------
 
-    def _fill(self, table: Table, row: Row, version: int, scope: frozenset[str]) -> bool:
+    def _fill(self, table: Table, row: Row, known: frozenset[str], version: int, scope: frozenset[str]) -> bool:
         """Insert a row; False if its parent is not here, it was never in the node's scope, or rows of others hang under its key."""
         values = dict(zip(table.names, row, strict=True))
         if any(values[rule.column] is not None and not self._has(rule.table, values[rule.column]) for rule in table.parents):
@@ -184,7 +190,7 @@ class _Filling:
             self.store.connection.execute("RELEASE fill")
             return False
         self.store.connection.execute("RELEASE fill")
-        self._stamp(table, rid, version)
+        self._stamp(table, rid, known, version)
         scopes.touch(self.store, table, rid, self.version, CENTRE, None)
         self._note(table, row[: len(table.key)], version, filled=True)
         conflicts.came_back(self.store, _seed(row), (table.name, row[: len(table.key)], ()), self.version)
@@ -196,7 +202,7 @@ class _Filling:
     def _has(self, table: str, key: Any) -> bool:
         return scopes.rid_of(self.store, self.store.schema.by_name[table], (key,)) is not None
 
-    def _replace(self, table: Table, rid: int, standing: Row, row: Row, version: int) -> bool:
+    def _replace(self, table: Table, rid: int, standing: Row, row: Row, known: frozenset[str], version: int) -> bool:
         """Bring a row that came back, and that nobody has touched since, to a later state of the lost history; False if a parent
         that it names is not here.
         """
@@ -214,7 +220,7 @@ class _Filling:
             later = tuple(changed.get(name, old) for name, old in zip(table.names, standing, strict=True))
             self._compare(table, standing, later, other)
         rows.write(self.store, table, rid, changed)
-        self._stamp(table, rid, version)
+        self._stamp(table, rid, known, version)
         scopes.touch(self.store, table, rid, self.version, CENTRE, before)
         self.filled += 1
         for name in _added(table):
@@ -222,9 +228,18 @@ class _Filling:
                 self._record(table, row[: len(table.key)], (name,), (row[table.position[name]],), (standing[table.position[name]],))
         return True
 
-    def _stamp(self, table: Table, rid: int, version: int) -> None:
-        if table.name not in self.store.schema.fixed:
-            rows.stamp(self.store, table, rid, rows.BIRTH, self.version, FILLED, version, LONG_AGO)
+    def _stamp(self, table: Table, rid: int, known: frozenset[str], version: int) -> None:
+        """Note that a row came back. A cell that its page knew nothing of is nobody's word: nothing is in it already."""
+        if table.name in self.store.schema.fixed:
+            return
+        stamped = rows.metas(self.store, table, rid)
+        rows.stamp(self.store, table, rid, rows.BIRTH, self.version, FILLED, version, LONG_AGO)
+        for number, cell in enumerate(table.cells, 1):
+            if known.isdisjoint(cell.columns):
+                if number not in stamped and rows.BIRTH not in stamped:
+                    rows.stamp(self.store, table, rid, number, NEVER, FILLED, NEVER, LONG_AGO)
+            elif number in stamped:
+                rows.stamp(self.store, table, rid, number, self.version, FILLED, version, LONG_AGO)
 
     def _place(self, table: Table, key: Row) -> tuple[int, str, int]:
         return self.store.numbers[table.name], key_text(key), self.epoch
@@ -293,9 +308,9 @@ def _added(table: Table) -> list[str]:
     return [cell.columns[0] for cell in table.cells if cell.policy == "add"]
 
 
-def _rows(store: Store, page: Page) -> Iterator[tuple[Table, Row, frozenset[str]]]:
+def _rows(store: Store, page: Page) -> Iterator[tuple[TableLens, Row]]:
     """Yield a page's rows, parents first."""
-    return iter(sorted(skew.rows_of_page(store, page), key=lambda entry: store.schema.rank[entry[0].name]))
+    return iter(sorted(skew.rows_of_page(store, page), key=lambda entry: store.schema.rank[entry[0].newer.name]))
 
 
 def _is_sound(table: Table, row: Row) -> bool:

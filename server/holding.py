@@ -22,6 +22,9 @@ ACCEPTS: dict[str, frozenset[type]] = {
 }
 
 
+AHEAD: dict[str, frozenset[type]] = {**ACCEPTS, "real": frozenset([float]), "blob": frozenset([bytes])}
+"""Of a newer node, whose database gives a column's values in the column's own type: another one is another type's ([P-11.6])."""
+
 REASON_CHARS_MAX = 1000
 
 
@@ -38,7 +41,7 @@ class Refuse(Hold):
     """The transaction can never be accepted; it is kept aside, whole."""
 
 
-def check_values(table: Table, values: dict[str, Any]) -> None:
+def check_values(table: Table, values: dict[str, Any], accepts: dict[str, frozenset[type]] = ACCEPTS) -> None:
     """Check columns and types of a row. Raises Hold: what a person recorded is kept, whatever it is."""
     for name, value in values.items():
         position = table.position.get(name)
@@ -49,7 +52,7 @@ def check_values(table: Table, values: dict[str, Any]) -> None:
         if value is None:
             if not table.columns[position].nullable:
                 raise Hold("null", f"{table.name}.{name} is missing")
-        elif type(value) not in ACCEPTS[table.columns[position].type]:
+        elif type(value) not in accepts[table.columns[position].type]:
             raise Hold("type", f"{table.name}.{name} holds {type(value).__name__}, not {table.columns[position].type}")
 
 

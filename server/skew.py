@@ -15,7 +15,7 @@ from typing import Any
 
 from schema.capture import Store
 from schema.declare import Table
-from schema.lens import TableLens, lens_between
+from schema.lens import Lens, TableLens, lens_between
 from schema.notices import down_notice
 from server.holding import Hold
 from sync.messages import Compared, ConflictNotice, Page, Removals, Rows
@@ -29,22 +29,19 @@ def open_segment(store: Store, body: bytes) -> OpenSegment:
     return lens_between(store.schema, min(segment.schema, store.schema.version)).up_segment(segment)
 
 
-def rows_of_page(store: Store, page: Page) -> Iterator[tuple[Table, tuple[Any, ...], frozenset[str]]]:
-    """Yield the rows of a page that was once told, in whatever version, in the centre's columns: (table, values, the columns that
-    the page knew; others by default).
-    """
+def rows_of_page(store: Store, page: Page) -> Iterator[tuple[TableLens, tuple[Any, ...]]]:
+    """Yield the rows of a page that was once told, in whatever version, as they were told: (how its version had the table, values)."""
     for block in page.rows:
         table = _known(store, page.schema, block.table, block.columns)
         if table is not None:
-            columns, known = rows_of(block.values, block.count, len(block.columns)), frozenset(table.complete)
-            yield from ((table.newer, table.up_row(row), known) for row in zip(*columns, strict=True))
+            columns = rows_of(block.values, block.count, len(block.columns))
+            yield from ((table, row) for row in zip(*columns, strict=True))
     for sealed in page.sealed:
         segment = read_segment(sealed.body)
         for inserts in segment.inserts:
             table = _known(store, segment.schema, inserts.table, inserts.columns)
             if table is not None:
-                known = frozenset(table.complete)
-                yield from ((table.newer, table.up_row(row), known) for row in zip(*inserts.values, strict=True))
+                yield from ((table, row) for row in zip(*inserts.values, strict=True))
 
 
 def _known(store: Store, version: int, name: str, columns: Sequence[str]) -> TableLens | None:
@@ -114,10 +111,15 @@ class View:
             return frozenset()
         known: frozenset[int] | None = memo.get((table, self.version))
         if known is None:
-            every = [self.store.schema.at(version) for version in range(1, self.store.schema.version + 1)]
-            same = (each.version for each in every if table in each.by_name and each.by_name[table].columns == lens.older.columns)
-            known = memo[table, self.version] = frozenset(same)
+            versions = range(1, self.store.schema.version + 1)
+            known = memo[table, self.version] = frozenset(version for version in versions if self._is_same(table, version))
         return known
+
+    def _is_same(self, name: str, version: int) -> bool:
+        """Tell whether a version had a table's rows just as the node has them: a type that came back does not bring back values."""
+        older, newer = sorted((version, self.version))
+        table = Lens(self.store.schema.at(older), self.store.schema.at(newer)).tables.get(name)
+        return table is not None and table.is_plain
 
     def compared(self, only: Sequence[Compared]) -> list[tuple[Table, tuple[str, ...]]]:
         """Return the tables that node and centre can compare, each with the columns that both have, and how the node calls

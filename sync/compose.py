@@ -80,13 +80,37 @@ def _inserted(first: Insert, then: Update, policy_of: PolicyOf) -> Insert:
 
 
 def _updated(first: Update, then: Update, policy_of: PolicyOf) -> Update:
-    edits = {edit.cell: edit for edit in first.edits}
+    edits = list(first.edits)
     for edit in then.edits:
-        earlier = edits.get(edit.cell)
-        edits[edit.cell] = edit if earlier is None else _edited(earlier, edit, policy_of(then.table, edit.cell))
-    return Update(then.table, then.key, list(edits.values()))
+        place = next((place for place, each in enumerate(edits) if each.cell == edit.cell), None)
+        if place is None:
+            edits.append(edit)
+        elif policy_of(then.table, edit.cell).differential:
+            edits = _one_after_the_other(edits, edit)
+        else:
+            edits[place] = _edited(edits[place], edit)
+    return Update(then.table, then.key, edits)
 
 
-def _edited(first: Edit, then: Edit, policy: Policy) -> Edit:
-    new: tuple[Value, ...] = replay(policy, then.old, then.new, first.new)
-    return replace(then, old=first.old, new=new, base=min(first.base, then.base), since=min(first.since, then.since))
+def _one_after_the_other(edits: Sequence[Edit], then: Edit) -> list[Edit]:
+    """Return edits with one more of a cell whose differences do not make one: an element that was added and, when another had
+    added it as well, taken out again is gone.
+    """
+    same = [edit for edit in [*edits, then] if edit.cell == then.cell]
+    base, since = min(edit.base for edit in same), min(edit.since for edit in same)
+    return [replace(edit, base=base, since=since) if edit.cell == then.cell else edit for edit in [*edits, then]]
+
+
+def _edited(first: Edit, then: Edit) -> Edit:
+    """Return two edits of a cell as one: each column from its first old to its last new value. After an upgrade the later may know
+    columns of a group that the earlier did not, or the other way round.
+    """
+    columns = tuple(dict.fromkeys((*then.columns, *first.columns)))
+    old = {**_named(then.columns, then.old), **_named(first.columns, first.old)}
+    new = {**_named(first.columns, first.new), **_named(then.columns, then.new)}
+    whole = replace(then, columns=columns, old=tuple(old[name] for name in columns), new=tuple(new[name] for name in columns))
+    return replace(whole, base=min(first.base, then.base), since=min(first.since, then.since))
+
+
+def _named(columns: Sequence[str], values: Sequence[Value]) -> dict[str, Value]:
+    return dict(zip(columns, values, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from schema.declare import Table
-from schema.lens import complete
+from schema.lens import complete, lens_between
 from server import conflicts, rows
 from server.holding import check_values
 from server.merging.incoming import Incoming, Standing
@@ -24,7 +24,7 @@ def edit(incoming: Incoming, row: Standing, edits: Iterable[Edit], *, insert: bo
         cell = table.cell_named[pushed.cell]
         number = rows.cell_number(table, cell)
         standing = tuple(now.get(name, stands) for name, stands in zip(cell.columns, row.named(cell.columns), strict=True))
-        edit = complete(pushed, cell, standing)
+        edit = _whole(incoming, table, complete(pushed, cell, standing), standing)
         meta = metas.get(number) or metas.get(rows.BIRTH) or Meta(0, CENTRE, 0, 0, "")
         outcome = _outcome(incoming, table, edit, standing, meta, insert)
         if outcome.conflict:
@@ -42,6 +42,14 @@ def edit(incoming: Incoming, row: Standing, edits: Iterable[Edit], *, insert: bo
         altered = altered or outcome.altered or added
     rows.write(incoming.store, table, row.rid, now)
     return altered
+
+
+def _whole(incoming: Incoming, table: Table, edit: Edit, standing: Key) -> Edit:
+    """Return an edit of a group with what stands in the columns that an older node was shown otherwise, and left as they were."""
+    if len(edit.columns) == 1 or incoming.work.schema >= incoming.store.schema.version:
+        return edit
+    lens = lens_between(incoming.store.schema, incoming.work.schema).tables.get(table.name)
+    return edit if lens is None or lens.is_plain else lens.unrounded(edit, standing)
 
 
 def _is_in(incoming: Incoming, meta: Meta) -> bool:

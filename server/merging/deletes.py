@@ -26,7 +26,7 @@ def delete(incoming: Incoming, op: Delete) -> None:
         if rows.grave(incoming.store, table, op.key) is None:
             waits.give_up(incoming.store, incoming.pusher.node, table.name, key_text(op.key))
         return
-    if op.base == NEVER and incoming.is_strange(row, op.base):
+    if op.base == NEVER and incoming.is_strange(row, op.base) and not _is_own(incoming, row, op):
         return  # it takes back a row of its own that never came here; this one is somebody else's
     incoming.require_right(row, op.base)
     writer = _unseen(incoming, row, op)
@@ -38,6 +38,11 @@ def delete(incoming: Incoming, op: Delete) -> None:
     is_reborn = (op.table, op.key) in incoming.inserted
     version, writer = incoming.version, incoming.pusher.inc
     bury_row(incoming.store, table, row.rid, row.values, version, writer, row.keys, reborn=is_reborn, moved=incoming.moved)
+
+
+def _is_own(incoming: Incoming, row: Standing, op: Delete) -> bool:
+    """Tell whether anything of a row is of its deleter: what it takes back came after all, as somebody had approved it."""
+    return any(seen(meta, op.base, op.since, incoming.pusher.lineage) for meta in incoming.metas(row.table, row.rid).values())
 
 
 def _unseen(incoming: Incoming, row: Standing, op: Delete) -> int | None:

@@ -6,7 +6,7 @@ from schema.declare import Kind
 from schema.keys import key_text
 from schema.lens import known_cells
 from server import rows, scopes
-from server.holding import BELOW, Hold, check_required, check_values, touched
+from server.holding import ACCEPTS, AHEAD, BELOW, Hold, check_required, check_values, touched
 from server.merging.incoming import Incoming
 from sync.change import Delete, Insert, Op, Update
 from sync.limits import KEY_BYTES_MAX
@@ -29,15 +29,16 @@ def _check(incoming: Incoming, op: Op) -> None:
         raise Hold("schema", f"the centre has no table {op.table}")
     if len(op.key) != len(table.key) or any(type(part) is not str or len(part.encode()) > KEY_BYTES_MAX for part in op.key):
         raise Hold("text" if any(isinstance(part, RawText) for part in op.key) else "type", f"{op.table}: not a usable key")
+    accepts = AHEAD if incoming.work.schema > incoming.store.schema.version else ACCEPTS
     if isinstance(op, Insert):
-        check_values(table, op.values)
+        check_values(table, op.values, accepts)
         check_required(table, op.values)
     elif isinstance(op, Update):
         for edit in op.edits:
             cell = table.cell_named.get(edit.cell)
             if cell is None or (table.name, cell.name, edit.columns) not in known_cells(incoming.store.schema):
                 raise Hold("schema", f"the centre has no {op.table}.{edit.cell}")
-            check_values(table, dict(zip(edit.columns, edit.new, strict=True)))
+            check_values(table, dict(zip(edit.columns, edit.new, strict=True)), accepts)
     if table.kind is Kind.REFERENCE and not incoming.approved:
         raise Hold("reference", f"{table.name} is kept by the central office; this stands as a proposal")
 

@@ -21,7 +21,8 @@ def copy_of(path: Path) -> Path:
     return target
 
 
-def _replace(path: Path, copy: Path) -> None:
+def replace_file(path: Path, copy: Path) -> None:
+    """Put a copy in a database's place."""
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.write_bytes(copy.read_bytes())
@@ -30,7 +31,7 @@ def _replace(path: Path, copy: Path) -> None:
 def put_back_centre(world: World, copy: Path) -> None:
     """Replace the centre's database by a copy."""
     world.database.close()
-    _replace(world.database.path, copy)
+    replace_file(world.database.path, copy)
     world.database = server.database.Database(world.database.path, world.schema)
     world.service = Service(world.database)
 
@@ -39,7 +40,7 @@ def put_back_node(world: World, entry: Node, copy: Path) -> None:
     """Replace a node's database by a copy."""
     path, clock = entry.database.path, entry.database.clock_ms
     entry.database.close()
-    _replace(path, copy)
+    replace_file(path, copy)
     entry.database = node.database.Database(path, world.schema, clock)
 
 

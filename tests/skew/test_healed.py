@@ -7,20 +7,12 @@ from pathlib import Path
 import pytest
 
 import node.database
-import server.database
-from server.service import Service
-from tests.healing.copies import copy_of
+from tests.healing.copies import copy_of, replace_file
 from tests.skew.declarations import VERSIONS, declared
-from tests.skew.test_versions import ANN
+from tests.skew.test_versions import ANN, listing
 from tests.skew.world import SkewedWorld, insert, update
 
 NEWEST = VERSIONS[-1]
-
-
-def put_back(path: Path, copy: Path) -> None:
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    path.write_bytes(copy.read_bytes())
 
 
 @pytest.mark.parametrize("first", [1, NEWEST])
@@ -43,11 +35,7 @@ def test_a_centre_restored_to_before_its_upgrade_gets_everything_back(tmp_path: 
         world.upgrade_centre(NEWEST)
         world.upgrade("here", second)
         world.nodes["here"].sync()
-    world.database.close()
-    put_back(world.database.path, copy)
-    world.schema = declared(NEWEST)
-    world.database = server.database.Database(world.database.path, world.schema, clock_ms=world.clock.read)
-    world.service = Service(world.database)
+    world.upgrade_centre(NEWEST, copy)
     world.nodes.pop("gone").database.close()
     world.upgrade("here", second)
     world.settle()
@@ -72,7 +60,7 @@ def test_a_node_restored_to_before_its_upgrade_goes_on(tmp_path: Path) -> None:
     here.sync()
     clock_ms = here.database.clock_ms
     here.database.close()
-    put_back(world.folder / "here.db", copy)
+    replace_file(world.folder / "here.db", copy)
     here.database = node.database.Database(world.folder / "here.db", declared(1), clock_ms)
     update(here, "person", "ann", {"name": "Anna"})
     here.sync()
@@ -83,4 +71,90 @@ def test_a_node_restored_to_before_its_upgrade_goes_on(tmp_path: Path) -> None:
     for name in world.nodes:
         row = world.row(name, "person", "ann") or {}
         assert (row["name"], row["cell"], row["city"], row["loyalty"]) == ("Anna", "2", "Leeds", "silver")
+    world.close()
+
+
+@pytest.mark.covers("P-7.28", "P-7.7")
+def test_a_centre_rolled_back_to_before_its_upgrade_gets_newer_pages_when_it_is_upgraded_again(tmp_path: Path) -> None:
+    """With the program of then it cannot read what a node pulled since: the node keeps that until it can."""
+    world = SkewedWorld(tmp_path, 1)
+    here, gone = world.node_of(1, "here"), world.node_of(1, "gone")
+    world.settle()
+    copy = copy_of(world.database.path)
+    world.upgrade_centre(NEWEST)
+    for name in ("here", "gone"):
+        world.upgrade(name, NEWEST)
+    world.settle()
+    world.sql("INSERT INTO person (id, name, branch_id) VALUES ('central', 'C', 'LON')")
+    insert(gone, "person", ANN | {"loyalty": "gold"})
+    insert(gone, "slip", {"id": "s1", "branch_id": "LON", "till": "T", "total_minor": 100})
+    insert(gone, "slip_line", {"id": "l1", "slip_id": "s1", "text": "tea"})
+    gone.sync()
+    here.sync()
+    world.nodes.pop("gone").database.close()
+    world.upgrade_centre(1, copy)
+    here.sync()
+    here.sync()
+    cover_everything(world)
+    world.sql("INSERT INTO person (id, name, fax, branch_id) VALUES ('since', 'S', '', 'LON')")
+    here.sync()
+    assert here.sql("SELECT id FROM person") == [("since",)]
+    world.upgrade_centre(NEWEST)
+    world.settle(3)
+    assert world.sql("SELECT id, loyalty FROM person ORDER BY id") == [("ann", "gold"), ("central", None), ("since", None)]
+    assert world.sql("SELECT id, till FROM slip") == [("s1", "T")]
+    assert world.sql("SELECT id FROM slip_line") == [("l1",)]
+    assert world.agree()
+    world.close()
+
+
+def cover_everything(world: SkewedWorld) -> None:
+    """Let a backup of the centre cover all it has, so that nodes need keep nothing that it could give them."""
+    with world.database.writing() as store:
+        store.connection.execute("UPDATE _server SET covered = head")
+
+
+@pytest.mark.covers("P-7.24")
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_what_an_older_page_shows_converted_or_empty_is_no_other_value(tmp_path: Path, first: str) -> None:
+    world = SkewedWorld(tmp_path, NEWEST)
+    old, new, oldest = world.node_of(4, "old"), world.node_of(NEWEST, "new"), world.node_of(1, "oldest")
+    world.sql("INSERT INTO person (id, name, branch_id) VALUES ('ann', 'Ann', 'LON')")
+    world.sql("INSERT INTO phone_call (id, person_id, minutes, text) VALUES ('before', 'ann', 1.5, '')")
+    world.settle()
+    copy = copy_of(world.database.path)
+    world.sql("INSERT INTO phone_call (id, person_id, minutes, text) VALUES ('since', 'ann', 30.5, 'x')")
+    new.sync()
+    world.sql("UPDATE phone_call SET text = 'y' WHERE id = 'since'")
+    old.sync()
+    oldest.sync()
+    world.upgrade_centre(NEWEST, copy)
+    for name in sorted(("old", "new"), key=lambda name: name != first):
+        world.nodes[name].sync()
+    world.settle(2)
+    found = world.sql("SELECT id, minutes, text FROM phone_call ORDER BY id")
+    assert found == [("before", 1.5, ""), ("since", 30.5 if first == "new" else 30.0, "y")]
+    if first == "old":  # what the older page brought stands, and the fraction is on record
+        assert [(each["column"], each["mine"]) for each in listing(world)] == [("minutes", 30.5), ("text", "x")]
+    assert world.agree()
+    world.close()
+
+
+@pytest.mark.covers("P-7.24", "P-7.25")
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_of_columns_that_an_older_page_did_not_have_the_writers_own_values_stand(tmp_path: Path, first: str) -> None:
+    world = SkewedWorld(tmp_path, NEWEST)
+    world.node_of(1, "old")
+    new = world.node_of(NEWEST, "new")
+    world.settle()
+    copy = copy_of(world.database.path)
+    insert(new, "person", ANN | {"loyalty": "gold"})
+    new.sync()
+    world.nodes["old"].sync()
+    world.upgrade_centre(NEWEST, copy)
+    for name in sorted(("old", "new"), key=lambda name: name != first):
+        world.nodes[name].sync()
+    world.settle(2)
+    assert (world.centre_row("person", "ann") or {})["loyalty"] == "gold"
+    assert world.agree()
     world.close()

@@ -165,6 +165,31 @@ def test_what_was_lacking_comes_in_pages_also_when_the_pull_is_cut(make: Make) -
     assert world.agree()
 
 
+@pytest.mark.covers("P-6.37", "P-11.4")
+def test_held_work_on_a_group_is_corrected_after_an_upgrade_that_widened_the_group(make: Make) -> None:
+    """The correction knows a column of the group that what it corrects did not; composed, they are one edit of all columns."""
+    world = make(NEWEST)
+    here, there = world.node_of(1, "here"), world.node_of(NEWEST, "there")
+    insert(there, "person", ANN | {"country": "DE"})
+    world.settle()
+    here.sql("UPDATE person SET weight = 'heavy', street = 'High St' WHERE id = 'ann'")
+    here.sync()
+    assert world.held() == ["type"]
+    world.upgrade("here", NEWEST)
+    update(here, "person", "ann", {"weight": 71000, "city": "Leeds"})
+    update(there, "person", "ann", {"country": "FR"})
+    there.sync()
+    here.sync()
+    world.settle()
+    row = world.centre_row("person", "ann") or {}
+    assert row["weight"] == 71000
+    assert world.held() == []
+    [conflict] = listing(world)
+    assert (conflict["rule"], conflict["column"]) == ("latest", ["street", "country", "city"])
+    assert (conflict["mine"], conflict["theirs"]) == (["High St", "GB", "Leeds"], ["Low Rd", "FR", "York"])
+    assert world.agree()
+
+
 @pytest.mark.covers("P-8.9", "P-11.8")
 def test_a_page_asked_for_before_an_upgrade_does_not_answer_for_what_was_lacking(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulator's seed 91004567: an old page came late, was complete, and what the node lacked was never told."""

@@ -9,30 +9,35 @@ import node.database
 import server.database
 from node.cycle import Cycle, Report
 from schema.lens import Lens
+from schema.registry import Schema
 from server import held as held_work
 from server.service import Service
+from tests.healing.copies import replace_file
 from tests.skew.declarations import VERSIONS, declared
 from tests.world import Node, World
 
 
 class SkewedWorld(World):
-    """A world at one version; nodes are made with one of their own."""
+    """A world at one version of a declaration; nodes are made with one of their own."""
 
-    def __init__(self, folder: Path, version: int) -> None:
-        super().__init__(folder, declared(version))
+    def __init__(self, folder: Path, version: int, family: Schema | None = None) -> None:
+        self.family = family or declared(VERSIONS[-1])
+        super().__init__(folder, self.family.at(version))
 
     def node_of(self, version: int, name: str, *scope: str) -> Node:
         """Return a new node with a program of this version."""
-        mine, self.schema = self.schema, declared(version)
+        mine, self.schema = self.schema, self.family.at(version)
         try:
             return self.node(name, *(scope or ("branch:LON",)))
         finally:
             self.schema = mine
 
-    def upgrade_centre(self, version: int) -> None:
-        """Stop the centre and start one of a newer program on the same file."""
+    def upgrade_centre(self, version: int, copy: Path | None = None) -> None:
+        """Stop the centre and start a program of a version on the same file, or on a copy in its place."""
         self.database.close()
-        self.schema = declared(version)
+        if copy is not None:
+            replace_file(self.database.path, copy)
+        self.schema = self.family.at(version)
         self.database = server.database.Database(self.folder / "server.db", self.schema, clock_ms=self.clock.read)
         self.service = Service(self.database)
 
@@ -41,7 +46,7 @@ class SkewedWorld(World):
         entry = self.nodes[name]
         clock_ms = entry.database.clock_ms
         entry.database.close()
-        entry.database = node.database.Database(self.folder / f"{name}.db", declared(version), clock_ms)
+        entry.database = node.database.Database(self.folder / f"{name}.db", self.family.at(version), clock_ms)
         return entry
 
     def held(self) -> list[str]:
