@@ -1,0 +1,196 @@
+"""What held work and its corrections make together: all of what was typed, once, on all sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node import held
+from node.cycle import Cycle
+from node.writer import transaction
+from server import ingest
+from tests.healing.copies import copy_of, put_back_centre
+from tests.server.test_held import CONTACT, LINE, a_sale, act, ids, listing
+from tests.simulation.schema import simulated_schema
+from tests.world import Node, World
+
+RAW = "CAST(x'ff' AS TEXT)"
+CLIENT = "SELECT points, labels FROM client"
+
+
+@pytest.fixture
+def k2(world: World) -> Node:
+    return world.node("k2", "branch:LIS")
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Iterator[World]:
+    """A world with tables that have sums and sets of elements, and two nodes of one branch."""
+    made = World(tmp_path / "clients", simulated_schema())
+    made.node("k2", "branch:A")
+    made.node("l3", "branch:A", "branch:Z")
+    yield made
+    made.close()
+
+
+def fates(node: Node) -> list[tuple[str, str, str]]:
+    return [(each["key"], each["verdict"], each["code"]) for each in (*node.held(), *node.held(withdrawn=True))]
+
+
+@pytest.mark.covers("P-5.20", "P-8.13")
+@pytest.mark.parametrize("change", ["DELETE FROM sale_line WHERE id = 'l2'", "UPDATE sale_line SET amount_minor = 7 WHERE id = 'l2'"])
+def test_a_correction_that_also_changes_a_line_on_its_way_takes_that_along(world: World, k2: Node, change: str) -> None:
+    a_sale(k2, "s1", "OPO")
+    k2.sync()
+    k2.sql(LINE, "l2", "s1")
+    Cycle(k2.database, k2.link).seal()
+    k2.database.connection.execute("BEGIN")
+    k2.sql("UPDATE sale SET branch_id = 'LIS' WHERE id = 's1'")
+    k2.sql(change)
+    k2.database.connection.execute("COMMIT")
+    typed = k2.sql("SELECT id, amount_minor FROM sale_line ORDER BY id")
+    world.settle()
+    assert world.sql("SELECT id, amount_minor FROM sale_line ORDER BY id") == typed
+    assert (listing(world), k2.held()) == ([], [])
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.37", "P-2.12")
+@pytest.mark.parametrize(
+    ("column", "begin", "held_first", "others", "corrected"),
+    [
+        ("labels", '["a"]', '["a","b"]', '["a","b"]', '["a"]'),
+        ("points", None, 5, 3, None),
+        ("points", 10, 15, 20, 15),
+        ("points", 0, 1 << 62, 1 << 62, 5),
+    ],
+)
+def test_differences_of_held_work_and_its_correction_stay_one_after_the_other(
+    clients: World, column: str, begin: Any, held_first: Any, others: Any, corrected: Any
+) -> None:
+    k2, l3 = clients.nodes["k2"], clients.nodes["l3"]
+    clients.sql(f"INSERT INTO client (id, branch, {column}) VALUES ('c1', 'A', ?)", begin)
+    clients.settle()
+    k2.sql(f"UPDATE client SET {column} = ?, name = {RAW} WHERE id = 'c1'", held_first)
+    k2.sync()
+    l3.sql(f"UPDATE client SET {column} = ? WHERE id = 'c1'", others)
+    l3.sync()
+    k2.sync()
+    k2.sql(f"UPDATE client SET {column} = ?, name = 'ok' WHERE id = 'c1'", corrected)
+    clients.settle()
+    assert clients.sql(f"SELECT {column} FROM client") == k2.sql(f"SELECT {column} FROM client")
+    assert clients.agree()
+
+
+@pytest.mark.covers("P-2.12")
+def test_refused_work_sent_again_adds_to_what_stands_now(clients: World) -> None:
+    k2, l3 = clients.nodes["k2"], clients.nodes["l3"]
+    clients.sql("INSERT INTO client (id, branch, points, labels) VALUES ('c1', 'A', 10, '[\"x\"]')")
+    clients.settle()
+    k2.sql(f"UPDATE client SET points = points + 5, labels = '[\"x\",\"y\"]', name = {RAW} WHERE id = 'c1'")
+    k2.sync()
+    l3.sql("UPDATE client SET points = points + 100, labels = '[\"x\",\"z\"]' WHERE id = 'c1'")
+    l3.sync()
+    act(clients, ingest.decide, ids(clients)[0], False)
+    clients.settle()
+    assert k2.sql(CLIENT) == [(110, '["x","z"]')]
+    held.correct(k2.database, k2.held()[0]["id"], ["name=Ann"])
+    clients.settle()
+    assert clients.sql(CLIENT) == [(115, '["x","y","z"]')]
+    assert clients.agree()
+
+
+@pytest.mark.parametrize(("setting", "key"), [("branch_id=LIS", "c1"), ("id=c2", "c2")])
+def test_what_is_set_in_a_refused_correction_is_what_is_sent(world: World, k2: Node, setting: str, key: str) -> None:
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    k2.sql("UPDATE contact SET branch_id = ?, phone = '1' WHERE id = 'c1'", "FAR" if key == "c1" else "OPO")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], False)
+    k2.sync()
+    changes = [setting] if key == "c1" else [setting, "branch_id=LIS"]
+    held.correct(k2.database, k2.held()[0]["id"], changes)
+    k2.sync()
+    assert world.sql("SELECT id, branch_id, phone FROM contact") == [(key, "LIS", "1")]
+    assert k2.held() == []
+    assert world.agree()
+
+
+def test_a_refused_row_with_text_that_is_none_is_sent_again_with_another_column_set(world: World, k2: Node) -> None:
+    k2.sql(f"INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'OPO', {RAW})")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], False)
+    k2.sync()
+    held.correct(k2.database, k2.held()[0]["id"], ["branch_id=LIS"])
+    assert k2.sync().verdicts["held"] == 1
+    assert k2.sql("SELECT branch_id, HEX(note) FROM contact") == [("LIS", "FF")]
+
+
+@pytest.mark.covers("P-6.42")
+def test_a_deletion_of_what_was_approved_meanwhile_is_judged(world: World, k2: Node) -> None:
+    """The node has not heard that its row came; it may not write where that stands: the deletion is held as an edit would be."""
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    act(world, ingest.decide, ids(world)[0], True)
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")
+    assert k2.sync().verdicts["held"] == 1
+    assert [(each["change"], each["code"]) for each in listing(world)] == [("delete", "right")]
+    act(world, ingest.decide, ids(world)[0], True)
+    world.settle()
+    assert world.sql("SELECT id FROM contact") == []
+    assert world.agree()
+
+
+@pytest.mark.covers("P-7.7", "P-6.36")
+@pytest.mark.parametrize("backup", ["before", "after"])
+def test_work_sent_again_counts_once_after_a_restore(clients: World, backup: str) -> None:
+    """t0 brings a client of others, t1 a visit under it and a sum; t1 is refused and sent again as t2. Restored, all three wait."""
+    k2 = clients.nodes["k2"]
+    clients.sql("INSERT INTO client (id, branch, points) VALUES ('c1', 'A', 10)")
+    clients.settle()
+    copies = [copy_of(clients.database.path)]
+    k2.sql("INSERT INTO client (id, branch, name) VALUES ('c0', 'Z', 'new')")
+    k2.sync()
+    with transaction(k2.database) as writing:
+        writing.connection.execute("INSERT INTO visit (id, client_id) VALUES ('v1', 'c0')")
+        writing.connection.execute("UPDATE client SET points = points + 5 WHERE id = 'c1'")
+    k2.sync()
+    copies.append(copy_of(clients.database.path))
+    first, second = ids(clients)
+    act(clients, ingest.decide, second, False)
+    k2.sync()
+    [refused] = {each["id"] for each in k2.held() if each["verdict"] == "refused"}
+    held.correct(k2.database, refused, ["topic=t"], row="visit:v1")
+    k2.sync()
+    act(clients, ingest.decide, first, True)
+    for each in ids(clients):
+        act(clients, ingest.decide, each, True)
+    clients.settle()
+    assert clients.sql("SELECT points FROM client WHERE id = 'c1'") == [(15,)]
+    put_back_centre(clients, copies[backup == "after"])
+    clients.settle(4)
+    for _ in range(4):
+        if waiting := ids(clients):
+            act(clients, ingest.decide, waiting[0], True)
+        clients.settle()
+    assert clients.sql("SELECT points FROM client WHERE id = 'c1'") == [(15,)]
+    assert listing(clients) == []
+    assert clients.agree()
+
+
+@pytest.mark.covers("P-6.36", "P-6.38")
+def test_a_withdrawal_together_with_an_edit_of_the_row_is_no_correction(world: World, k2: Node) -> None:
+    k2.sql(CONTACT, "c1", "LIS")
+    world.settle()
+    k2.sql(f"UPDATE contact SET email = 'e', phone = {RAW} WHERE id = 'c1'")
+    k2.sync()
+    [(segment, index)] = k2.sql("SELECT segment, txn FROM _txn WHERE verdict = 'held'")
+    with transaction(k2.database) as writing:
+        writing.withdraw(segment, index)
+        writing.update("contact", ("c1",), {"name": "Ben"})
+    world.settle()
+    assert world.sql("SELECT name, email, phone FROM contact") == k2.sql("SELECT name, email, phone FROM contact") == [("Ben", None, None)]
+    assert world.agree()
