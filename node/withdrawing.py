@@ -23,16 +23,23 @@ Name = tuple[bytes, int]
 def replaced_by(store: Store, changes: Sequence[Change], sealing: bytes) -> list[Withdrawn]:
     """Return the held work that changes of its rows correct, oldest first; `sealing`: the segment that is being filled.
 
-    With a transaction goes everything of ours that was typed on top of it and is not known to be accepted: it could not be
-    judged without. So does what was typed after it on any other row of these changes, for they take its place, and would come
-    before what they change. A new row corrects nothing: it begins another life, or hangs under what is held.
+    A correction takes the place of the first of them. With it goes everything of ours that was typed later, on a row of the
+    correction or of what goes with it, and is not known to be accepted: it would come before what it was typed on, or be judged
+    without. A new row corrects nothing: it begins another life, or hangs under what is held.
     """
     held, found = _held(store), dict[Name, int]()
-    for change, _ in corrected(store, changes):
-        _take(store, _life(store, change.table, change.key), held, found, sealing)
-    place = min(found.values(), default=0)
-    for table, key in [(change.table, change.key) for change in changes if found]:
-        _take(store, [entry for entry in _life(store, table, key) if entry.number > place], held, found, sealing)
+
+    def may_go(entry: pending.Pending) -> bool:
+        return _name(entry) in held or entry.segment == sealing or _is_on_its_way(store, entry.segment)
+
+    lives = (_life(store, change.table, change.key) for change, _ in corrected(store, changes))
+    place = min((entry.number for life in lives for entry in life if may_go(entry)), default=0)
+    todo = [(change.table, change.key) for change in changes] if place else []
+    while todo:
+        for entry in pending.of_row(store, *todo.pop()):
+            if entry.number >= place and _name(entry) not in found and may_go(entry):
+                found[_name(entry)] = entry.number
+                todo += _rows_of(store, _name(entry))
     return [Withdrawn(*name, replaced=True) for name in sorted(found, key=lambda name: found[name])]
 
 
@@ -45,21 +52,6 @@ def corrected(store: Store, changes: Sequence[Change]) -> list[tuple[Change, Nam
 
 def _held(store: Store) -> set[Name]:
     return _names(store, "SELECT segment, txn FROM _txn WHERE verdict = 'held' AND version < ?", (WAITING,))
-
-
-def _take(store: Store, entries: Sequence[pending.Pending], held: set[Name], found: dict[Name, int], sealing: bytes) -> None:
-    """Take the transactions of these changes, and what was typed on top of any of their rows."""
-    todo = list(entries)
-    while todo:
-        entry = todo.pop()
-        name = _name(entry)
-        if name in found or not (name in held or entry.segment == sealing or _is_on_its_way(store, entry.segment)):
-            continue
-        found[name] = entry.number
-        for table, key in _rows_of(store, name):
-            life = _life(store, table, key)
-            first = next((index for index, each in enumerate(life) if _name(each) == name), len(life))
-            todo += life[first:]
 
 
 def _life(store: Store, table: Table, key: Row) -> list[pending.Pending]:

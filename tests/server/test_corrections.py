@@ -58,6 +58,22 @@ def test_a_correction_that_also_changes_a_line_on_its_way_takes_that_along(world
     assert world.agree()
 
 
+@pytest.mark.covers("P-5.20")
+def test_with_a_correction_goes_what_the_work_that_goes_with_it_was_typed_on(world: World, k2: Node) -> None:
+    """Found by the simulator (seed 94002276): judged in the place of c1, the deletion of c2 came before c2, which then stood."""
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sql(CONTACT, "c2", "OPO")
+    with transaction(k2.database) as writing:
+        writing.connection.execute("UPDATE contact SET phone = '1' WHERE id = 'c1'")
+        writing.connection.execute("DELETE FROM contact WHERE id = 'c2'")
+    assert k2.sync().verdicts["held"] == 3
+    k2.sql("UPDATE contact SET branch_id = 'LIS' WHERE id = 'c1'")
+    world.settle()
+    assert world.sql("SELECT id, phone FROM contact") == k2.sql("SELECT id, phone FROM contact") == [("c1", "1")]
+    assert (listing(world), k2.held()) == ([], [])
+    assert world.agree()
+
+
 @pytest.mark.covers("P-6.37", "P-2.12")
 @pytest.mark.parametrize(
     ("column", "begin", "held_first", "others", "corrected"),
