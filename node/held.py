@@ -27,14 +27,12 @@ from schema.capture import Change, Store, mark_all, set_applying
 from schema.declare import Table
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import quote
-from schema.keys import cell_json, key_json, key_text, where_key
+from schema.keys import bound, cell_json, key_json, key_text, where_key
 from schema.registry import Schema
 from sync.change import Delete, Insert, Op, Update
 from sync.change import Transaction as Sealed
 from sync.compose import compose
 from sync.errors import BadValue, NoSuch
-from sync.policy import Policy, policies
-from sync.values import RawText
 
 Document = dict[str, Any]
 
@@ -194,7 +192,10 @@ def correct(database: Database, identity: str, changes: Sequence[str], row: str 
         raise BadValue(f"{work.identity} is not on this computer, so there is nothing to set. The central office has it whole.")
     work.ops = _net(database.store.schema, work.ops)
     if not work.ops:
-        raise BadValue(f"{work.identity} took back itself what it had brought, so there is nothing to send again. Withdraw it.")
+        raise BadValue(
+            f"There is nothing in {work.identity} to send again: it took back itself what it had brought, or it wrote only columns that"
+            " are not in use any more. It is kept here. Withdraw it."
+        )
     op = _chosen(work, row)
     if isinstance(op, Delete):
         raise BadValue(f"{work.identity} deletes that row, so there is nothing to set in it. Withdraw it, or write the row anew.")
@@ -252,28 +253,21 @@ def _values(table: Table, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _net(schema: Schema, ops: Sequence[Op]) -> list[Op]:
-    """Return what changes make together, one of each row: a correction and what it had taken the place of are kept one by one."""
-
-    def policy_of(table: str, cell: str) -> Policy:
-        return policies()[schema.by_name[table].cell_named[cell].policy]
-
-    return compose([Sealed(0, 0, 0, 0, list(ops))], policy_of)[0].ops
+    """Return what changes make together, one of each row: a correction and what it had taken the place of are kept one by one.
+    Of what an upgrade left without a column there is nothing to write (node/upgrade.py).
+    """
+    cells = {table.name: table.cell_named for table in schema.tables}
+    known = [op for op in ops if not isinstance(op, Update) or any(edit.cell in cells[op.table] for edit in op.edits)]
+    return compose([Sealed(0, 0, 0, 0, known)], schema.policy_of)[0].ops
 
 
 def _update(writing: Transaction, table: Table, op: Op, values: Mapping[str, Any]) -> None:
     where, parameters = where_key(table, op.key)
-    sets = ", ".join(f"{quote(name)} = {mark}" for name, mark in zip(values, _marks(values), strict=True))
-    done = writing.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {where}", [*_bound(values), *parameters])
+    marks, given = bound(values.values())
+    sets = ", ".join(f"{quote(name)} = {mark}" for name, mark in zip(values, marks, strict=True))
+    done = writing.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {where}", [*given, *parameters])
     if done.rowcount != 1:
         raise BadValue("That row is not on this node any more. Withdraw the work, or ask the central office to approve it.")
-
-
-def _marks(values: Mapping[str, Any]) -> list[str]:
-    return ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values.values()]
-
-
-def _bound(values: Mapping[str, Any]) -> list[Any]:
-    return [value.raw if isinstance(value, RawText) else value for value in values.values()]
 
 
 def _write_again(writing: Transaction, database: Database, work: Work, chosen: Op, values: Mapping[str, Any]) -> None:
@@ -288,8 +282,9 @@ def _write_again(writing: Transaction, database: Database, work: Work, chosen: O
             now = {**op.values, **mine}
             if pending.number_of_row(database.store, table, tuple(now[name] for name in table.key)) is not None:
                 raise BadValue(f"There is a {table.name} {key_text(op.key)} here already; change that one instead.")
-            sql = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, now))}) VALUES ({', '.join(_marks(now))})"
-            writing.connection.execute(sql, _bound(now))
+            marks, given = bound(now.values())
+            names = ", ".join(map(quote, now))
+            writing.connection.execute(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({', '.join(marks)})", given)
         elif isinstance(op, Update):
             image = pending.fold(table, pending.seen(database.store, table, op.key), op)
             if image is None:

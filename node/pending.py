@@ -19,11 +19,10 @@ from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_tuple, unpack_values
 from schema.kept import DELETE, INSERT
 from schema.kept import pack as pack  # what others keep, they keep in the form read here
-from schema.keys import key_parts, key_text, where_key
+from schema.keys import bound, key_parts, key_text, where_key
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
 from sync.merge import replay
 from sync.policy import policies
-from sync.values import RawText
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +211,8 @@ def upsert_sql(table: Table, marks: Sequence[str] | None = None) -> str:
 
 def put_row(store: Store, table: Table, row: Sequence[Any]) -> None:
     """Write one row as it is; a raw text keeps its bytes."""
-    marks = ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in row]
-    store.connection.execute(upsert_sql(table, marks), [value.raw if isinstance(value, RawText) else value for value in row])
+    marks, given = bound(row)
+    store.connection.execute(upsert_sql(table, marks), given)
 
 
 def put_rows(store: Store, table: Table, rows: Iterable[Sequence[Any]]) -> None:

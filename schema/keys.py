@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from schema.declare import Table
@@ -71,6 +71,12 @@ def _plain(value: Any) -> object:
 
 def where_key(table: Table, key: Sequence[Any]) -> tuple[str, list[Any]]:
     """Return the condition that finds a row by key, and its parameters; a raw text is compared by its bytes."""
-    marks = ["CAST(? AS TEXT)" if isinstance(part, RawText) else "?" for part in key]
-    condition = " AND ".join(f"{quote(name)} = {mark}" for name, mark in zip(table.key, marks, strict=True))
-    return condition, [part.raw if isinstance(part, RawText) else part for part in key]
+    marks, given = bound(key)
+    return " AND ".join(f"{quote(name)} = {mark}" for name, mark in zip(table.key, marks, strict=True)), given
+
+
+def bound(values: Iterable[Any]) -> tuple[list[str], list[Any]]:
+    """Return a mark for each value in SQL, and what is bound to it: raw text goes in as its bytes."""
+    given = list(values)
+    marks = ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in given]
+    return marks, [value.raw if isinstance(value, RawText) else value for value in given]

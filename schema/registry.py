@@ -24,6 +24,7 @@ import schema.tables
 from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Synced, Table, Through, Tie, table_of
 from schema.past import as_of
 from sync.errors import BadValue
+from sync.policy import Policy, policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,12 @@ class Schema:
 
     def _fixed(self, table: Table) -> bool:
         return table.immutable and all(self._fixed(self.by_name[rule.table]) for rule in table.parents)
+
+    def policy_of(self, table: str, cell: str) -> Policy:
+        """Return a cell's policy; of one that is not declared any more, `latest`: nothing is decided by it."""
+        found = self.by_name.get(table)
+        known = found.cell_named.get(cell) if found else None
+        return policies()[known.policy if known else "latest"]
 
     def at(self, version: int) -> Schema:
         """Return the declaration as an earlier version had it; of this one and of later ones this."""

@@ -16,7 +16,6 @@ from sync.change import Transaction
 from sync.compose import Row, compose
 from sync.errors import Malformed, TooLarge
 from sync.limits import SEGMENT_PARTS_MAX
-from sync.policy import Policy, policies
 from sync.segment import OpenSegment, transactions
 
 
@@ -113,7 +112,7 @@ class Works:
         """
         if len(parts) == 1:
             return parts[0], set()
-        return compose([*sorted(parts[:-1], key=lambda work: work.number), parts[-1]], self.policy_of)
+        return compose([*sorted(parts[:-1], key=lambda work: work.number), parts[-1]], self._store.schema.policy_of)
 
     def sealed(self, segment: bytes, index: int) -> Transaction:
         """Return a transaction as it was sealed."""
@@ -124,12 +123,6 @@ class Works:
             self._found = {work.index: work for work in whole_transactions(self._store, parts)}
             self._segment = segment
         return self._found[index]
-
-    def policy_of(self, table: str, cell: str) -> Policy:
-        """Return a cell's policy; one the centre does not know is held for that, so any will do."""
-        found = self._store.schema.by_name.get(table)
-        known = found.cell_named.get(cell) if found else None
-        return policies()[known.policy if known else "latest"]
 
 
 def earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:

@@ -15,10 +15,9 @@ from schema.declare import Cell, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_values
-from schema.keys import key_text, where_key
+from schema.keys import bound, key_text, where_key
 from server.scopes import rid_of
 from sync.merge import Meta
-from sync.values import RawText
 
 BIRTH = 0
 
@@ -54,7 +53,7 @@ def select(store: Store, table: Table, where: str, parameters: Sequence[Any]) ->
 def insert(store: Store, table: Table, values: Mapping[str, Any], rid: int | None = None) -> int:
     """Insert a row and return its number; `rid` brings back a buried one under its own."""
     names = [*values, *([ROW_ID] if rid is not None else [])]
-    marks, given = _bound([*values.values(), *([rid] if rid is not None else [])])
+    marks, given = bound([*values.values(), *([rid] if rid is not None else [])])
     store.connection.execute(f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join(marks)})", given)
     found = rid_of(store, table, [values[name] for name in table.key])
     assert found is not None
@@ -64,15 +63,9 @@ def insert(store: Store, table: Table, values: Mapping[str, Any], rid: int | Non
 def write(store: Store, table: Table, rid: int, values: Mapping[str, Any]) -> None:
     """Set columns of a row."""
     if values:
-        marks, given = _bound(list(values.values()))
+        marks, given = bound(values.values())
         sets = ", ".join(f"{quote(name)} = {mark}" for name, mark in zip(values, marks, strict=True))
         store.connection.execute(f"UPDATE {quote(table.name)} SET {sets} WHERE {ROW_ID} = ?", [*given, rid])
-
-
-def _bound(values: Sequence[Any]) -> tuple[list[str], list[Any]]:
-    """Return a mark for each value in SQL, and what is bound to it: raw text goes in as its bytes."""
-    marks = ["CAST(? AS TEXT)" if isinstance(value, RawText) else "?" for value in values]
-    return marks, [value.raw if isinstance(value, RawText) else value for value in values]
 
 
 def bury(store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int) -> None:

@@ -12,12 +12,14 @@ from sqlcipher3 import dbapi2
 
 import node.database
 import server.database
+from node import held
+from node.writer import transaction
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from server import held as held_work
 from server import ingest
 from server.app import problem_response
-from sync.errors import CannotUpgrade, NewerFile
+from sync.errors import BadValue, CannotUpgrade, NewerFile
 from tests.skew.declarations import VERSIONS, declared
 from tests.skew.test_versions import ANN
 from tests.skew.world import SkewedWorld, insert, update
@@ -130,6 +132,35 @@ def test_the_centre_s_rows_under_pending_and_held_work_are_brought_up_to_date(wo
     assert world.row("k1", "slip", "s1") == {"id": "s1", "branch_id": "LON", "till": None, "total_minor": 100}
     assert world.agree()
     assert k1.held()[0]["verdict"] == "refused"
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_refused_work_of_a_column_that_was_dropped_is_sent_again_without_it(tmp_path: Path, beside: bool) -> None:
+    world = SkewedWorld(tmp_path / "w3", 3)
+    k1 = world.node_of(3, "k1")
+    insert(k1, "person", ANN | {"note": "old"})
+    k1.sync()
+    with transaction(k1.database) as writing:
+        writing.connection.execute("UPDATE person SET fax = CAST(x'ff' AS TEXT) WHERE id = 'ann'")
+        if beside:
+            writing.insert("person", {"id": "bob", "name": "Bob", "fax": "f3", "branch_id": "LON"})
+    k1.sync()
+    with world.database.writing() as store:
+        ingest.decide(store, held_work.waiting(store)[0].id, False, world.clock.read())
+    k1.sync()
+    world.upgrade_centre(NEWEST)
+    k1 = world.upgrade("k1", NEWEST)
+    (work,) = {each["id"] for each in k1.held()}
+    if beside:
+        held.correct(k1.database, work, ["branch_id=LON"], "person:bob")
+        world.settle()
+        assert world.sql("SELECT id, branch_id FROM person ORDER BY id") == [("ann", "LON"), ("bob", "LON")]
+    else:
+        with pytest.raises(BadValue, match="columns that are not in use any more"):
+            held.correct(k1.database, work, ["name=Ann B"])
+        assert [each["id"] for each in k1.held()] == [work]
+    assert world.agree()
+    world.close()
 
 
 def test_row_numbers_marks_and_other_programs_indexes_stay(world: SkewedWorld) -> None:
