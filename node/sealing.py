@@ -59,7 +59,7 @@ class Sealing:
             self._withhold(group, withheld.LONG, reason)
             return
         self._make_explicit(group.changes)
-        group.withdrawals += tuple(withdrawing.replaced_by(self.store, group.changes, self.id))
+        group.withdrawals += tuple(withdrawing.replaced_by(self.store, group, self.id))
         weight = group.weight()
         if group.size > self.rows_max or weight > SEGMENT_BYTES_MAX:
             self._add_in_parts(group)

@@ -7,40 +7,35 @@ what became of it (node/settling.py). Driven by node/sealing.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from node import pending
+from node.group import Group
 from node.verdicts import WAITING
+from schema import kept
 from schema.capture import Change, Row, Store
 from schema.declare import Table
-from schema.keys import key_parts
-from sync.change import Insert, Withdrawn
+from schema.registry import Schema
+from sync.change import Insert, Key, Op, Withdrawn
 
 Name = tuple[bytes, int]
 """A transaction: its segment and its index there."""
 
+RowName = tuple[str, Key]
+"""A row: its table and its key."""
 
-def replaced_by(store: Store, changes: Sequence[Change], sealing: bytes) -> list[Withdrawn]:
+
+def replaced_by(store: Store, group: Group, sealing: bytes) -> list[Withdrawn]:
     """Return the held work that changes of its rows correct, oldest first; `sealing`: the segment that is being filled.
 
     A correction takes the place of the first of them. With it goes everything of ours that was typed later, on a row of the
     correction or of what goes with it, and is not known to be accepted: it would come before what it was typed on, or be judged
     without. A new row corrects nothing: it begins another life, or hangs under what is held.
     """
-    held, found = _held(store), dict[Name, int]()
-
-    def may_go(entry: pending.Pending) -> bool:
-        return _name(entry) in held or entry.segment == sealing or _is_on_its_way(store, entry.segment)
-
-    lives = (_life(store, change.table, change.key) for change, _ in corrected(store, changes))
-    place = min((entry.number for life in lives for entry in life if may_go(entry)), default=0)
-    todo = [(change.table, change.key) for change in changes] if place else []
-    while todo:
-        for entry in pending.of_row(store, *todo.pop()):
-            if entry.number >= place and _name(entry) not in found and may_go(entry):
-                found[_name(entry)] = entry.number
-                todo += _rows_of(store, _name(entry))
-    return [Withdrawn(*name, replaced=True) for name in sorted(found, key=lambda name: found[name])]
+    corrected_rows = {(change.table.name, change.key) for change, _ in corrected(store, group.changes)}
+    if not corrected_rows:
+        return []
+    return _Replaced(store, sealing).by(group, corrected_rows)
 
 
 def corrected(store: Store, changes: Sequence[Change]) -> list[tuple[Change, Name]]:
@@ -54,6 +49,83 @@ def _held(store: Store) -> set[Name]:
     return _names(store, "SELECT segment, txn FROM _txn WHERE verdict = 'held' AND version < ?", (WAITING,))
 
 
+class _Replaced:
+    """What a correction takes the place of, while it is found out."""
+
+    def __init__(self, store: Store, sealing: bytes) -> None:
+        self.store, self.sealing = store, sealing
+        self.held = _held(store)
+        self.place = 0  # own number of the first
+        self.found: dict[Name, int] = {}
+        self.rows: set[RowName] = set()
+        self.parents: set[RowName] = set()  # that these rows hang under
+
+    def by(self, group: Group, corrected_rows: set[RowName]) -> list[Withdrawn]:
+        lives = (_life(self.store, self.store.schema.by_name[table], key) for table, key in corrected_rows)
+        self.place = min((entry.number for life in lives for entry in life if self._may_go(entry)), default=0)
+        if self.place:
+            self.parents = _parents_of_new(self.store, group)
+            self._take({(change.table.name, change.key) for change in group.changes})
+            while waiting := self._waiting_parents():
+                self._take(waiting)
+        return [Withdrawn(*name, replaced=True) for name in sorted(self.found, key=lambda name: self.found[name])]
+
+    def _may_go(self, entry: pending.Pending) -> bool:
+        return _name(entry) in self.held or entry.segment == self.sealing or _is_on_its_way(self.store, entry.segment)
+
+    def _later(self, row: RowName) -> list[pending.Pending]:
+        """Return the changes of a row that were typed since the first of what is replaced, and can go."""
+        entries = pending.of_row(self.store, self.store.schema.by_name[row[0]], row[1])
+        return [entry for entry in entries if entry.number >= self.place and self._may_go(entry)]
+
+    def _take(self, rows: set[RowName]) -> None:
+        """Take all that was typed later on these rows, and on the rows of what is taken."""
+        todo = list(rows)
+        while todo:
+            row = todo.pop()
+            self.rows.add(row)
+            for name, number in {_name(entry): entry.number for entry in self._later(row)}.items():
+                if name not in self.found:
+                    self.found[name] = number
+                    ops = _ops_of(self.store, name)
+                    self.parents |= _parents(self.store.schema, ops)
+                    todo += [(op.table, op.key) for op in ops]
+
+    def _waiting_parents(self) -> set[RowName]:
+        """Return rows that later work brings, that the correction hangs rows under, and whose work waits for the correction itself:
+        each would wait for the other.
+        """
+        brought = [(row, entry) for row in self.parents - self.rows for entry in self._later(row) if isinstance(entry.op, Insert)]
+        if not brought:
+            return set()
+        waiting, theirs = set[Name](), set(self.rows)
+        for name in _typed_since(self.store, self.place):
+            ops = _ops_of(self.store, name)
+            own = {(op.table, op.key) for op in ops}
+            if not theirs.isdisjoint(own | _parents(self.store.schema, ops)):
+                waiting.add(name)
+                theirs |= own
+        return {row for row, entry in brought if _name(entry) in waiting}
+
+
+def _parents_of_new(store: Store, group: Group) -> set[RowName]:
+    """Return the rows that a group hangs rows under."""
+    rows = [(change.table, change.row) for change in group.changes if change.row is not None]
+    rows += [(store.schema.by_name[name], row) for name, new in group.rows.items() for row in new]
+    named = {(rule.table, row[table.position[rule.column]]) for table, row in rows for rule in table.parents}
+    return {(table, (key,)) for table, key in named if isinstance(key, str)}
+
+
+def _parents(schema: Schema, ops: Iterable[Op]) -> set[RowName]:
+    """Return the rows that changes hang rows under."""
+    found: set[RowName] = set()
+    for op in ops:
+        _, values = kept.typed_values(op)
+        named = {(rule.table, values.get(rule.column)) for rule in schema.by_name[op.table].parents}
+        found |= {(table, (key,)) for table, key in named if isinstance(key, str)}
+    return found
+
+
 def _life(store: Store, table: Table, key: Row) -> list[pending.Pending]:
     """Return the pending changes of a row from its last insert of ours on: what lies before is another life (RULES H8)."""
     entries = pending.standing(pending.of_row(store, table, key))
@@ -64,10 +136,15 @@ def _name(entry: pending.Pending) -> Name:
     return entry.segment, entry.txn
 
 
-def _rows_of(store: Store, name: Name) -> list[tuple[Table, Row]]:
-    rows = store.connection.execute("SELECT DISTINCT tbl, key FROM _op WHERE segment = ? AND txn = ?", name).fetchall()
-    tables = [(store.schema.by_name[tbl], key) for tbl, key in rows]
-    return [(table, key_parts(key, len(table.key))) for table, key in tables]
+def _ops_of(store: Store, name: Name) -> list[Op]:
+    rows = store.connection.execute("SELECT tbl, kind, body FROM _op WHERE segment = ? AND txn = ? ORDER BY id", name).fetchall()
+    return [pending.unpack(*row) for row in rows]
+
+
+def _typed_since(store: Store, number: int) -> list[Name]:
+    """Return our transactions with changes that are pending, from an own number on, in order."""
+    sql = "SELECT segment, txn FROM _op WHERE n >= ? GROUP BY n, segment, txn ORDER BY n"
+    return list(store.connection.execute(sql, (number,)).fetchall())
 
 
 def _is_on_its_way(store: Store, segment: bytes) -> bool:

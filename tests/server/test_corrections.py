@@ -74,6 +74,30 @@ def test_with_a_correction_goes_what_the_work_that_goes_with_it_was_typed_on(wor
     assert world.agree()
 
 
+@pytest.mark.covers("P-5.20")
+@pytest.mark.parametrize("between", [False, True])
+def test_with_a_correction_goes_what_brings_its_parent_and_waits_for_it(world: World, k2: Node, between: bool) -> None:
+    """Found by a reader: the client waited for the deal that its correction mentions, and the deal for the client."""
+    k2.sql(CONTACT, "c9", "LIS")
+    k2.sql(CONTACT, "c1", "OPO")
+    k2.sync()
+    with transaction(k2.database) as writing:
+        writing.insert("deal", {"id": "d2" if between else "d1", "contact_id": "c1", "title": "a roof"})
+    if between:  # the deal waits for the client by way of another one
+        with transaction(k2.database) as writing:
+            writing.update("deal", ("d2",), {"title": "a gate"})
+            writing.insert("deal", {"id": "d1", "contact_id": "c9", "title": "a door"})
+    k2.sync()
+    with transaction(k2.database) as writing:
+        writing.update("contact", ("c1",), {"branch_id": "LIS"})
+        writing.insert("stage_event", {"id": "e1", "deal_id": "d1", "stage_id": "won", "entered_ms": 1})
+    world.settle()
+    assert (listing(world), k2.held()) == ([], [])
+    assert world.sql("SELECT deal_id FROM stage_event") == [("d1",)]
+    assert world.sql("SELECT id, title FROM deal ORDER BY id") == k2.sql("SELECT id, title FROM deal ORDER BY id")
+    assert world.agree()
+
+
 @pytest.mark.covers("P-6.37", "P-2.12")
 @pytest.mark.parametrize(
     ("column", "begin", "held_first", "others", "corrected"),
