@@ -11,11 +11,12 @@ schema/install.py inside its one transaction. Spec: PROTOCOL.md §11.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from node import outbox, pending
+from node import outbox, pending, proof
 from node.database import read_state
 from schema.capture import Store, mark_all, set_applying
+from schema.declare import Table
 from schema.images import pack_values, unpack_tuple
 from schema.lens import Lens
 from schema.notices import up_notice
@@ -34,6 +35,19 @@ class NodeKeeper:
         """Seal everything that is not sealed yet, under the declaration it was written with."""
         outbox.seal(store, self._clock_ms())
         store.connection.execute("DELETE FROM _stage")
+
+    def gone(self, store: Store, tables: Sequence[Table]) -> None:
+        """Make tables anew that another program has dropped: the centre has the rows, a repair fetches them. New rows go on
+        above the mark, or none of them would be seen (schema/capture.py).
+        """
+        marks: dict[int, int] = dict(store.connection.execute("SELECT t, rid FROM _mark").fetchall())
+        rows = 0
+        for table in tables:
+            store.connection.execute(store.dialect.create(table, table.name))
+            highest = marks.get(store.numbers[table.name], 0)
+            store.dialect.go_on_from(store.connection, table.name, highest)
+            rows += highest
+        proof.note(store, read_state(store.connection).cursor.number, max(rows, 1), self._clock_ms())
 
     def after(self, store: Store, lens: Lens) -> None:
         """Bring what is kept of pending work up to date, and note what to ask for."""

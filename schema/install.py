@@ -7,11 +7,13 @@ kept in `_table`, so that a table that is declared later does not shift the othe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from schema import bookkeeping
 from schema.bookkeeping import Bookkeeping, Written
 from schema.capture import Store
+from schema.declare import Table
 from schema.dialects.base import Connection, Dialect
 from schema.lens import Lens
 from schema.registry import Schema
@@ -31,6 +33,9 @@ class Keeper(Protocol):
 
     def before(self, store: Store) -> None:
         """Take what was written under the declaration before (`store.schema`)."""
+
+    def gone(self, store: Store, tables: Sequence[Table]) -> None:
+        """Do what can be done about tables that another program has dropped, or refuse to open the file."""
 
     def after(self, store: Store, lens: Lens) -> None:
         """Bring what is kept of rows and changes up to the declaration now (`store.schema`)."""
@@ -64,8 +69,10 @@ def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written:
     """Bring the tables of an older file up to the declaration; tell whether all that was missing is created with that."""
     older = schema.centre_at(written.schema) if schema.is_centre else schema.at(written.schema)
     before = Store(connection, dialect, older, known_numbers(connection))
-    require_columns(before, "This database cannot be opened")
+    gone = require_columns(before, older.digest == written.digest)
     require_rules(before, older.tables)
+    if gone and keeper is not None:
+        keeper.gone(before, gone)
     newer = written.schema < schema.version
     if newer and keeper is not None:
         keeper.before(before)

@@ -20,7 +20,7 @@ from schema.images import pack_values
 from schema.keys import key_text
 from schema.lens import ColumnLens, Lens, TableLens
 from schema.past import ColumnType
-from sync.errors import CannotUpgrade
+from sync.errors import Altered, CannotUpgrade
 from sync.values import RawText
 
 CHUNK_ROWS = 5_000
@@ -90,8 +90,7 @@ def _rebuild(store: Store, table: TableLens) -> None:
     connection.execute("PRAGMA legacy_alter_table=ON")  # views of other programs may name the table that is away just now
     connection.execute(f"ALTER TABLE {_NEW} RENAME TO {quote(name)}")
     connection.execute("PRAGMA legacy_alter_table=OFF")
-    connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
-    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, highest))
+    store.dialect.go_on_from(connection, name, highest)
     for (sql,) in others:
         _restore(connection, name, sql)
 
@@ -136,20 +135,29 @@ def note_unconverted(store: Store, table: Table, key: Sequence[Any], column: str
     )
 
 
-def require_columns(store: Store, what: str) -> None:
-    """Check that the tables are those of the declaration. Raises CannotUpgrade: it was changed without a new version."""
+def require_columns(store: Store, is_declared: bool) -> list[Table]:
+    """Check that the columns are those of the declaration. `is_declared`: it is the one that the file was written with.
+
+    Returns the tables that were here, and that another program has dropped. Raises Altered; CannotUpgrade where the declaration was
+    changed without a new version.
+    """
+    gone = list[Table]()
     for table in store.schema.tables:
         found = {row[1]: row[2] for row in store.connection.execute(f"PRAGMA table_info({quote(table.name)})").fetchall()}
         if not found:
-            continue  # it is not there yet
+            gone += [table] if table.name in store.numbers else []
+            continue
         for column in table.columns:
             declared = store.dialect.type_name(column)
             if found.get(column.name) != declared:
                 there = "is not there" if column.name not in found else f"is {found[column.name]}, not {declared}"
+                if is_declared:
+                    raise Altered(f"Another program has altered the table {table.name} of this database: {column.name} {there}.")
                 raise CannotUpgrade(
-                    f"{what}: {table.name}.{column.name} {there}. The declaration of {table.name} changed without a new version;"
-                    " say beside the column what changed, and in which version (schema/past.py)."
+                    f"This database cannot be opened: {table.name}.{column.name} {there}. The declaration of {table.name} changed without a"
+                    " new version; say beside the column what changed, and in which version (schema/past.py)."
                 )
+    return gone
 
 
 def require_rules(store: Store, older: Sequence[Table]) -> None:

@@ -13,11 +13,13 @@ import json
 from collections.abc import Callable, Sequence
 
 from schema.capture import Store
+from schema.declare import Table
 from schema.images import pack_tuple, pack_values, unpack_tuple
 from schema.lens import Lens, TableLens
 from server import centre, ingest
 from server.held import Works, waiting
 from server.holding import held_rows
+from sync.errors import Altered
 
 CHUNK_ROWS = 5_000
 
@@ -31,6 +33,10 @@ class ServerKeeper:
     def before(self, store: Store) -> None:
         """Journal what central programs wrote under the declaration before."""
         centre.absorb(store, self._clock_ms())
+
+    def gone(self, store: Store, tables: Sequence[Table]) -> None:
+        """Refuse to go on without tables that another program has dropped. Raises Altered."""
+        raise Altered(f"Another program has dropped {', '.join(table.name for table in tables)} from this database.")
 
     def after(self, store: Store, lens: Lens) -> None:
         """Bring clocks, graves and conflicts up to date, and release what waited for this declaration."""

@@ -303,6 +303,14 @@ class CannotUpgrade(UsError):
     todo = "Put right what the message names, then open it again."
 
 
+class Altered(CannotUpgrade):
+    """Another program has altered the tables of this database."""
+
+    code = "home.altered"
+    kept = "Nothing was changed; what is in the file is safe."
+    todo = "Undo that, or restore a backup, then open it again."
+
+
 class NotEqual(UsError):
     """Node and centre do not hold the same rows."""
 

@@ -104,6 +104,9 @@ class Dialect(Protocol):
     def highest(self, connection: Connection) -> dict[str, int]:
         """Return the highest row number ever given out, per table that had an insert."""
 
+    def go_on_from(self, connection: Connection, table: str, number: int) -> None:
+        """Let new rows of a table get numbers above this one."""
+
     def renumber(self, connection: Connection, table: str, rid: int) -> int:
         """Give a row a number that no row ever had, and return it."""
 

@@ -185,6 +185,11 @@ class Sqlite:
         """Return AUTOINCREMENT's own memory of the highest row number."""
         return dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
 
+    def go_on_from(self, connection: Connection, table: str, number: int) -> None:
+        """Let AUTOINCREMENT give new rows of a table numbers above this one."""
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number))
+
     def renumber(self, connection: Connection, table: str, rid: int) -> int:
         """Give a row a number that no row ever had; AUTOINCREMENT does not see updates and must be told."""
         number = self.highest(connection)[table] + 1
