@@ -9,6 +9,7 @@ contact with its tags (RULES §4). Spec: PROTOCOL.md §5.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -47,8 +48,7 @@ def seal(store: Store, now_ms: int, boundaries: Sequence[Boundary] | None = None
     look = Look(store)
     if not look and not any(boundary.decisions or boundary.withdrawals for boundary in boundaries or ()):
         return 0
-    sealing = Sealing(store, now_ms)
-    sealing.send_withheld()
+    sealing = _begin(store, look, now_ms)
     if boundaries is None:
         _seal_foreign(sealing, look)
     else:
@@ -61,6 +61,14 @@ def seal(store: Store, now_ms: int, boundaries: Sequence[Boundary] | None = None
     return sealing.sealed
 
 
+def _begin(store: Store, look: Look, now_ms: int) -> Sealing:
+    if look.go_on_numbering():
+        store.connection.execute("UPDATE _proof SET differing = NULL")  # what it may not have seen is looked for by the next sync
+    sealing = Sealing(store, now_ms)
+    sealing.send_withheld()
+    return sealing
+
+
 def seal_portion(store: Store, now_ms: int, rows: int) -> bool:
     """Seal what was written, or of many new documents the first `rows` or so; tell whether more waits.
 
@@ -69,8 +77,7 @@ def seal_portion(store: Store, now_ms: int, rows: int) -> bool:
     look = Look(store)
     if not look:
         return False
-    sealing = Sealing(store, now_ms)
-    sealing.send_withheld()
+    sealing = _begin(store, look, now_ms)
     portion = _Portion(look, rows)
     _seal_foreign(sealing, look, portion)
     sealing.finish()
@@ -116,11 +123,12 @@ def _seal_foreign(sealing: Sealing, look: Look, portion: _Portion | None = None)
     schema = sealing.store.schema
     plain = bulk_tables(sealing.store)
     changes: list[Change] = []
+    changes_max = math.inf if look.begins_lives() else CHANGES_MAX
     for change in _changes(look, [table for table in schema.tables if table.name not in plain]):
         if (change.table.name, change.key) in sealing.told:
             continue
         changes.append(change)
-        if len(changes) >= CHANGES_MAX:
+        if len(changes) >= changes_max:
             _seal_changes(sealing, changes)
             changes = []
     _seal_changes(sealing, changes)

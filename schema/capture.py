@@ -71,10 +71,29 @@ class Look:
         self.ranges = {name: (marks.get(t, 0), highest.get(name, 0)) for name, t in names if highest.get(name, 0) > marks.get(t, 0)}
         self.log_end = int(connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0])
         self.marks = {name: marks.get(t, 0) for name, t in names}
+        self.set_back = {name: mark for name, mark in self.marks.items() if highest.get(name, 0) < mark and name in store.schema.by_name}
         self._taken: dict[str, set[int]] = {}  # new rows already told as updates (INSERT OR REPLACE)
 
     def __bool__(self) -> bool:
-        return bool(self.ranges) or self.log_end > 0
+        return bool(self.ranges) or self.log_end > 0 or bool(self.set_back)
+
+    def go_on_numbering(self) -> bool:
+        """Make up for a program that began a table's numbering anew: what it inserts from now on is above the mark, and seen. Tell
+        whether one did: what it inserted before may not be.
+        """
+        for name, mark in self.set_back.items():
+            self.store.dialect.go_on_from(self.store.connection, name, mark)
+        return bool(self.set_back)
+
+    def begins_lives(self) -> bool:
+        """Tell whether rows may have begun another life, or have been taken from under a row that is gone: then changes that belong
+        together may lie anywhere in the look.
+        """
+        marks = {row[0] for row in self.store.connection.execute("SELECT DISTINCT c FROM _log WHERE seq <= ?", (self.log_end,)).fetchall()}
+        if marks.isdisjoint((DELETED, REPLACED, REKEYED)):
+            return False
+        new = any(low < high and name not in self.store.schema.fixed for name, (low, high) in self.ranges.items())
+        return new or marks != {DELETED}
 
     def inserted(self, table: Table, low: int, high: int, *, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
         """Yield chunks of new rows (row number last) with low < number ≤ high, by number."""
@@ -130,7 +149,7 @@ class Look:
                 yield Change(table, "delete", key, rid, None, before, (), wall, order, last)
             else:
                 yield from self._update(table, successor, before, forced, (wall, order, last, rid))
-        elif REKEYED in marks and any(not same(before[name], row[table.position[name]]) for name in table.key):
+        elif not marks.isdisjoint((REKEYED, DELETED)) and any(not same(before[name], row[table.position[name]]) for name in table.key):
             yield Change(table, "delete", tuple(before[name] for name in table.key), rid, None, before, (), wall, order, last)
             yield Change(table, "insert", row[: len(table.key)], rid, row[:-1], {}, (), wall, order, last)
         else:

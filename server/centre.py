@@ -48,6 +48,7 @@ def absorb(store: Store, now_ms: int) -> int:
     look = Look(store)
     if not look:
         return 0
+    look.go_on_numbering()
     set_applying(store, True)
     writing = _Absorbing(store, look, journal.head(store).number + 1, now_ms)
     gone = []
