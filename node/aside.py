@@ -13,6 +13,9 @@ HELD, REFUSED, WITHDRAWN = "held", "refused", "withdrawn"
 REPLACED = "replaced"
 """The code of withdrawn work whose place a correction has taken."""
 
+BY_REPAIR = "verify"
+"""The code of a row that a repair put aside as it was here."""
+
 
 def put_aside(
     store: Store, name: tuple[bytes, int], code: str, reason: str, now_ms: int, successor: tuple[bytes, int] | None = None

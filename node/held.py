@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from node import outbox, pending
-from node.aside import HELD, REFUSED, REPLACED, WITHDRAWN, put_aside
+from node.aside import BY_REPAIR, HELD, REFUSED, REPLACED, WITHDRAWN, put_aside
 from node.conflicts import typed
 from node.database import Database
 from node.group import Group
@@ -281,6 +281,9 @@ def _write_again(writing: Transaction, database: Database, work: Work, chosen: O
         if isinstance(op, Insert):
             now = {**op.values, **mine}
             if pending.number_of_row(database.store, table, tuple(now[name] for name in table.key)) is not None:
+                if work.code == BY_REPAIR:  # which may have put aside only what differed: what is set now is meant
+                    _update(writing, table, op, mine)
+                    continue
                 raise BadValue(f"There is a {table.name} {key_text(op.key)} here already; change that one instead.")
             marks, given = bound(now.values())
             names = ", ".join(map(quote, now))

@@ -19,16 +19,18 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
 
-from node import centre, changed, outbox, pending
+from node import centre, changed, outbox, pending, withdrawing
 from node.apply import write_rows
+from node.aside import BY_REPAIR
+from node.database import State, read_state
 from node.narrow import EXTRA, Difference, Narrowing
 from schema.capture import Store, clean_row, mark_all, set_applying
 from schema.declare import Table
 from schema.keys import key_json, key_text
 from sync.change import Insert
-from sync.messages import UNKNOWN
+from sync.errors import Moved
+from sync.messages import UNKNOWN, Point
 
-CODE = "verify"
 NOT_THERE = "it is not at the centre, or no more in this node's scope; found by verify"
 OTHER = "the centre has other values for it; found by verify"
 
@@ -61,10 +63,14 @@ class Repaired:
 
 
 def repair(found: Narrowing) -> Repaired:
-    """Mend the differences that were found, in one commit. Raises Moved if the centre has moved on; nothing is changed then."""
+    """Mend the differences that were found, in one commit. Raises Moved if the centre, or this node, has moved on; nothing is changed
+    then.
+    """
     found.fetch()
     database, done = found.database, Repaired()
     with database.writing() as store:
+        if _place(read_state(store.connection)) != _place(found.state):
+            raise Moved("another program of this node synced meanwhile")  # what was fetched may be older than what is here
         outbox.seal(store, database.clock_ms())  # what was written meanwhile is ours, and stays on top
         set_applying(store, True)
         changed.begin(store)
@@ -72,12 +78,15 @@ def repair(found: Narrowing) -> Repaired:
         for table, rows in groupby(found.differences(), key=attrgetter("table")):
             mending.table(table, rows)
         mark_all(store)
-        for each in mending.offered:
-            _offer(store, each, done)
+        mending.offer()
         set_applying(store, False)
         store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1")
     database.erase()
     return done
+
+
+def _place(state: State) -> tuple[Point, bytes, int, int]:
+    return state.cursor, state.incarnation, state.epoch, state.healing
 
 
 class _Mending:
@@ -94,6 +103,18 @@ class _Mending:
             found = [(each, centre.row_of(self.store, table, each.key, where)) for each in batch]  # before anything is written
             rows = [each.image for each, ours in found if self._look(each, ours)]
             write_rows(self.store, table, [row for row in rows if row is not None])
+
+    def offer(self) -> None:
+        """Make capture see the rows that it never saw: they are sent as if they had just been written, those with what was typed on
+        them meanwhile each in a transaction of its own.
+        """
+        over = [each for each in self.offered if centre.is_shadowed(self.store, each.table, each.key)]
+        if over:
+            outbox.seal(self.store, self.now_ms, [_offer_over(self.store, each) for each in over])
+        for each in self.offered:
+            if each not in over:
+                _offer(self.store, each)
+            self.done.note(each, OFFERED)
 
     def _look(self, each: Difference, ours: tuple[Any, ...] | None) -> bool:
         """Decide what becomes of a row; tell whether the centre's is to be written."""
@@ -122,7 +143,7 @@ class _Mending:
             return False
         self.store.connection.execute(
             "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?)",
-            (secrets.token_bytes(16), *place, CODE, reason, self.now_ms),
+            (secrets.token_bytes(16), *place, BY_REPAIR, reason, self.now_ms),
         )
         return True
 
@@ -141,14 +162,19 @@ def _withdraw(store: Store, each: Difference) -> None:
 def _was_refused(store: Store, each: Difference) -> bool:
     """Tell whether the centre refused work of ours on this row: it is kept aside already and must not be sent again."""
     sql = "SELECT 1 FROM _quarantine WHERE tbl = ? AND key = ? AND kind = 'insert' AND code <> ?"
-    return store.connection.execute(sql, (each.table.name, key_text(each.key), CODE)).fetchone() is not None
+    return store.connection.execute(sql, (each.table.name, key_text(each.key), BY_REPAIR)).fetchone() is not None
 
 
-def _offer(store: Store, each: Difference, done: Repaired) -> None:
-    """Make capture see a row that it never saw: the next sync sends it as if it had just been written."""
+def _offer_over(store: Store, each: Difference) -> outbox.Boundary:
+    """Offer a row under work of ours that was typed on it: in its place, or each would wait for the other."""
+    withdrawals = tuple(withdrawing.typed_on(store, each.table, each.key))
+    pending.set_shadow(store, each.table.name, key_text(each.key), None)
+    _offer(store, each)
+    log = store.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0]
+    return outbox.Boundary(store.dialect.highest(store.connection), int(log), withdrawals=withdrawals)
+
+
+def _offer(store: Store, each: Difference) -> None:
     rid = pending.number_of_row(store, each.table, each.key)
-    if centre.is_shadowed(store, each.table, each.key):
-        pending.set_shadow(store, each.table.name, key_text(each.key), None)
     if rid is not None:
         store.dialect.renumber(store.connection, each.table.name, rid)
-    done.note(each, OFFERED)

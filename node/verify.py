@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from node import centre, proof
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
-from node.database import Database
+from node.database import OFFERING, Database
 from node.narrow import DIFFERS, Difference, Narrowing
 from node.repair import Repaired, repair
 from node.transport import Exchange
@@ -42,6 +42,8 @@ def verify_and_repair(database: Database, exchange: Exchange) -> dict[str, Any]:
     """Compare, mend what differs, compare again. The document is the second one, with what was `repaired`."""
 
     def mend() -> Repaired:
+        if database.state().healing == OFFERING:  # what waits to be sent again would look as if no sync had ever seen it
+            Cycle(database, exchange).sync()
         found = Narrowing(database, exchange)
         return repair(found) if found.run() else Repaired()
 

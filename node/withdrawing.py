@@ -30,23 +30,37 @@ def replaced_by(store: Store, group: Group, sealing: bytes) -> list[Withdrawn]:
 
     A correction takes the place of the first of them. With it goes everything of ours that was typed later, on a row of the
     correction or of what goes with it, and is not known to be accepted: it would come before what it was typed on, or be judged
-    without. A new row corrects nothing: it begins another life, or hangs under what is held.
+    without. A new row corrects nothing but what waits for it: it begins another life, or hangs under what is held.
     """
     corrected_rows = {(change.table.name, change.key) for change, _ in corrected(store, group.changes)}
     if not corrected_rows:
         return []
-    return _Replaced(store, sealing).by(group, corrected_rows)
+    rows = {(change.table.name, change.key) for change in group.changes}
+    return _Replaced(store, sealing).by(corrected_rows, rows, _parents_of_new(store, group))
+
+
+def typed_on(store: Store, table: Table, key: Row) -> list[Withdrawn]:
+    """Return our work on a row that capture never saw: who sends the row as it is now, with all that, takes the place of it."""
+    rows = {(table.name, key)}
+    return _Replaced(store, b"").by(rows, rows, set())
 
 
 def corrected(store: Store, changes: Sequence[Change]) -> list[tuple[Change, Name]]:
     """Return which changes are of rows of which held work: those of one held transaction correct it together."""
     held = _held(store)
-    edited = [change for change in changes if change.kind != "insert"] if held else []
-    return [(change, _name(entry)) for change in edited for entry in _life(store, change.table, change.key) if _name(entry) in held]
+    waiting = {name for name, code in held.items() if code == "row"}
+    found = list[tuple[Change, Name]]()
+    for change in changes if held else ():
+        if change.kind != "insert" or waiting:
+            names = [_name(entry) for entry in _life(store, change.table, change.key)]
+            found += [(change, name) for name in names if name in (waiting if change.kind == "insert" else held)]
+    return found
 
 
-def _held(store: Store) -> set[Name]:
-    return _names(store, "SELECT segment, txn FROM _txn WHERE verdict = 'held' AND version < ?", (WAITING,))
+def _held(store: Store) -> dict[Name, str]:
+    """Return the code of the work that the centre holds."""
+    rows = store.connection.execute("SELECT segment, txn, code FROM _txn WHERE verdict = 'held' AND version < ?", (WAITING,))
+    return {(segment, txn): code for segment, txn, code in rows.fetchall()}
 
 
 class _Replaced:
@@ -60,12 +74,13 @@ class _Replaced:
         self.rows: set[RowName] = set()
         self.parents: set[RowName] = set()  # that these rows hang under
 
-    def by(self, group: Group, corrected_rows: set[RowName]) -> list[Withdrawn]:
+    def by(self, corrected_rows: set[RowName], rows: set[RowName], parents: set[RowName]) -> list[Withdrawn]:
+        """Return it for a correction of some rows, that writes these and others, and hangs rows under parents."""
         lives = (_life(self.store, self.store.schema.by_name[table], key) for table, key in corrected_rows)
         self.place = min((entry.number for life in lives for entry in life if self._may_go(entry)), default=0)
         if self.place:
-            self.parents = _parents_of_new(self.store, group)
-            self._take({(change.table.name, change.key) for change in group.changes})
+            self.parents = parents
+            self._take(rows)
             while waiting := self._waiting_parents():
                 self._take(waiting)
         return [Withdrawn(*name, replaced=True) for name in sorted(self.found, key=lambda name: self.found[name])]

@@ -120,26 +120,26 @@ _JOINS = (
 
 def notices(
     store: Store, node: int, scope: frozenset[str], start: tuple[int, int], high: int, limit: int, room: int | None
-) -> tuple[list[ConflictNotice], list[int], int, bool]:
+) -> tuple[list[ConflictNotice], list[tuple[int, int]], int, bool]:
     """Return what a node is told of conflicts its edits took part in, rows in its scope only: up to `limit` of them and `room`
-    bytes of values (None: one at least), from a version (without its first ones: `start`) up to `high`. Also the versions
-    of all that were looked at, the bytes, and whether there may be more.
+    bytes of values (None: one at least), behind a place (`start`: version, number) up to version `high`. Also the places of all that
+    were looked at, the bytes, and whether there may be more.
     """
-    found, versions, size = list[ConflictNotice](), list[int](), 0
+    found, places, size = list[ConflictNotice](), list[tuple[int, int]](), 0
     rows = store.connection.execute(
-        f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.ver >= ? AND c.ver <= ? AND (c.mine_node = ? OR c.theirs_node = ?)"
-        " ORDER BY c.ver, c.id LIMIT ? OFFSET ?",
-        (start[0], high, node, node, limit, start[1]),
+        f"SELECT {_COLUMNS}, c.rowid FROM _conflict c {_JOINS} WHERE c.ver >= ?1 AND c.ver <= ?2 AND (c.ver > ?1 OR c.rowid > ?3)"
+        " AND (c.mine_node = ?4 OR c.theirs_node = ?4) ORDER BY c.ver, c.rowid LIMIT ?5",
+        (start[0], high, start[1], node, limit),
     )
     for row in rows:
         more = _bytes(row)
         if size + more > (PAGE_BYTES if room is None else room) and (found or room is not None):
-            return found, versions, size, True
-        versions.append(row[1])
+            return found, places, size, True
+        places.append((row[1], row[-1]))
         if _in_scope(store, row, scope):
             found.append(_notice(store, row, node))
             size += more
-    return found, versions, size, len(versions) == limit
+    return found, places, size, len(places) == limit
 
 
 def _bytes(row: Sequence[Any]) -> int:
@@ -212,11 +212,25 @@ def _shown(values: Sequence[Any]) -> str:
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
+def waiting(store: Store, node: int | None = None) -> int:
+    """Return how many conflicts wait for a person, of a node or of all: nobody is asked about a row that is gone."""
+    sql = "SELECT tbl, key FROM _conflict WHERE open = 1 AND (?1 IS NULL OR mine_node = ?1 OR theirs_node = ?1)"
+    return sum(_is_here(store, name, key) for name, key in store.connection.execute(sql, (node,)).fetchall())
+
+
+def _is_here(store: Store, name: str, key: str) -> bool:
+    table = store.schema.by_name[name]
+    return scopes.rid_of(store, table, key_parts(key, len(table.key))) is not None
+
+
 def listing(store: Store, only_open: bool = False) -> list[dict[str, object]]:
-    """Return all conflicts for the centre, newest first: `mine` is the value pushed, `theirs` what stood."""
-    rows = store.connection.execute(
+    """Return all conflicts for the centre, newest first: `mine` is the value pushed, `theirs` what stood; or those that wait for a
+    person.
+    """
+    every = store.connection.execute(
         f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.open >= ? ORDER BY c.ver DESC, c.id", (int(only_open),)
     ).fetchall()
+    rows = [row for row in every if not only_open or _is_here(store, row[2], row[3])]
     return [
         {
             "id": row[0].hex(),

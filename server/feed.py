@@ -182,7 +182,7 @@ class Feed:
                 fitting, size = self._fitting(draft, step.table, [entry])
                 if not fitting:
                     return at, low - 1
-                self._singles(draft, step, fitting, size)
+                self._disputes(draft, step.table, self._singles(draft, step, fitting, size), self._plan.low)
                 continue
             if whole and (segment := self._whole(step, at)) is not None:
                 if segment.teller == step.table.name:
@@ -214,6 +214,7 @@ class Feed:
                 draft.add_removals(step.table, [values[:-1] for values in kept])
             elif kept:
                 draft.add_rows(step.table, kept, size)
+                self._disputes(draft, step.table, kept, self._plan.low)
             begin = chunk[-1][0][-1] + 1 if len(chunk) == limit else high + 1
             if draft.budget <= 0:
                 break

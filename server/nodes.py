@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from schema.capture import Store
 from schema.registry import Schema
-from server import centre, histories, ingest, journal
+from server import centre, conflicts, histories, ingest, journal
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
@@ -167,7 +167,7 @@ def listing(store: Store) -> list[dict[str, object]]:
             "last_push_ms": row[2],
             "last_pull_ms": row[3],
             "unsynced": row[4],
-            "conflicts": _open_conflicts(store, row[10]),
+            "conflicts": conflicts.waiting(store, row[10]),
             "held": _held(store, row[10]),
             "revoked": row[7] is not None,
             "joined_ms": row[8],
@@ -178,11 +178,6 @@ def listing(store: Store) -> list[dict[str, object]]:
         }
         for row in rows
     ]
-
-
-def _open_conflicts(store: Store, node: int) -> int:
-    sql = "SELECT COUNT(*) FROM _conflict WHERE open = 1 AND (mine_node = ? OR theirs_node = ?)"
-    return int(store.connection.execute(sql, (node, node)).fetchone()[0])
 
 
 def _held(store: Store, node: int) -> int:

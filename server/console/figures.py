@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from schema.capture import Store
 from schema.console import count
-from server import journal, nodes, report
+from server import conflicts, journal, nodes, report
 from server.console.picture import Cell, Picture, draw
 from server.report import By, Freshness, Totals
 from server.words import money
@@ -64,7 +64,7 @@ def read(store: Store, now_ms: int) -> Figures:
         totals=_totals(branches),
         pictures=_pictures(store, branches, now_ms),
         seats=sorted((_seat(node, now_ms) for node in listing), key=lambda seat: (seat.mark == "apart", -seat.silence_ms)),
-        conflicts=int(store.connection.execute("SELECT COUNT(*) FROM _conflict WHERE open = 1").fetchone()[0]),
+        conflicts=conflicts.waiting(store),
         held=int(store.connection.execute("SELECT COUNT(*) FROM _held").fetchone()[0]),
     )
 

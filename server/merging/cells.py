@@ -65,6 +65,7 @@ def _outcome(incoming: Incoming, table: Table, edit: Edit, standing: Key, meta: 
         return Outcome(standing, meta.stamp, False, differs, "theirs", True, False)
     known = seen(meta, edit.base, edit.since, incoming.pusher.lineage, insert=insert)
     at = incoming.now_stamp(edit.wall)
-    if edit.base == NEVER and not insert and same_values(edit.old, standing):
+    is_untold = edit.base == NEVER and edit.since == incoming.work.number  # else it was typed on an insert of its own (P-5.16)
+    if is_untold and not insert and same_values(edit.old, standing):
         known = True  # it had not been told of the cell, and shown what stands (P-11.8)
     return merge_cell(policy, edit.old, edit.new, at, incoming.pusher.node_id, standing, meta, known)

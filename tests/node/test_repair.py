@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
-from node import proof
+import node.database
+from node import cycle, held, proof
+from node.aside import BY_REPAIR
+from node.cycle import Cycle
+from node.narrow import Narrowing
 from schema.keys import key_text
+from tests.healing.copies import copy_of, put_back_centre
 from tests.node.furnished import behind, firm, furnish
-from tests.world import Node, World
+from tests.simulation.schema import simulated_schema
+from tests.world import Link, Node, World
 
 VISIBLE = ("product", "contact", "activity", "contact_tag", "sale", "sale_line", "stock_move", "specimen")
 
@@ -214,3 +220,99 @@ def test_the_program_says_what_it_found_and_did(world: World) -> None:
         "left": 0,
         "rows": [{"table": "contact", "key": "c1", "what": "missing here", "done": ["mended"]}],
     }
+
+
+# --- beside other things ---------------------------------------------------------------------------------------------------
+
+
+CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', ?, 'LON')"
+UNSEEN = "INSERT INTO contact (_rid, id, kind, name, branch_id) VALUES (-1, 'c9', 'person', 'Ann', 'LON')"
+
+
+def test_a_repair_does_not_write_over_what_another_process_has_received_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
+    for key in ("c1", "c2"):
+        k2.sql(CONTACT, key, "old")
+    world.settle()
+    behind(k2, "UPDATE contact SET phone = 'broken' WHERE id = 'c1'", "DELETE FROM contact WHERE id = 'c2'")
+    other = node.database.Database(k2.database.path, world.schema, k2.database.clock_ms)
+    fetch = Narrowing.fetch
+
+    def then_another_syncs(self: Narrowing, limit: int | None = None) -> None:
+        fetch(self, limit)
+        if limit is None:
+            monkeypatch.undo()
+            l3.sql("UPDATE contact SET name = 'new' WHERE id = 'c1'")
+            l3.sql("DELETE FROM contact WHERE id = 'c2'")
+            l3.sync()
+            Cycle(other, Link(world, k2.link.identity)).sync()
+
+    monkeypatch.setattr(Narrowing, "fetch", then_another_syncs)
+    k2.repaired()
+    other.close()
+    world.settle()
+    assert k2.sql("SELECT id, name, phone FROM contact") == [("c1", "new", None)]
+    assert world.agree()
+
+
+def test_a_repair_in_the_middle_of_a_healing_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path / "clients", simulated_schema())
+    k2, _ = world.node("k2", "branch:A"), world.node("l3", "branch:A")
+    world.settle()
+    centre = copy_of(world.database.path)
+    for number in range(3):
+        k2.sql("INSERT INTO client (id, branch, points) VALUES (?, 'A', 10)", f"c{number}")
+        k2.sync()
+    world.settle()
+    put_back_centre(world, centre)
+    monkeypatch.setattr(cycle, "PUSH_SEGMENTS_MAX", 1)
+    kinds: list[str] = []
+
+    def cut(kind: str) -> None:
+        kinds.append(kind)
+        if kind == "push" and kinds.count("push") == 3:  # the first found out, the second registered
+            raise Killed
+
+    k2.link.before = cut
+    with pytest.raises(Killed):
+        k2.sync()
+    k2.link.before = lambda _kind: None
+    k2.repaired()
+    world.settle()
+    assert world.sql("SELECT id, points FROM client ORDER BY id") == [("c0", 10), ("c1", 10), ("c2", 10)]
+    assert world.agree()
+    world.close()
+
+
+@pytest.mark.covers("P-5.20")
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_an_unseen_row_and_what_was_typed_on_it_do_not_wait_for_each_other(world: World, is_sent: bool) -> None:
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
+    world.settle()
+    behind(k2, UNSEEN)
+    k2.sql("UPDATE contact SET phone = '5' WHERE id = 'c9'")
+    if is_sent:
+        k2.sync()  # the centre holds it, and the repair can only put the row aside
+    k2.repaired()
+    if is_sent:
+        world.settle()
+        held.correct(k2.database, next(each["id"] for each in k2.held() if each["code"] == BY_REPAIR), ["phone=5"])
+    world.settle()
+    assert world.sql("SELECT id, name, phone FROM contact") == l3.sql("SELECT id, name, phone FROM contact") == [("c9", "Ann", "5")]
+    assert k2.held() == []
+    assert world.agree()
+
+
+def test_what_a_repair_put_aside_is_set_again_where_its_row_is(world: World) -> None:
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
+    k2.sql(CONTACT, "c1", "Ann")
+    world.settle()
+    behind(k2, "UPDATE contact SET phone = '7', note = 'n'")
+    k2.repaired()
+    l3.sql("UPDATE contact SET email = 'e'")
+    world.settle()
+    held.correct(k2.database, k2.held()[0]["id"], ["phone=7"])
+    world.settle()
+    assert world.sql("SELECT phone, email, note FROM contact") == [("7", "e", None)]
+    assert k2.held() == []
+    assert world.agree()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from server import held, ingest, notices
 from tests import foreign
+from tests.healing.copies import copy_of, put_back_centre
 from tests.world import Node, ReplyLost, World
 
 TABLES = ("contact", "contact_tag", "activity", "deal", "task", "sale", "sale_line", "payment", "stock_move", "product")
@@ -178,3 +181,93 @@ def test_an_old_page_that_comes_late_is_discarded(world: World) -> None:
         node.sync()
         assert node.sql("SELECT COUNT(*) FROM contact") == [(i + 1,)]
         assert node.verify()
+
+
+# --- what is told besides rows ---------------------------------------------------------------------------------------------
+
+
+def at_the_second_pull(node: Node, do: Callable[[], None]) -> None:
+    """Let something happen between the first and the second page of this node's next pull."""
+    kinds: list[str] = []
+
+    def before(kind: str) -> None:
+        kinds.append(kind)
+        if kind == "pull" and kinds.count("pull") == 2:
+            node.link.before = lambda _kind: None
+            do()
+
+    node.link.before = before
+
+
+@pytest.mark.covers("P-8.6")
+def test_a_decision_between_two_pages_of_notices_hides_no_other_conflict(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices, "PAGE_NOTICES_MAX", 2)
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
+    for number in range(5):
+        k2.sql(CONTACT.format(number, "'LON'", "NULL"))
+    world.settle()
+    l3.sql("UPDATE contact SET note = 'l3'")
+    l3.sync()
+    k2.sql("UPDATE contact SET note = 'k2'")
+    k2.sync()
+    told = sorted(each["id"] for each in k2.conflicts())
+    assert len(told) == 5
+
+    def decide() -> None:
+        k2.resolve(told[0], "mine")
+        k2.sync()
+
+    at_the_second_pull(l3, decide)
+    world.settle()
+    assert sorted(each["id"] for each in l3.conflicts()) == told
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.16")
+def test_a_verdict_that_moves_on_between_two_pages_hides_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices, "PAGE_NOTICES_MAX", 2)
+    k2 = world.node("k2", "branch:LON")
+    for number in range(4):
+        k2.sql(CONTACT.format(number, "'PAR'", "NULL"))
+        k2.sync()
+    first, second, third, _ = held_work(world)
+    with world.database.writing() as store:
+        for number in (first, second):
+            ingest.hand_over(store, number, "Ann", "look", world.clock.read())
+
+    def approve(number: int) -> None:
+        with world.database.writing() as store:
+            ingest.decide(store, number, True, world.clock.read())
+
+    approve(third)
+    at_the_second_pull(k2, lambda: approve(second))
+    world.settle()
+    assert sorted(each["key"] for each in k2.held()) == ["0", "3"]
+    assert world.agree()
+
+
+def held_work(world: World) -> list[int]:
+    with world.database.reading() as store:
+        return [each.id for each in held.waiting(store)]
+
+
+@pytest.mark.covers("P-8.6")
+def test_conflicts_of_documents_come_back_with_them(world: World) -> None:
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
+    world.settle()
+    centre = copy_of(world.database.path)
+    k2.sql(SALE.format("s1", "LON", "NULL"))
+    world.settle()
+    put_back_centre(world, centre)
+    l3.sync()  # offers the sale, which somebody corrects before its own node comes
+    world.sql("UPDATE sale SET total_minor = 200")
+    world.settle()
+    known = [each["id"] for each in k2.conflicts()]
+    assert known
+    world.rescope("k2", "branch:PAR")
+    world.settle()
+    assert k2.conflicts() == []
+    world.rescope("k2", "branch:LON")
+    world.settle()
+    assert [each["id"] for each in k2.conflicts()] == known
+    assert world.agree()

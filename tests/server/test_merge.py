@@ -8,6 +8,7 @@ import pytest
 
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
+from server import conflicts
 from tests.world import Node, ReplyLost, World
 
 YEAR_MS = 365 * 24 * 3600 * 1000
@@ -30,6 +31,30 @@ def contact(node: Node, columns: str = "phone") -> Any:
 
 def edit(node: Node, assignments: str) -> None:
     node.sql(f"UPDATE contact SET {assignments} WHERE id = 'c1'")
+
+
+@pytest.mark.covers("P-11.8", "P-6.17")
+@pytest.mark.parametrize("lag", [False, True])
+def test_what_others_wrote_on_an_own_insert_is_not_overwritten_unseen(world: World, lag: bool) -> None:
+    """Base -1 does not mean that a cell was never told: the edit was typed on an insert that the cursor does not cover yet."""
+    k2, l3 = world.node("k2", "branch:LON"), world.node("l3", "branch:LON")
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Ann', 'LON', 'p')")
+    if lag:
+        k2.link.lose.append("pull")
+        with pytest.raises(ReplyLost):
+            k2.sync()
+    else:
+        k2.sync()
+    edit(k2, "note = 'r'")
+    Cycle(k2.database, k2.link).seal()
+    l3.sync()
+    for note in ("z", "p"):
+        edit(l3, f"note = '{note}'")
+        l3.sync()
+    world.settle()
+    assert contact(k2, "note") == contact(l3, "note") == ("p",)
+    assert [(each["column"], each["open"]) for each in k2.conflicts()] == [("note", True)]
+    assert world.agree()
 
 
 def test_edits_of_different_columns_both_survive(world: World, pair: tuple[Node, Node]) -> None:
@@ -257,3 +282,21 @@ def test_a_lost_acknowledgement_does_not_bring_an_older_value_back(world: World,
     assert k2.sync().pushed == 0
     assert contact(k2) == ("l3, later",)
     assert world.agree()
+
+
+def test_nobody_is_asked_about_a_row_that_is_gone(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "note = 'k2'")
+    k2.sync()
+    edit(l3, "note = 'l3'")
+    world.settle()
+
+    def asked() -> tuple[int, int]:
+        with world.database.reading() as store:
+            assert conflicts.waiting(store) == len(conflicts.listing(store, only_open=True))
+            return conflicts.waiting(store), len(conflicts.listing(store))
+
+    assert asked() == (1, 1)
+    k2.sql("DELETE FROM contact WHERE id = 'c1'")
+    world.settle()
+    assert asked() == (0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -320,6 +321,8 @@ class History(SimulatedWorld):
     def _text(self, station: Station, table: str, name: str) -> str:
         if name in ("high", "low"):
             return str(skew.actual_value(table, station.version, name, self.fresh.size()))
+        if name == "labels":  # programs read it as a list
+            return json.dumps([self.fresh.text()])
         return self.fresh.text()
 
     # --- the end -------------------------------------------------------------------------------------------------------------
