@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from sync import messages
+from sync.box import open_box, public_key
 from sync.builder import SegmentBuilder
 from sync.change import Transaction
 from sync.columns import encode_column
@@ -41,7 +42,7 @@ def each(entries: list[dict[str, Any]]) -> Callable[[Any], Any]:
 
 
 COLUMNS, SEGMENTS, MESSAGES, CHAINS = map(load, ("columns.json", "segments.json", "messages.json", "chains.json"))
-ROWS, MERGES, UUIDS = map(load, ("rows.json", "merges.json", "uuid7.json"))
+ROWS, MERGES, UUIDS, BOXES = map(load, ("rows.json", "merges.json", "uuid7.json", "boxes.json"))
 
 
 def exact(values: Any) -> list[tuple[type, str]]:
@@ -68,6 +69,20 @@ def test_no_vector_is_named_twice() -> None:
 def read_column(rows: int, column: str) -> Any:
     """A column as it comes in a message: with the number of its rows."""
     return tuple_of(decode(Values, b"\x92" + msgspec.msgpack.encode(rows) + bytes.fromhex(column)))
+
+
+@pytest.mark.covers("P-7.21")
+@pytest.mark.parametrize("vector", BOXES["valid"])
+def test_a_box_opens_for_its_owner(vector: dict[str, str]) -> None:
+    private = bytes.fromhex(BOXES["private"])
+    assert public_key(private).hex() == BOXES["public"]
+    assert open_box(private, bytes.fromhex(vector["box"])).hex() == vector["content"]
+
+
+@pytest.mark.covers("P-7.21")
+@each(BOXES["invalid"])
+def test_what_is_no_box_for_its_owner_is_refused(vector: dict[str, str]) -> None:
+    refused(vector, lambda: open_box(bytes.fromhex(BOXES["private"]), bytes.fromhex(vector["box"])))
 
 
 @pytest.mark.covers("C-1", "P-5.5")

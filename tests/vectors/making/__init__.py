@@ -1,5 +1,6 @@
 """What the vectors of PROTOCOL.md §12 are made from: inputs, and what must come of them, side by side."""
 
+from tests.vectors.making.boxes import box_vectors
 from tests.vectors.making.chains import chain_vectors, row_vectors, uuid_vectors
 from tests.vectors.making.columns import column_vectors
 from tests.vectors.making.merges import merge_vectors
@@ -14,4 +15,5 @@ VECTORS = {
     "rows.json": row_vectors,
     "merges.json": merge_vectors,
     "uuid7.json": uuid_vectors,
+    "boxes.json": box_vectors,
 }
