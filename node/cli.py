@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from node import aside, cli_backup, held_cli, identity, outbox, proof, verdicts
+from node import aside, cli_backup, held_cli, identity, outbox, proof, verdicts, withheld
 from node import conflicts as conflict_list
 from node.cli_verify import tell_proof, tell_verify
 from node.cycle import Cycle
@@ -145,9 +145,9 @@ def sync(
         report = exchanged(terminal, database, wait)
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
-        proven, refused = proof.standing(database.store), aside.counted(database.store)
+        proven, refused, here = proof.standing(database.store), aside.counted(database.store), withheld.counted(database.store)
     document = {**report.document(state.cursor.number, unsynced), "conflicts": open_conflicts, "held": held, "as_of_ms": state.as_of_ms}
-    document |= {"refused": refused, **proven.document()}
+    document |= {"refused": refused, "withheld": here, **proven.document()}
     terminal.show(document, lambda: tell_sync(document, tell_proof(proven, now_ms(), unsynced, held)))
 
 
@@ -165,12 +165,13 @@ def exchanged(terminal: Terminal, database: Database, wait_seconds: float) -> Sy
             return Cycle(database, exchange, progress=on_progress).sync()
     except WorldError as error:
         seal(database)
-        unsynced = verdicts.counts(database.store)[0]
+        unsynced, here = verdicts.counts(database.store)[0], withheld.counted(database.store)
         waits = (
             f"{count(unsynced, 'transaction')} {'waits' if unsynced == 1 else 'wait'} to be sent"
             if unsynced
             else "nothing waits to be sent"
         )
+        waits += f"; {only_here(here)}" if here else ""
         if isinstance(error, Offline):
             message = f"{error.message} Everything recorded here is safe; {waits}. Go on working and sync again when there is a connection."
         else:
@@ -190,7 +191,7 @@ def tell_sync(document: dict[str, Any], compared: str) -> None:
         say(f"{count(document['unsynced'], 'transaction')} recorded meanwhile: they go with the next sync.")
     if document["new_conflicts"]:
         say(f"{count(document['new_conflicts'], 'conflict')} new on record: both values, and why one stands. See: outpost node conflicts")
-    needs_people(document["conflicts"], document["held"], document["refused"] - document["late"]["refused"])
+    needs_people(document["conflicts"], document["held"], document["refused"] - document["late"]["refused"], document["withheld"])
     waits = document["unsynced"] or document["conflicts"] or document["held"] or document["refused"]
     say(compared if waits or not document["identical"] else f"All synced, {moment(document['as_of_ms'])}.")
 
@@ -212,6 +213,7 @@ def healed(document: dict[str, Any]) -> None:
     """Say what was noticed of copies and restores, and what came of it."""
     if document["new_history"]:
         say("This database had been restored from a copy, or a copy of it is in use; it goes on under a new history. Nothing doubled.")
+        say("If a copy is in use on another computer: sync that, then give it an invitation of its own (outpost node rejoin CODE there).")
     if document["came_back"]:
         say(f"{count(document['came_back'], 'transaction')} it had sent, and did not have here, came back from the centre.")
     restored = document["centre_restored"]
@@ -224,12 +226,20 @@ def healed(document: dict[str, Any]) -> None:
         say("Where nobody can tell which of two values is later, the centre's stands, and the other is on record.")
 
 
-def needs_people(open_conflicts: int, held: int, refused: int) -> None:
-    """Say what waits for a person."""
+def only_here(number: int) -> str:
+    """Return in words that work is on this disk and nowhere else."""
+    waits, it_is = ("waits", "it is") if number == 1 else ("wait", "they are")
+    return f"{count(number, 'transaction')} {waits} on this computer only, for {it_is} too long or too many rows to be sent"
+
+
+def needs_people(open_conflicts: int, held: int, refused: int, here: int) -> None:
+    """Say what waits for a person; `here`: how much of what is held has never left this computer."""
     if open_conflicts:
         say(f"{count(open_conflicts, 'conflict')} to decide; both values are kept. See: outpost node conflicts")
-    if held:
-        say(f"{count(held, 'transaction')} held by the central office, kept here and visible. See: outpost node held")
+    if here:
+        say(f"{only_here(here)}. The central office does not have {'it' if here == 1 else 'them'}. See: outpost node held")
+    if held > here:
+        say(f"{count(held - here, 'transaction')} held by the central office, kept here and visible. See: outpost node held")
     if refused:
         words = (
             "is not in the tables: refused, or put aside by a repair. It is kept"
@@ -247,7 +257,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         seal(database)
         state, (unsynced, open_conflicts, held) = database.state(), verdicts.counts(database.store)
         proven, kept_here = proof.standing(database.store), kept(database.store)
-        refused = aside.counted(database.store)
+        refused, here = aside.counted(database.store), withheld.counted(database.store)
     document = {
         "node": state.name,
         "id": state.node,
@@ -257,6 +267,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         "conflicts": open_conflicts,
         "held": held,
         "refused": refused,
+        "withheld": here,
         "as_of_ms": state.as_of_ms,
         **proven.document(),
         **kept_here.document(),
@@ -270,7 +281,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
             say(tell_kept(kept_here))
         if unsynced:
             say(f"{count(unsynced, 'transaction')} recorded here and safe. Send: outpost node sync")
-        needs_people(open_conflicts, held, refused)
+        needs_people(open_conflicts, held, refused, here)
 
     terminal.show(document, tell)
 

@@ -54,6 +54,8 @@ def tell_repair(done: dict[str, Any]) -> None:
         return
     lines = [(each["table"], shown(each["key"]), each["what"], ", ".join(each["done"])) for each in done["rows"]]
     table(dict.fromkeys(("Table", "Key", "Was", "Done"), "left"), lines)
+    if done["total"] > len(lines):
+        say(f"… and {count(done['total'] - len(lines), 'row')} more.")
     if done["mended"]:
         say(f"{count(done['mended'], 'row')} fetched from the centre.")
     if done["put_aside"]:

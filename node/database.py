@@ -131,7 +131,10 @@ class Database:
         self.connection: Connection = self.dialect.open(path)
         if self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_node'").fetchone() is None:
             self.connection.close()
-            raise NotJoined(f"{path} is no node's database. Move it away, then join with: outpost node join URL CODE")
+            raise NotJoined(
+                f"{path} is no node's database, or an empty one. If one was here, put its backup back: outpost node restore FILE. Else move"
+                " it away, then join with: outpost node join URL CODE"
+            )
         from node.upgrade import NodeKeeper  # it seals, and what seals needs this module
 
         try:

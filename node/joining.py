@@ -50,7 +50,10 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
     path = home / DATABASE
     if path.exists():
         if earlier is None or earlier.asked != asked:
-            raise AlreadyThere(f"There is a database here already ({path}). Name another folder by --home, or move the file away.")
+            raise AlreadyThere(
+                f"There is a node here already ({path}). If you have just joined it, that is done: outpost node sync."
+                " To join another, name another folder by --home."
+            )
         found = _finished(path, schema, clock_ms)
         if found is not None:
             (home / JOINING).unlink()

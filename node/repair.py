@@ -47,11 +47,13 @@ class Repaired:
     """What a repair did, row by row."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    total: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def note(self, each: Difference, *done: str) -> None:
         """Note what was done to a row."""
         self.counts.update(done)
+        self.total += 1
         if len(self.rows) < SHOWN_ROWS:
             row = {"table": each.table.name, "key": key_json(each.key), "what": each.what, "done": list(done)}
             self.rows.append(row)
@@ -59,7 +61,7 @@ class Repaired:
     def document(self) -> dict[str, Any]:
         """Return it as `outpost node verify --repair --json` prints it."""
         counts = {name.replace(" ", "_"): self.counts[name] for name in (MENDED, KEPT, OFFERED, LEFT)}
-        return {**counts, "rows": self.rows}
+        return {**counts, "total": self.total, "rows": self.rows}
 
 
 def repair(found: Narrowing) -> Repaired:

@@ -39,6 +39,12 @@ def mark(store: Store, name: bytes, code: str, reason: str, now_ms: int) -> None
     )
 
 
+def counted(store: Store) -> int:
+    """Return how many transactions wait here, and nowhere else."""
+    sql = "SELECT COUNT(*) FROM _txn WHERE version = ? AND verdict = 'held'"
+    return int(store.connection.execute(sql, (WAITING,)).fetchone()[0])
+
+
 def waiting(store: Store) -> Iterator[tuple[bytes, list[Change]]]:
     """Yield what waits here, as the rows are now: its name and its changes against what else is known of each row."""
     sql = "SELECT segment FROM _txn WHERE code = ? AND version = ? AND verdict = 'held' ORDER BY at_ms, segment"

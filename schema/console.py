@@ -78,6 +78,13 @@ class HomeUnusable(WorldError):
     todo = "Look at the disk's space and the folder's permissions, then try again."
 
 
+class NoFolder(HomeUnusable):
+    """A folder is not there."""
+
+    kept = "Nothing was changed."
+    todo = "Make it, or name another, then try again."
+
+
 class HomeDamaged(HomeUnusable):
     """The home's database is damaged."""
 
@@ -134,6 +141,8 @@ def _environment(error: Exception, ctx: Any) -> OutpostError | None:
             part, home = _named_home.get() or (ctx.obj.part, ctx.obj.home)
             return HomeDamaged(f"The database in {home} is damaged: {error}. Restore a backup: outpost {part} restore FILE")
         return HomeUnusable(f"The database cannot be used: {error}.") if code in DISK_ERRORS else None
+    if isinstance(error, FileNotFoundError) and error.filename and not (folder := Path(os.fsdecode(error.filename)).parent).is_dir():
+        return NoFolder(f"There is no folder {folder}.")
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         return HomeUnusable(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     return None

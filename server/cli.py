@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import logging
 from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -376,7 +377,7 @@ def report_(
             del columns["Name"]
         table({**columns, "Quantity": "right", "Total": "right", "": "left"}, [_sales_line(each, "Name" in columns) for each in found])
 
-    terminal.show([each.document() for each in found], tell)
+    terminal.show({"sales": [each.document() for each in found], "complete": asdict(fresh)}, tell)
 
 
 def _sales_line(each: report.Totals, is_named: bool) -> tuple[object, ...]:

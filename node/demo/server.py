@@ -40,7 +40,7 @@ class ServerProcess:
 
     def sales(self) -> list[dict[str, Any]]:
         """Return the consolidated view by branch."""
-        return list(self._command("report", "sales", "--by", "branch"))
+        return list(self._command("report", "sales", "--by", "branch")["sales"])
 
     def receipts(self) -> int:
         """Return how many receipts the centre has."""

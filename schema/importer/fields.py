@@ -33,6 +33,7 @@ from schema.importer.vocabulary import (
 REMEMBERED = 16_384  # texts per field
 DIGEST_BYTES = 6  # within one document, where equal ids are told apart by number
 SHOWN_CHARACTERS = 40  # of a bad cell in a reason
+_SHOWN_CHARS = 500  # of a first line
 
 Value = Scalar | Decimal
 Compute = Callable[[Sequence[Value]], Value]  # from the values of fields above
@@ -132,7 +133,14 @@ def _position(field: Field, positions: Mapping[str, int], header: Sequence[str])
     if field.origin.optional:
         return None
     wanted = " or ".join(field.origin.columns)
-    raise SourceUnreadable(f"there is no column {wanted}; the first line names: {', '.join(header)}")
+    raise SourceUnreadable(f"there is no column {wanted}; the first line names: {_shown(header)}")
+
+
+def _shown(header: Sequence[str]) -> str:
+    """Return a header for people: of a file that is no table at all, its beginning."""
+    text = ", ".join(header)
+    seen = "".join(char if char.isprintable() else " " for char in text[:_SHOWN_CHARS])
+    return seen if len(text) <= _SHOWN_CHARS else f"{seen}… (is it a table at all?)"
 
 
 def _demanded(field: Field, compute: Compute) -> Compute:

@@ -218,6 +218,7 @@ def test_the_program_says_what_it_found_and_did(world: World) -> None:
         "put_aside": 0,
         "offered": 0,
         "left": 0,
+        "total": 1,
         "rows": [{"table": "contact", "key": "c1", "what": "missing here", "done": ["mended"]}],
     }
 

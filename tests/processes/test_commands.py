@@ -275,3 +275,14 @@ def test_people_are_told_what_failed(tmp_path: Path) -> None:
 def test_progress_is_not_for_pipes(centre: Centre) -> None:
     node: Node = centre.node("quiet", "branch:QUI")
     assert node.run("sync").errors == ""
+
+
+def test_what_never_left_this_computer_is_not_said_to_be_at_the_office(centre: Centre) -> None:
+    node = centre.node("far", "branch:OFF")
+    node.write(
+        ("INSERT INTO contact (id, kind, name, branch_id, note) VALUES (?, ?, ?, ?, ?)", ["c1", "person", "Ann", "OFF", "x" * 2_000_000])
+    )
+    told = outpost("node", "--home", node.home, "status").stdout
+    assert "1 transaction waits on this computer only" in told
+    assert "held by the central office" not in told
+    assert node.ok("status")["withheld"] == 1

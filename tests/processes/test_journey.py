@@ -191,7 +191,7 @@ def test_import_on_both_sides(centre: Centre, tmp_path: Path) -> None:
     assert node.ok("import", "online_retail", file, "--branch", "UK")["rows"]["sale_line"] == {"new": 0, "same": 3}
     node.sync()
     assert node.write(("SELECT name FROM branch WHERE id = 'UK'", [])) == [["United Kingdom"]]
-    sales = [each for each in centre.ok("report", "sales", "--by", "branch") if each["key"] == "UK"]
+    sales = [each for each in centre.ok("report", "sales", "--by", "branch")["sales"] if each["key"] == "UK"]
     assert sales == [
         {
             "key": "UK",

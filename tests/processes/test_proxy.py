@@ -77,7 +77,9 @@ def test_a_502_after_the_server_committed_is_no_second_sale(office: Office) -> N
     office.write(node)
     link.plan.extend([None, "bad_gateway"])
     assert office.sync(node) == (1, "net.reply")
-    assert office.starter.ok("server", "--home", office.centre.home, "report", "sales"), "the centre has them, the node does not know"
+    assert office.starter.ok("server", "--home", office.centre.home, "report", "sales")["sales"], (
+        "the centre has them, the node does not know"
+    )
     assert office.starter.ok("node", "--home", node.home, "status")["unsynced"] > 0
     office.rest()
 

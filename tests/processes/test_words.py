@@ -91,7 +91,7 @@ def test_a_revoked_node_joins_again_with_all_it_has(centre: Centre) -> None:
         assert each.write(("SELECT id FROM sale ORDER BY id", [])) == [["r1"], ["r2"], ["r4"]]
         assert each.write(("SELECT id FROM contact", [])) == [["r3"]]
         assert each.ok("verify")["equal"]
-    (line,) = [line for line in centre.ok("report", "sales", "--by", "branch") if line["key"] == "REV"]
+    (line,) = [line for line in centre.ok("report", "sales", "--by", "branch")["sales"] if line["key"] == "REV"]
     assert (line["receipts"], line["total_minor"]) == (3, 700)
 
 
