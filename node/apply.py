@@ -25,10 +25,11 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
 from schema.keys import key_text
 from schema.lens import Lens
+from schema.upgrade import others_indexes
 from sync.change import Insert
 from sync.columns import Mixed
 from sync.digest import BEGINNING
-from sync.errors import BadReply, Forked, Malformed, MalformedBlock, Stale, TooLarge, UnknownTable
+from sync.errors import Altered, BadReply, Forked, Malformed, MalformedBlock, Stale, TooLarge, UnknownTable
 from sync.limits import PAGE_ROWS_MAX
 from sync.messages import ConflictNotice, Page, Point, Removals, Rows, SealedRows
 from sync.rows import entries_of, rows_of, tuple_of
@@ -69,6 +70,8 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
         try:
             _page(store, page, done, now_ms)
         except (Malformed, MalformedBlock, TooLarge, *_UNUSABLE) as error:
+            if isinstance(error, dbapi2.IntegrityError) and (indexes := others_indexes(store)):
+                raise Altered(f"Another program's UNIQUE index ({', '.join(indexes)}) keeps out what others recorded: {error}.") from error
             raise BadReply(f"The server's answer could not be applied: {error}") from error
         if page.rows or page.sealed or page.removals or page.deaths or page.conflicts:
             retained.keep_page(store, state, page, pull, body)

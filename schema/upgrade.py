@@ -160,6 +160,12 @@ def require_columns(store: Store, is_declared: bool) -> list[Table]:
     return gone
 
 
+def others_indexes(store: Store) -> list[str]:
+    """Return the UNIQUE indexes of other programs on declared tables."""
+    sql = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND sql LIKE 'CREATE UNIQUE%'"
+    return [name for name, table in store.connection.execute(sql).fetchall() if table in store.schema.by_name]
+
+
 def require_rules(store: Store, older: Sequence[Table]) -> None:
     """Check that kinds, keys and scopes are those the tables were made with. Raises CannotUpgrade."""
     known: dict[str, str | None] = dict(store.connection.execute("SELECT name, rules FROM _table").fetchall())

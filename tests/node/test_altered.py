@@ -50,6 +50,19 @@ def test_a_dropped_table_is_made_anew_said_to_differ_and_fetched_again(world: Wo
     assert world.agree()
 
 
+def test_a_unique_index_of_another_program_is_named(world: World, k2: Node) -> None:
+    l3 = world.node("l3", "branch:LIS")
+    by_another_program(k2.database.path, "CREATE UNIQUE INDEX one_phone ON contact (phone)")
+    for key in ("c1", "c2"):
+        l3.sql("INSERT INTO contact (id, kind, name, branch_id, phone) VALUES (?, 'person', 'Ann', 'LIS', '1')", key)
+    l3.sync()
+    with pytest.raises(Altered, match="one_phone"):
+        k2.sync()
+    by_another_program(k2.database.path, "DROP INDEX one_phone")
+    world.settle()
+    assert world.agree()
+
+
 def test_the_centre_does_not_go_on_without_a_table(world: World, k2: Node) -> None:
     a_sale(k2, "s1", "LIS")
     world.settle()
