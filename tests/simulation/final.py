@@ -71,7 +71,7 @@ class Final:
                 continue
             for op in self._judged(station, work):
                 alien = isinstance(op, Insert) and op.table in ("client", "receipt", "stock") and entitled.isdisjoint(_own_keys(op))
-                alien = alien and not (self._changes_its_own(work, op, entitled) or self._is_beside(work, op))
+                alien = alien and not (self._changes_its_own(station, work, op, entitled) or self._is_beside(work, op))
                 fixed = op.table in FIXED and not isinstance(op, Insert) and not self._takes_back(op)
                 if op.table == "ware" or alien or fixed:
                     raise Violation(f"{station.name} may not write this, and it was accepted: {op}")
@@ -94,14 +94,19 @@ class Final:
         born = [Insert(table, key, row) for table, found in rows.items() for key, row in found.items() if (table, key) in new]
         return [*born, *(op for op in (*before, *work.ops) if (op.table, op.key) not in new)]
 
-    def _changes_its_own(self, work: Work, op: Op, entitled: frozenset[str]) -> bool:
+    def _changes_its_own(self, station: Station, work: Work, op: Op, entitled: frozenset[str]) -> bool:
         """Tell whether an insert replaces a row, or meets one, that the node may change: then it may give it away."""
         if any(isinstance(other, Delete) and (other.table, other.key) == (op.table, op.key) for other in work.ops):
             return True
         snapshots, last = self.world.life.snapshots, self._until(work)
         # what a central program wrote is journaled by the very request that brings the work: the row is in no snapshot before
         around = (last, min(version for version in snapshots if version > last))
-        return any(not entitled.isdisjoint(snapshots[version].keys[op.table].get(op.key, ())) for version in around)
+        if any(not entitled.isdisjoint(snapshots[version].keys[op.table].get(op.key, ())) for version in around):
+            return True
+        # nor is one in between that the same request had brought, and whose deletion lost
+        same = [other for other in station.works[: station.works.index(work)] if self.world.verdict(other, around[1]) == "done"]
+        born = [each for other in same if self._until(other) == last for each in other.ops if isinstance(each, Insert)]
+        return any((each.table, each.key) == (op.table, op.key) and not entitled.isdisjoint(_own_keys(each)) for each in born)
 
     def _until(self, work: Work) -> int:
         """Return the last version at which work was not in."""
