@@ -48,8 +48,6 @@ def new_incarnation(store: Store) -> None:
     state = read_state(store.connection)
     parent, last = (state.incarnation, state.acked) if state.registered else (state.parent, state.parent_last)
     staging.discard(store)
-    # a transaction in parts goes together: those acknowledged already are sent again as well
-    store.connection.execute("UPDATE _segment SET version = NULL WHERE version = ?", (verdicts.WAITING,))
     _go_on(store, parent, last)
     series.doubt(store)
 
@@ -61,6 +59,8 @@ def _go_on(store: Store, parent: bytes | None, last: Point) -> None:
         " WHERE id = 1",
         (secrets.token_bytes(16), parent, last.number, last.digest, BEGINNING.number, BEGINNING.digest),
     )
+    # a transaction in parts goes together: those acknowledged already are sent again as well
+    store.connection.execute("UPDATE _segment SET version = NULL WHERE version = ?", (verdicts.WAITING,))
     store.connection.execute("UPDATE _segment SET rechained = 1 WHERE version IS NULL")
     verdicts.chain_again(store, BEGINNING)
 

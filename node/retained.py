@@ -29,8 +29,15 @@ def keep_segment(store: Store, segment: bytes) -> None:
     sql = "SELECT seq, id, first, transactions, part, body, hash, version, chain_seq, digest, boxed, again FROM _segment WHERE id = ?"
     *columns, boxed, again = store.connection.execute(sql, (segment,)).fetchone()
     told = {**verdicts_of(store, segment), **disputed(again)}
-    late = store.connection.execute("SELECT MAX(version) FROM _txn WHERE segment = ?", (segment,)).fetchone()[0]
-    if max(columns[7], late or 0) <= state.covered and not any(verdict[0] == "held" for verdict in told.values()):
+    name = _name_of(store, segment)
+    late, is_held = store.connection.execute(
+        "SELECT COALESCE(MAX(version), 0), COALESCE(MAX(verdict = 'held'), 0) FROM _txn WHERE segment = ?", (name,)
+    ).fetchone()
+    was_held = name != segment and any(verdict[0] == "held" for verdict in _disputed_of(store, name).values())
+    is_held = is_held or was_held or any(verdict[0] == "held" for verdict in told.values())
+    if name != segment:
+        columns[7] = max(columns[7], late)  # it goes with its last part, whatever becomes of that
+    if max(columns[7], late) <= state.covered and not is_held:
         return
     if not boxed:
         columns[5] = box.close(state.box_key, columns[5])
@@ -39,6 +46,17 @@ def keep_segment(store: Store, segment: bytes) -> None:
         f" VALUES ({', '.join('?' * 11)})",
         (*columns, pack_values(told)),
     )
+
+
+def _name_of(store: Store, segment: bytes) -> bytes:
+    """Return the segment that a part's transaction is named by: its last part; any other segment itself."""
+    sql = "SELECT l.id FROM _segment s JOIN _segment l ON l.first = s.first AND l.part = 2 AND l.seq > s.seq WHERE s.id = ? AND s.part = 1"
+    row = store.connection.execute(f"{sql} ORDER BY l.seq LIMIT 1", (segment,)).fetchone()
+    return row[0] if row else segment
+
+
+def _disputed_of(store: Store, segment: bytes) -> Verdicts:
+    return disputed(store.connection.execute("SELECT again FROM _segment WHERE id = ?", (segment,)).fetchone()[0])
 
 
 def verdicts_of(store: Store, segment: bytes) -> Verdicts:
@@ -62,6 +80,8 @@ def judged(store: Store, segment: bytes, index: int, version: int) -> None:
     found.update({txn: verdict for txn, verdict in verdicts_of(store, segment).items() if txn == index})
     sql = "UPDATE _retained SET version = MAX(version, ?), exceptions = ? WHERE id = ?"
     store.connection.execute(sql, (version, pack_values(found), segment))
+    parts = "part = 1 AND first = (SELECT first FROM _retained WHERE id = ? AND part = 2)"  # a transaction in parts goes together
+    store.connection.execute(f"UPDATE _retained SET version = MAX(version, ?) WHERE {parts}", (version, segment))
 
 
 def begin_pull(store: Store) -> int:
@@ -97,7 +117,8 @@ def forget(store: Store, covered: int) -> None:
     """Drop what a backup covers, all but work that is still held, and all points before it but the last."""
     connection = store.connection
     held = "SELECT segment FROM _txn WHERE verdict = 'held'"
-    connection.execute(f"DELETE FROM _retained WHERE version <= ? AND id NOT IN ({held})", (covered,))
+    parts = f"part = 1 AND first IN (SELECT first FROM _retained WHERE part = 2 AND id IN ({held}))"
+    connection.execute(f"DELETE FROM _retained WHERE version <= ? AND id NOT IN ({held}) AND NOT ({parts})", (covered,))
     connection.execute("DELETE FROM _kept_page WHERE CASE WHEN lost THEN offered ELSE version END <= ?", (covered,))
     connection.execute("DELETE FROM _point WHERE version < (SELECT MAX(version) FROM _point WHERE version <= ?)", (covered,))
     connection.execute("UPDATE _node SET covered = MAX(covered, ?) WHERE id = 1", (covered,))

@@ -92,8 +92,12 @@ class Sealing:
                 self.told |= {(table.name, key) for table, key in withheld.rows_of(self.store, name)}
                 for change in changes:
                     change.wall = change.wall or self.now_ms
-                if changes:
-                    self.add(Group(changes))  # first: what is known of the rows is what was known when they were written
+                # given up alone, whatever becomes of the rest; first: what is known of the rows is what was known when they were written
+                never = [change.kind == "delete" and not change.old for change in changes]
+                for is_gone in (True, False):
+                    part = [change for change, each in zip(changes, never, strict=True) if each is is_gone]
+                    if part:
+                        self.add(Group(part))
                 withheld.forget(self.store, name)
 
     def _put(self, group: Group) -> None:

@@ -18,6 +18,7 @@ from schema.capture import Store
 from schema.declare import Table
 from sync.change import Insert, Op, Withdrawn
 from sync.digest import segment_point_of
+from sync.errors import Malformed, MalformedBlock, TooLarge
 from sync.messages import Accepted, Exceptional, LateVerdict, Point, SegmentVerdict
 from sync.segment import OpenSegment, read_segment, transactions
 
@@ -176,13 +177,19 @@ def _keys(store: Store, segment: OpenSegment) -> dict[str, tuple[str, ...]]:
 
 
 def find_own(store: Store, table: Table, rid: int, key: Sequence[Any]) -> tuple[int, bytes, int]:
-    """Return (own number, segment, index) of the transaction that brought a document or event of ours."""
+    """Return (own number, segment, index) of the transaction that brought a document or event of ours; of bytes that a disk has
+    damaged, which are set aside or will be, the first.
+    """
     sql = (
         "SELECT g.first, g.id, g.body FROM _own o JOIN _segment g ON g.id = o.segment"
         " WHERE o.tbl = ? AND o.lo <= ? ORDER BY o.lo DESC LIMIT 1"
     )
     first, segment, body = store.connection.execute(sql, (table.name, rid)).fetchone()
-    for block in read_segment(body).inserts:
+    try:
+        opened = read_segment(body)
+    except (Malformed, MalformedBlock, TooLarge):
+        return first, segment, 0
+    for block in opened.inserts:
         if block.table == table.name:
             columns = [block.values[block.columns.index(name)] for name in table.key]
             for index, values in zip(block.transaction, zip(*columns, strict=True), strict=True):

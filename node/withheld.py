@@ -50,8 +50,9 @@ def waiting(store: Store) -> Iterator[tuple[bytes, list[Change]]]:
     sql = "SELECT segment FROM _txn WHERE code = ? AND version = ? AND verdict = 'held' ORDER BY at_ms, segment"
     for (name,) in store.connection.execute(sql, (LONG, WAITING)).fetchall():
         rows = rows_of(store, name)
-        if not any(_is_out_of_sight(store, name, table, key) for table, key in rows):
-            changes = [_change(store, name, table, key) for table, key in rows]
+        here = [(table, key) for table, key in rows if not _is_out_of_sight(store, name, table, key)]
+        if here:
+            changes = [_change(store, name, table, key) for table, key in here]
             yield name, [change for change in changes if change is not None]
 
 

@@ -119,21 +119,23 @@ class Works:
         if segment != self._segment:
             seq, body, inc = self._store.connection.execute("SELECT seq, body, inc FROM _journal WHERE segment = ?", (segment,)).fetchone()
             opened = healing.as_told(self._store, open_segment(self._store, body))
-            parts = [*earlier_parts(self._store, inc, seq), opened] if opened.part == 2 else [opened]
+            parts = [*earlier_parts(self._store, inc, seq, opened.first), opened] if opened.part == 2 else [opened]
             self._found = {work.index: work for work in whole_transactions(self._store, parts)}
             self._segment = segment
         return self._found[index]
 
 
-def earlier_parts(store: Store, inc: int, seq: int) -> list[OpenSegment]:
-    """Return the parts of a transaction that came before its last one, oldest first."""
+def earlier_parts(store: Store, inc: int, seq: int, first: int) -> list[OpenSegment]:
+    """Return the parts of a transaction (its own number: `first`) that came before its last one, oldest first. Parts of another, of
+    which the node could not send the rest, may lie before them.
+    """
     sql = (
-        "SELECT j.kind, j.body FROM _chain c JOIN _journal j ON j.segment = c.segment"
+        "SELECT j.kind, j.first, j.body FROM _chain c JOIN _journal j ON j.segment = c.segment"
         " WHERE c.inc = ? AND c.seq < ? ORDER BY c.seq DESC LIMIT ?"
     )
     parts: list[OpenSegment] = []
-    for kind, body in store.connection.execute(sql, (inc, seq, SEGMENT_PARTS_MAX)):
-        if kind != "part":
+    for kind, number, body in store.connection.execute(sql, (inc, seq, SEGMENT_PARTS_MAX)):
+        if kind != "part" or number != first:
             break
         parts.append(healing.as_told(store, open_segment(store, body)))
         if len(parts) == SEGMENT_PARTS_MAX:

@@ -119,7 +119,7 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
     if segment.part == 1:
         return
     if segment.part == 2:
-        parts = [*held_work.earlier_parts(store, pusher.inc, seq), segment]
+        parts = [*held_work.earlier_parts(store, pusher.inc, seq, segment.first), segment]
         if not bulk.take(store, pusher, parts, version):
             (whole,) = held_work.whole_transactions(store, parts)
             take_one(store, pusher, whole, segment.id, version, now_ms)

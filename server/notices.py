@@ -40,7 +40,8 @@ class Notices:
         """Tell which segments of this node's histories were journaled: the only acknowledgement a lost reply leaves (H1)."""
         limit = max(1, PAGE_NOTICES_MAX - len(draft.segments))
         found = self.store.connection.execute(
-            "SELECT j.segment, j.ver, j.transactions, COALESCE(c.seq, 0) FROM _incarnation i JOIN _journal j ON j.inc = i.inc"
+            "SELECT j.segment, j.ver, CASE j.kind WHEN 'part' THEN 0 ELSE j.transactions END, COALESCE(c.seq, 0)"
+            " FROM _incarnation i JOIN _journal j ON j.inc = i.inc"
             " LEFT JOIN _chain c ON c.inc = ? AND c.seq = j.seq AND c.segment = j.segment"
             " WHERE i.node = ? AND j.ver >= ? AND j.ver <= ? AND j.segment IS NOT NULL ORDER BY j.ver LIMIT ? OFFSET ?",
             (self.inc, self.node, version, high, limit, skip),

@@ -10,6 +10,7 @@ from node.writer import transaction
 from server import held as held_work
 from server import ingest
 from sync.limits import VALUE_BYTES_MAX
+from tests.protocol.stories import sale
 from tests.world import Node, World
 
 
@@ -216,3 +217,62 @@ def test_refused_work_can_be_read_whole(world: World) -> None:
     assert [(entry["verdict"], entry["change"], entry["values"]["note"]) for entry in k2.held()] == [
         ("refused", "insert", "важная заметка")
     ]
+
+
+@pytest.mark.parametrize("is_set_aside", [False, True])
+@pytest.mark.parametrize("change", ["UPDATE sale SET total_minor = 7", "DELETE FROM sale"])
+def test_a_damaged_segment_stops_nothing_when_its_sale_is_touched(world: World, is_set_aside: bool, change: str) -> None:
+    k2 = world.node("k2", "branch:LON")
+    k2.write(sale("s1"))
+    k2.sql("UPDATE _segment SET body = substr(body, 1, 20)")
+    if is_set_aside:
+        k2.sync()
+        assert [each["code"] for each in k2.held()] == ["unreadable"]
+    k2.sql(change)
+    k2.write(sale("s2"))
+    k2.sync()
+    k2.sync()
+    assert world.sql("SELECT id FROM sale") == [("s2",)]
+
+
+@pytest.mark.covers("P-5.19", "P-6.42")
+def test_what_hangs_under_a_client_that_was_given_up_does_not_wait(world: World) -> None:
+    """Plain SQL leaves the tag, which cannot be without its client: the client is given up all the same."""
+    k2 = world.node("k2", "branch:A", "owner:e1")
+    k2.sync()
+    connection = k2.database.connection
+    connection.execute("BEGIN")
+    connection.execute("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'x', 'A', ?)", ("x" * 2_000_000,))
+    connection.execute("INSERT INTO contact_tag (contact_id, tag) VALUES ('c1', 'vip')")
+    connection.execute("COMMIT")
+    k2.sync()
+    k2.sql("INSERT INTO deal (id, contact_id, owner_id) VALUES ('d1', 'c1', 'e1')")
+    k2.sync()
+    assert ("d1", "parent") in [(each["key"], each["code"]) for each in k2.held()]
+    k2.sql("DELETE FROM contact")
+    world.settle()
+    assert [each for each in k2.held() if each["verdict"] == "held"] == []
+    assert world.sql("SELECT id FROM deal") == [("d1",)]
+    assert world.agree()
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_sale_that_was_shortened_is_sent_whatever_became_of_the_client(world: World, is_told: bool, is_deleted: bool) -> None:
+    k2 = world.node("k2", "branch:A")
+    k2.write([contact("c1")])
+    k2.sync()
+    with transaction(k2.database) as writing:
+        writing.update("contact", ("c1",), {"phone": "1"})
+        ((table, values), *_) = sale("s1")
+        writing.insert(table, {**values, "number": "x" * 2_000_000, "branch_id": "A"})
+    k2.sync()
+    if is_deleted:
+        k2.sql("DELETE FROM contact")
+    if is_told:
+        k2.sync()
+    k2.sql("UPDATE sale SET number = 'A-1-1'")
+    world.settle()
+    assert world.sql("SELECT number FROM sale") == [("A-1-1",)]
+    assert k2.held() == []
+    assert world.agree()
