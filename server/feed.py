@@ -65,6 +65,7 @@ class Feed:
         self.scope = scopes.entitled(store, node)
         self._plan = Sweep(store, node, cursor, cursor, self.head.number, self.scope, afresh)
         self._touched: dict[tuple[int, str], _Runs | None] = {}
+        self._came: dict[tuple[int, str, int], frozenset[int]] = {}
         self._wholes: dict[tuple[str, int], whole_segments.Whole | None] = {}
         self._huge: frozenset[int] = frozenset()  # rows of the lines looked at that no page can hold
 
@@ -193,7 +194,8 @@ class Feed:
                         return at, high
                 continue
             if step.mode == "lost":
-                draft.add_deaths(step.table, self._dead(step.table, self._graves(step, low, high), step.low))
+                died = self._dead(step.table, self._graves(step, low, high), step.low)
+                self._gone(draft, step.table, died)
             stopped = self._run(draft, step, max(low, row + 1) if at == version else low, high, part)
             if stopped is not None:
                 return at, stopped
@@ -234,11 +236,15 @@ class Feed:
         sql = "SELECT rid FROM _tombstone WHERE t = ? AND rid BETWEEN ? AND ? AND ver > ?"
         return [row[0] for row in self.store.connection.execute(sql, (self.store.numbers[step.table.name], low, high, step.low))]
 
-    def _source(self, step: Step, part: int) -> tuple[str, list[str]]:
+    def _source(self, step: Step, part: int) -> tuple[str, list[Any]]:
         """Return the rows of a range (two parameters) that have the step's key, as SQL, and its further parameters."""
-        condition, parameters = (
-            scopes.key_condition(self.store.schema, step.table, step.scope) if part or self._moved(step.table) else ("1", [])
-        )
+        condition, parameters = "1", list[Any]()
+        if part or self._moved(step.table):
+            condition, keys = scopes.key_condition(self.store.schema, step.table, step.scope)
+            parameters += keys
+        if step.mode == "lost" and parameters:  # those too that had it when the step begins: the node may have them
+            condition += f" OR r0.{ROW_ID} IN (SELECT lo FROM _change WHERE t = ? AND sc = ? AND ver > ? AND op >= {LEAVE})"
+            parameters = [*parameters, self.store.numbers[step.table.name], step.scope, step.low]
         return f"{quote(step.table.name)} r0 WHERE r0.{ROW_ID} BETWEEN ? AND ? AND ({condition}) ORDER BY r0.{ROW_ID} LIMIT ?", parameters
 
     def _room(self, draft: Draft, table: Table, source: str, parameters: Sequence[Any], limit: int) -> tuple[int, int, int]:
@@ -309,7 +315,18 @@ class Feed:
         """Tell whether a row is told under an earlier scope, or not at all: the node keeps it, or has it."""
         if step.mode == "lost":
             return not self.scope.isdisjoint(keys)
-        return self._plan.is_told_earlier(step, keys) or self._has(step, rid, keys)
+        told = any(rid not in self._entered(step.table, key) for key in self._plan.earlier_of(step, keys))
+        return told or self._has(step, rid, keys)
+
+    def _entered(self, table: Table, scope: str) -> frozenset[int]:
+        """Return the rows that came into a scope after the sweep's end: its step did not tell them, and the next sweep may have none."""
+        if self._plan.high == self.head.number:
+            return frozenset()
+        place = (self.store.numbers[table.name], scope, self._plan.high)
+        if place not in self._came:
+            sql = f"SELECT lo FROM _change WHERE t = ? AND sc = ? AND ver > ? AND op = {ENTER}"
+            self._came[place] = frozenset(row[0] for row in self.store.connection.execute(sql, place))
+        return self._came[place]
 
     def _has(self, step: Step, rid: int, keys: set[str]) -> bool:
         """Tell whether the node has a row already: it had it under a key it held at its cursor, and nobody else has touched it
@@ -332,9 +349,13 @@ class Feed:
         return find
 
     def _moved(self, table: Table) -> bool:
-        """Tell whether any row of a table of documents or events was ever moved out of a scope: the centre may do that."""
+        """Tell whether any row of a table of documents or events was ever moved out of a scope: the centre may do that. Or brought
+        back, as its clock tells: it may have died in another.
+        """
+        t = self.store.numbers[table.name]
         sql = f"SELECT 1 FROM _change WHERE t = ? AND op = {LEAVE} LIMIT 1"
-        return self.store.connection.execute(sql, (self.store.numbers[table.name],)).fetchone() is not None
+        looks = (sql, "SELECT 1 FROM _clock WHERE t = ? LIMIT 1")
+        return any(self.store.connection.execute(look, (t,)).fetchone() is not None for look in looks)
 
     def _want(self, rids: Iterable[int]) -> None:
         """Put row numbers where the next query finds them."""
@@ -370,18 +391,22 @@ class Feed:
                 told.append(rid)
         gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]
         died = self._dead(table, gone, step.low)  # those that died, and those that left and died elsewhere
-        lives_on = {key for key in died if scopes.rid_of(self.store, table, key) is not None}  # out of the node's scope
-        remove += [key for key in died if key in lives_on]
-        dead = [key for key in died if key not in lives_on]
         self._want(set(told) - self._huge)
         send = self._wanted(table, table.names)
         if send:
             draft.add_rows(table, send, size)
         if remove:
             draft.add_removals(table, remove)
-        if dead:
-            draft.add_deaths(table, dead)
+        self._gone(draft, table, died)
         return send
+
+    def _gone(self, draft: Draft, table: Table, died: Sequence[tuple[Any, ...]]) -> None:
+        """Tell that rows died; of a key that lives on out of the node's scope, that it left."""
+        lives_on = {key for key in died if scopes.rid_of(self.store, table, key) is not None}
+        if lives_on:
+            draft.add_removals(table, [key for key in died if key in lives_on])
+        if len(lives_on) < len(died):
+            draft.add_deaths(table, [key for key in died if key not in lives_on])
 
     def _wanted(self, table: Table, names: Sequence[str]) -> list[Any]:
         """Return columns and number of the living rows that were put there."""

@@ -40,7 +40,7 @@ class Sweep:
     def __init__(
         self, store: Store, node: int, cursor: int, low: int, high: int, scope: frozenset[str], afresh: frozenset[str] = frozenset()
     ) -> None:
-        self.store, self.cursor, self.low, self.scope = store, cursor, low, scope
+        self.store, self.cursor, self.low, self.high, self.scope = store, cursor, low, high, scope
         self._afresh = afresh if low == cursor else frozenset[str]()  # once in a pull: the first sweep tells all of them
         self._private = scopes.node_scope(node)
         rows = store.connection.execute("SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (node,)).fetchall()
@@ -52,6 +52,7 @@ class Sweep:
             return max(at_high[scope], cursor), scope
 
         at_low, at_high = at(low), at(high)
+        self._steady = {EVERYONE, *(scope for scope, since, until in rows if since <= high and until is None)}
         self._broken = {scope for scope, since, until in rows if until is not None and low < until <= high}  # lost for a while
         kept = sorted((at_low.keys() & at_high.keys()) - self._broken, key=place)
         self._kept = [EVERYONE, *kept]
@@ -92,9 +93,9 @@ class Sweep:
                 begin = max(self.cursor, self._first[scope])  # from the cursor: its steps of earlier sweeps may have been left out
                 yield Step(table, scope, "lost", 0, begin, until=self._last[scope])
 
-    def is_told_earlier(self, step: Step, keys: Iterable[str]) -> bool:
-        """Tell whether a row that has these keys now is told in a step before this one."""
-        return any(self._ranks.get(key, _END) < step.rank and key in self.scope for key in keys)
+    def earlier_of(self, step: Step, keys: Iterable[str]) -> Iterator[str]:
+        """Yield those of the keys that have a step before this one which ran for sure: the node had them all the time since `high`."""
+        return (key for key in keys if self._ranks.get(key, _END) < step.rank and key in self._steady)
 
     def may_be_told_earlier(self, step: Step) -> bool:
         """Tell whether that can be so for any row of the step's table."""
