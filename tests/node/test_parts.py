@@ -80,7 +80,7 @@ def test_a_node_that_rejoins_in_the_middle_sends_all_parts_again(world: World, k
     assert world.agree()
 
 
-@pytest.mark.covers("P-5.12", "P-6.43", "P-1.3")
+@pytest.mark.covers("P-5.12", "P-6.43")
 def test_parts_whose_rest_cannot_be_sent_do_not_go_into_the_next(world: World, k2: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cycle, "PUSH_BYTES", 1)
     k2.write(contacts("a"))
