@@ -21,6 +21,7 @@ from node.database import Database
 from node.group import Group
 from node.sealing import Sealing
 from node.verdicts import WAITING
+from node.withdrawing import parents_named
 from node.writer import Transaction, transaction
 from schema import advice, kept
 from schema.capture import Change, Store, mark_all, set_applying
@@ -141,14 +142,10 @@ def _dependants(schema: Schema, work: Work, held: Sequence[Work]) -> list[str]:
     return [other.identity for other in after if other.code in ("depends", "parent") and not rows.isdisjoint(_needs(schema, other.ops))]
 
 
-def _needs(schema: Schema, ops: Iterable[Op]) -> set[tuple[str, str]]:
+def _needs(schema: Schema, ops: Sequence[Op]) -> set[tuple[str, str]]:
     """Return the rows that changes write, and the parents they name."""
-    found: set[tuple[str, str]] = set()
-    for op in ops:
-        found.add((op.table, key_text(op.key)))
-        _, values = kept.typed_values(op)
-        found |= {(rule.table, str(values[rule.column])) for rule in schema.by_name[op.table].parents if rule.column in values}
-    return found
+    rows = {(op.table, op.key) for op in ops} | parents_named(schema, ops)
+    return {(table, key_text(key)) for table, key in rows}
 
 
 def export(store: Store) -> Document:

@@ -43,6 +43,12 @@ class Boundary:
     withdrawals: tuple[Withdrawn, ...] = ()
 
 
+def boundary(store: Store, decisions: tuple[bytes, ...] = (), withdrawals: tuple[Withdrawn, ...] = ()) -> Boundary:
+    """Return that one of our own transactions ends here."""
+    log = store.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0]
+    return Boundary(store.dialect.highest(store.connection), int(log), decisions, withdrawals)
+
+
 def seal(store: Store, now_ms: int, boundaries: Sequence[Boundary] | None = None) -> int:
     """Seal everything written since the last look, inside the caller's write transaction; return the transactions."""
     look = Look(store)

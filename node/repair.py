@@ -172,8 +172,7 @@ def _offer_over(store: Store, each: Difference) -> outbox.Boundary:
     withdrawals = tuple(withdrawing.typed_on(store, each.table, each.key))
     pending.set_shadow(store, each.table.name, key_text(each.key), None)
     _offer(store, each)
-    log = store.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0]
-    return outbox.Boundary(store.dialect.highest(store.connection), int(log), withdrawals=withdrawals)
+    return outbox.boundary(store, withdrawals=withdrawals)
 
 
 def _offer(store: Store, each: Difference) -> None:

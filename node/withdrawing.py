@@ -103,7 +103,7 @@ class _Replaced:
                 if name not in self.found:
                     self.found[name] = number
                     ops = _ops_of(self.store, name)
-                    self.parents |= _parents(self.store.schema, ops)
+                    self.parents |= parents_named(self.store.schema, ops)
                     todo += [(op.table, op.key) for op in ops]
 
     def _waiting_parents(self) -> set[RowName]:
@@ -117,7 +117,7 @@ class _Replaced:
         for name in _typed_since(self.store, self.place):
             ops = _ops_of(self.store, name)
             own = {(op.table, op.key) for op in ops}
-            if not theirs.isdisjoint(own | _parents(self.store.schema, ops)):
+            if not theirs.isdisjoint(own | parents_named(self.store.schema, ops)):
                 waiting.add(name)
                 theirs |= own
         return {row for row, entry in brought if _name(entry) in waiting}
@@ -131,7 +131,7 @@ def _parents_of_new(store: Store, group: Group) -> set[RowName]:
     return {(table, (key,)) for table, key in named if isinstance(key, str)}
 
 
-def _parents(schema: Schema, ops: Iterable[Op]) -> set[RowName]:
+def parents_named(schema: Schema, ops: Iterable[Op]) -> set[RowName]:
     """Return the rows that changes hang rows under."""
     found: set[RowName] = set()
     for op in ops:
@@ -164,8 +164,4 @@ def _typed_since(store: Store, number: int) -> list[Name]:
 
 def _is_on_its_way(store: Store, segment: bytes) -> bool:
     """Tell whether nobody knows yet what became of a segment."""
-    return bool(_names(store, "SELECT id, 0 FROM _segment WHERE id = ? AND version IS NULL", (segment,)))
-
-
-def _names(store: Store, sql: str, parameters: tuple[object, ...]) -> set[Name]:
-    return set(store.connection.execute(sql, parameters).fetchall())
+    return store.connection.execute("SELECT 1 FROM _segment WHERE id = ? AND version IS NULL", (segment,)).fetchone() is not None

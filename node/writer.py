@@ -16,7 +16,7 @@ from typing import Any
 
 from node import outbox
 from node.database import Database
-from node.outbox import Boundary
+from node.outbox import Boundary, boundary
 from node.series import next_number
 from schema.capture import Store
 from schema.dialects.base import ROW_ID, Connection
@@ -81,9 +81,7 @@ class Transaction:
 
     def announce(self) -> None:
         """End one transaction as the centre will see it; the next begins."""
-        log = self.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0]
-        highest = self._store.dialect.highest(self.connection)
-        self._boundaries.append(Boundary(highest, int(log), tuple(self._decisions), tuple(self._withdrawals)))
+        self._boundaries.append(boundary(self._store, tuple(self._decisions), tuple(self._withdrawals)))
         self._decisions, self._withdrawals = [], []
 
     def seal(self) -> None:
