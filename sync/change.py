@@ -25,6 +25,10 @@ class Insert:
     values: dict[str, Value]
     base: int = NEVER
     since: int = NEVER  # NEVER: the transaction's own number
+    number: int | None = None
+    """The own number under which it was typed, where it is not that of its transaction (sync/compose.py)."""
+    later: dict[str, int] = field(default_factory=dict)
+    """Cells that were typed on top of it in the same transaction, each with the own number of the newest edit (sync/compose.py)."""
 
 
 @dataclass(slots=True)

@@ -34,7 +34,8 @@ def compose(works: Sequence[Transaction], policy_of: PolicyOf) -> tuple[Transact
             row = (op.table, op.key)
             made = rows.get(row, [])
             is_second_end = len(made) > 1 and isinstance(op, Delete)  # deleted, inserted, deleted: the first deletion says it all
-            rows[row] = made[:1] if is_second_end else [*made[:-1], *_joined(made[-1], op, policy_of)] if made else [op]
+            joined = _joined(made[-1], op, work.number, policy_of) if made and not is_second_end else [op]
+            rows[row] = made[:1] if is_second_end else [*made[:-1], *joined]
             (given_up.add if made and not rows[row] else given_up.discard)(row)
     last = works[-1]
     base = min(work.base for work in works)
@@ -48,21 +49,21 @@ def _typed_under(number: int) -> Callable[[Op], Op]:
     """Return what makes a change name its own number: in another transaction it would stand for another one."""
 
     def name(op: Op) -> Op:
-        if isinstance(op, Insert) and op.since == NEVER:
-            return replace(op, since=number)
+        if isinstance(op, Insert):
+            return replace(op, since=number if op.since == NEVER else op.since, number=number)
         return replace(op, number=number) if isinstance(op, Delete) else op
 
     return name
 
 
-def _joined(first: Op, then: Op, policy_of: PolicyOf) -> list[Op]:
-    """Return two changes of one row as one, or as two where the row began another life."""
+def _joined(first: Op, then: Op, number: int, policy_of: PolicyOf) -> list[Op]:
+    """Return two changes of one row as one, or as two where the row began another life. `number`: of the second."""
     if isinstance(then, Delete):
         return [] if isinstance(first, Insert) and first.base == NEVER else [_deleted(first, then)]
     if isinstance(then, Insert):
         return [first, then] if isinstance(first, Delete) else [then]
     if isinstance(first, Insert):
-        return [_inserted(first, then, policy_of)]
+        return [_inserted(first, then, number, policy_of)]
     return [_updated(first, then, policy_of)] if isinstance(first, Update) else [first, then]
 
 
@@ -71,12 +72,12 @@ def _deleted(first: Op, then: Delete) -> Delete:
     return replace(then, base=min(then.base, *(base for base, _ in known)), since=min(then.since, *(since for _, since in known)))
 
 
-def _inserted(first: Insert, then: Update, policy_of: PolicyOf) -> Insert:
+def _inserted(first: Insert, then: Update, number: int, policy_of: PolicyOf) -> Insert:
     values = dict(first.values)
     for edit in then.edits:
         standing = tuple(values.get(name, old) for name, old in zip(edit.columns, edit.old, strict=True))
         values.update(zip(edit.columns, replay(policy_of(then.table, edit.cell), edit.old, edit.new, standing), strict=True))
-    return replace(first, values=values)
+    return replace(first, values=values, later={**first.later, **{edit.cell: number for edit in then.edits}})
 
 
 def _updated(first: Update, then: Update, policy_of: PolicyOf) -> Update:

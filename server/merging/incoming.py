@@ -103,11 +103,12 @@ class Incoming:
         """Return what the centre's clock showed when the node's showed this."""
         return wall + self.pusher.skew_ms
 
-    def stamp(self, table: Table, rid: int, cell: int, at: int, *, is_alone: bool = True) -> None:
+    def stamp(self, table: Table, rid: int, cell: int, at: int, *, is_alone: bool = True, number: int | None = None) -> None:
         """Note that the pusher wrote a cell; nobody did where what it wrote stands together with what it had not seen: to its own
-        later deletion that is still unseen.
+        later deletion that is still unseen. `number`: the own one under which it was typed, if not the transaction's.
         """
-        rows.stamp(self.store, table, rid, cell, self.version, self.pusher.inc if is_alone else CENTRE, self.work.number, at)
+        writer, sequence = self.pusher.inc if is_alone else CENTRE, self.work.number if number is None else number
+        rows.stamp(self.store, table, rid, cell, self.version, writer, sequence, at)
 
     def raise_to(self, verdict: str) -> None:
         """Let the verdict be at least this."""

@@ -115,11 +115,19 @@ def _new_life(incoming: Incoming, table: Table, op: Insert) -> None:
             raise incoming.orphaned
         raise Hold("right", no_right(table, op.values), parents.first_named(table, op.values))
     if table.name not in incoming.store.schema.fixed:
-        incoming.stamp(table, rid, rows.BIRTH, incoming.now_stamp(incoming.work.wall))
+        _stamp(incoming, table, rid, op)
     scopes.touch(incoming.store, table, rid, incoming.version, incoming.pusher.inc, None)
     if old is not None and old.writer != incoming.pusher.inc:
         scopes.note(incoming.store, table, now, incoming.version, rid, CENTRE, scopes.STATE)
     incoming.out_of_sight(table, rid, now)
+
+
+def _stamp(incoming: Incoming, table: Table, rid: int, op: Insert) -> None:
+    """Note who wrote a new row: of a correction, what it left as it was is known to whoever knows the work it takes the place of."""
+    at = incoming.now_stamp(incoming.work.wall)
+    incoming.stamp(table, rid, rows.BIRTH, at, number=op.number)
+    for name, number in op.later.items():
+        incoming.stamp(table, rid, rows.cell_number(table, table.cell_named[name]), at, number=number)
 
 
 def _may_be_elsewhere(incoming: Incoming, table: Table, op: Insert, old: rows.Grave | None) -> bool:

@@ -12,7 +12,7 @@ from node import held
 from node.cycle import Cycle
 from node.writer import transaction
 from server import ingest
-from tests.healing.copies import copy_of, put_back_centre
+from tests.healing.copies import clone, copy_of, put_back_centre
 from tests.server.test_held import CONTACT, LINE, a_sale, act, ids, listing
 from tests.simulation.schema import simulated_schema
 from tests.world import Node, World
@@ -233,4 +233,22 @@ def test_a_withdrawal_together_with_an_edit_of_the_row_is_no_correction(world: W
         writing.update("contact", ("c1",), {"name": "Ben"})
     world.settle()
     assert world.sql("SELECT name, email, phone FROM contact") == k2.sql("SELECT name, email, phone FROM contact") == [("Ben", None, None)]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.37", "P-6.19")
+def test_what_a_correction_left_as_it_was_is_known_to_a_copy_that_had_typed_it(world: World, k2: Node) -> None:
+    """Two copies of one disk: one corrects the held row, the other goes on typing over it (simulator, seed 89001484)."""
+    k2.sql("INSERT INTO contact (id, kind, name, branch_id, phone, note) VALUES ('c1', 'person', 'Ann', 'OPO', '1', 'as typed')")
+    k2.sync()
+    copy = clone(world, k2, "copy")
+    copy.sql("UPDATE contact SET note = 'typed over it', phone = '3' WHERE id = 'c1'")
+    k2.sql("UPDATE contact SET phone = '2' WHERE id = 'c1'")
+    k2.sync()
+    copy.sync()
+    for each in listing(world):
+        act(world, ingest.decide, each["id"], True)
+    world.settle()
+    assert world.sql("SELECT note FROM contact") == [("typed over it",)]
+    assert world.sql("SELECT columns FROM _conflict") == [('["phone"]',)]
     assert world.agree()

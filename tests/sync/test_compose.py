@@ -127,7 +127,7 @@ def test_a_row_in_its_second_life_keeps_both_changes() -> None:
         Transaction(0, 2, 0, 4, [Update("t", ("a",), [Edit("name", ("name",), ("new",), ("x",), 4, 1, 0)])]),
     ]
     whole, _ = compose(works, policy_of)
-    assert whole.ops == [Delete("t", ("a",), 4, 1, number=1), Insert("t", ("a",), {"id": "a", "name": "x"}, 4, 1)]
+    assert whole.ops == [Delete("t", ("a",), 4, 1, number=1), Insert("t", ("a",), {"id": "a", "name": "x"}, 4, 1, 1, {"name": 2})]
     ended, given_up = compose([*works, Transaction(0, 3, 0, 4, [Delete("t", ("a",), 4, 1)])], policy_of)
     assert (ended.ops, given_up) == (whole.ops[:1], set())
 
