@@ -1,7 +1,8 @@
 """Backup and restore of a database file, node's or centre's: online, complete or absent, proven by a test restore.
 
 snapshot of the open database ─► FILE.part ─► opened, checked ─► FILE          a reader sees the old FILE or the new one
-FILE ─► checked ─► copied beside the database ─► nobody has the old one open ─► it is set aside, never deleted ─► the copy takes its place
+FILE, with the log beside it ─► copied beside the database ─► checked, opened as the program opens it, made one file
+     ─► nobody has the old one open, nothing new is in it ─► it is set aside, never deleted ─► the copy takes its place
 
 Backups and copies under way are for their owner's eyes only; a database keeps the permissions of the one it replaces.
 """
@@ -11,64 +12,158 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from schema.dialects.base import Connection, Dialect
-from schema.files import create_private, to_disk
+from schema.files import create_private, give_name, to_disk
 from schema.lock import HomeBusy
-from sync.errors import AlreadyThere, BadValue
+from sync.errors import AlreadyThere, BadValue, UsError
 
 PAGES = 2_000
 """Pages of a database copied at a time."""
 
-BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database file."""
+LOGS = ("-wal", "-journal")
+"""What SQLite keeps beside a database file, and may have to read to know what was committed."""
+
+BESIDE = (*LOGS, "-shm")
+"""All that SQLite keeps beside a database file."""
 
 Progress = Callable[[int, int], None]
 Check = Callable[[Connection], None]
 """Looks into a copy that was opened; raises what is wrong with it."""
+Prepare = Callable[[Path], None]
+"""Opens a copy as the program opens its database, which may bring it up to date, and makes it ready to take its place."""
+LastLook = Callable[[Connection | None], None]
+"""Looks into the database that is about to be set aside, all others kept out; None where it cannot be read. Raises to refuse."""
 
 
 def copy(dialect: Dialect, source: Path, file: Path, check: Check, progress: Progress | None = None) -> int:
     """Copy a database that others may be writing to, as it is at this moment, and return the bytes.
 
-    Raises AlreadyThere where the file exists, BadValue where the copy does not pass its check; there is no file then.
+    Raises AlreadyThere where the file, or a log of its name, exists, BadValue where the copy does not pass its check; there is no
+    file then.
     """
     if file.exists():
-        raise AlreadyThere(f"There is a file here already ({file}). Name another, or move it away.")
+        raise _taken(file)
+    _refuse_logs(file)
     part = file.with_name(file.name + ".part")
     _remove(part)
     try:
         dialect.backup(source, part, PAGES, progress or (lambda _done, _total: None))
         _examine(dialect, part, source, check)
         to_disk(part)
-        os.link(part, file)  # unlike a rename it does not replace what somebody put there meanwhile
+        give_name(part, file)
         to_disk(file.parent)
+    except FileExistsError as error:
+        raise _taken(file) from error
     finally:
         _remove(part)
     return file.stat().st_size
 
 
-def put_back(dialect: Dialect, file: Path, database: Path, check: Check, now_ms: int) -> Path | None:
+def _taken(file: Path) -> AlreadyThere:
+    return AlreadyThere(f"There is a file here already ({file}). Name another, or move it away.")
+
+
+def put_back(
+    dialect: Dialect,
+    file: Path,
+    database: Path,
+    check: Check,
+    now_ms: int,
+    *,
+    prepare: Prepare = lambda _copy: None,
+    last_look: LastLook = lambda _held: None,
+) -> Path | None:
     """Put a copy in a database's place; return where the old one was set aside, None if there was none.
 
-    Raises BadValue for what is no such backup, HomeBusy while any program has the database open, idle or not: it would go on
-    writing into the file that was set aside. AlreadyThere where a log lies there without its database. Nothing has changed then.
+    What is committed in FILE may lie in a log beside it (a folder that was copied, a disk image): that comes along. Neither is
+    changed. All that can refuse the copy does so before the old one is touched: `check` as it was written, `prepare` by opening it.
+
+    Raises BadValue for what is no such backup, UsError for one that the program does not open, HomeBusy while any program has the
+    database open, idle or not: it would go on writing into the file that was set aside. AlreadyThere where a log lies there without
+    its database. Nothing has changed then.
     """
     if not file.exists():
         raise BadValue(f"There is no file {file}.")
-    new = database.with_name(database.name + ".restoring")
+    new = _copy_under_way(database)
     _remove(new)
     database.parent.mkdir(parents=True, exist_ok=True)
     try:
-        create_private(new)
-        shutil.copyfile(file, new)
-        _examine(dialect, new, file, check)
+        _bring(file.resolve(), new)
+        with _said_of(dialect, file):
+            _examine(dialect, new, file, check)
+            prepare(new)
+        _require_one_file(new)
         to_disk(new)
-        return _take_place(dialect, new, database, now_ms)
+        return _take_place(dialect, new, database, last_look, now_ms)
     finally:
         _remove(new)
+
+
+def cut_short(database: Path) -> str:
+    """Return what to say where a database is missing because a restore was killed between two renames; nothing elsewhere."""
+    asides = sorted(database.parent.glob(f"{database.name}.before-restore-*"))
+    if database.exists() or not asides or not _copy_under_way(database).exists():
+        return ""
+    return f"A restore was cut short here ({database}): the database that was here is kept as {asides[-1]}. Restore again."
+
+
+def _copy_under_way(database: Path) -> Path:
+    return database.with_name(database.name + ".restoring")
+
+
+def _bring(file: Path, new: Path) -> None:
+    """Copy a database with its log, for SQLite to recover under the new name. Raises HomeBusy where somebody writes to it meanwhile."""
+    before = _stamps(file)
+    for suffix in ("", *LOGS):
+        source, target = file.with_name(file.name + suffix), new.with_name(new.name + suffix)
+        if not suffix or _has_content(source):
+            create_private(target)
+            shutil.copyfile(source, target)
+    if _stamps(file) != before:
+        raise HomeBusy(f"A program is writing to {file}. Close every program that uses it, then restore again. Nothing was changed.")
+
+
+def _stamps(file: Path) -> list[tuple[int, int]]:
+    """Return size and time of last change of a database file and its logs."""
+    parts = (file.with_name(file.name + suffix) for suffix in ("", *LOGS))
+    return [(found.st_size, found.st_mtime_ns) for found in (part.stat() for part in parts if part.exists())]
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+@contextmanager
+def _said_of(dialect: Dialect, file: Path) -> Iterator[None]:
+    """Say of what is wrong with a copy that it is FILE's. What is wrong with the disk says nothing of the copy."""
+    try:
+        yield
+    except BadValue:
+        raise
+    except UsError as error:
+        raise type(error)(f"{file} cannot be put back. {error.message} Nothing was changed.", **error.extra) from error
+    except dialect.errors as error:
+        if dialect.is_of_the_disk(error):
+            raise
+        raise _of_another_kind(file, error) from error
+
+
+def _of_another_kind(file: Path, error: Exception) -> BadValue:
+    return BadValue(
+        f"{file} is a database, but no backup of this kind ({error}): a node's comes from outpost node backup, the centre's from outpost"
+        " server backup. Nothing was changed."
+    )
+
+
+def _require_one_file(new: Path) -> None:
+    """Check that all of a copy is in its file, for that alone takes the place. Raises HomeBusy."""
+    for suffix in LOGS:
+        if _has_content(new.with_name(new.name + suffix)):
+            raise HomeBusy(f"A program has {new} open, which is ours. Close it, then restore again. Nothing was changed.")
 
 
 def _remove(path: Path) -> None:
@@ -93,15 +188,12 @@ def _examine(dialect: Dialect, path: Path, file: Path, check: Check) -> None:
     except dialect.errors as error:
         if dialect.is_of_the_disk(error):
             raise
-        raise BadValue(
-            f"{file} is a database, but no backup of this kind: a node's comes from outpost node backup, the centre's from outpost"
-            " server backup. Nothing was changed."
-        ) from error
+        raise _of_another_kind(file, error) from error
     finally:
         connection.close()
 
 
-def _take_place(dialect: Dialect, new: Path, database: Path, now_ms: int) -> Path | None:
+def _take_place(dialect: Dialect, new: Path, database: Path, last_look: LastLook, now_ms: int) -> Path | None:
     """Give the database's name to the new file, and its permissions, keeping all others out; return where the old one is."""
     if not database.exists():
         _refuse_logs(database)
@@ -109,18 +201,31 @@ def _take_place(dialect: Dialect, new: Path, database: Path, now_ms: int) -> Pat
         to_disk(database.parent)
         return None
     aside = _free_name(database, now_ms)
-    shutil.copymode(database, new)
     held = alone(dialect, database)
     try:
-        _set_aside(database, aside, is_one_file=held is not None)
-        if held is not None and os.name == "nt":
-            held.close()  # a file that is open cannot be replaced there, ours or another program's
-        os.replace(new, database)
+        last_look(held)
+        shutil.copymode(database, new)
+        if held is None or not _has_second_name(database, aside):
+            _let_go(held)
+            _move(database, aside)
+        _let_go(held)
+        try:
+            os.replace(new, database)
+        except OSError:
+            if not database.exists():
+                _move(aside, database)
+            raise
         to_disk(database.parent)
     finally:
         if held is not None:
             held.close()
     return aside
+
+
+def _let_go(held: Connection | None) -> None:
+    """Close the old file on Windows: one that is open cannot be renamed or replaced there, ours or another program's."""
+    if held is not None and os.name == "nt":
+        held.close()
 
 
 def _free_name(database: Path, now_ms: int) -> Path:
@@ -131,9 +236,9 @@ def _free_name(database: Path, now_ms: int) -> Path:
 
 def _refuse_logs(database: Path) -> None:
     """Refuse where the log of a database that is gone would be taken for the new one's: its pages would go into it."""
-    for suffix in BESIDE:
+    for suffix in LOGS:
         log = database.with_name(database.name + suffix)
-        if suffix != "-shm" and log.exists() and log.stat().st_size:
+        if _has_content(log):
             raise AlreadyThere(f"{log} is the log of a database that is not here any more. Move it away. Nothing was changed.")
 
 
@@ -148,12 +253,24 @@ def alone(dialect: Dialect, database: Path) -> Connection | None:
     return held
 
 
-def _set_aside(database: Path, aside: Path, *, is_one_file: bool) -> None:
-    """Give the database that is there a second name. It keeps its own until the copy takes it: a restore may be killed anywhere."""
-    if is_one_file:
+def _has_second_name(database: Path, aside: Path) -> bool:
+    """Give the database that is there a second name, all of it in one file; False where the disk has no second names. It keeps its own
+    until the copy takes it: a restore may be killed anywhere.
+    """
+    try:
         os.link(database, aside)
-        return
-    for suffix in (*BESIDE, ""):  # it cannot be read any more; kept as it is
+    except OSError:
+        return False
+    return True
+
+
+def _move(database: Path, name: Path) -> None:
+    """Give a database another name, with what lies beside it: of one that we have alone, nothing that it needs. Its own file is last.
+
+    Killed after that, we leave no database under its name, but both: the old one aside and the whole copy (`cut_short` says so).
+    """
+    for suffix in (*BESIDE, ""):
         part = database.with_name(database.name + suffix)
         if part.exists():
-            os.replace(part, aside.with_name(aside.name + suffix))
+            os.replace(part, name.with_name(name.name + suffix))
+    to_disk(database.parent)

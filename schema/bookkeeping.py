@@ -78,6 +78,13 @@ def require_known(written: Written, schema: Schema) -> None:
         raise NewerFile(f"This database was written with version {written.schema} of the tables; here are those of {schema.version}.")
 
 
+def require_readable(connection: Connection, schema: Schema) -> None:
+    """Refuse a database from the future, as it lies there. Raises NewerFile."""
+    written = read(connection)
+    if written is not None:
+        require_known(written, schema)
+
+
 def require_mine(connection: Connection, schema: Schema) -> None:
     """Refuse to go on in a database that another program has brought up to date meanwhile. Raises NewerFile."""
     row = connection.execute("SELECT version, schema FROM _bookkeeping WHERE id = 1").fetchone()

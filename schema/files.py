@@ -22,6 +22,25 @@ def create_private(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
+def give_name(path: Path, name: Path) -> None:
+    """Give a finished file a name that nothing has yet. Raises FileExistsError; a rename would replace what somebody put there.
+
+    The file may keep its first name beside it: the caller removes that. Where the disk has no second names (FAT, exFAT, many
+    shares) an empty file keeps the place until the rename; it stays if we are killed between the two.
+    """
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        raise
+    except OSError:
+        create_private(name)
+        try:
+            path.replace(name)
+        except OSError:
+            name.unlink()
+            raise
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a small file, durably: whoever looks, now or after a power loss, sees all of it or what was there before."""
     new = path.with_name(f"{path.name}.new")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schema import backup as files
+from schema import bookkeeping
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from schema.registry import Schema
@@ -50,14 +51,17 @@ def backup(database: Database, file: Path, now_ms: int, progress: files.Progress
 
 def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
     """Put a backup in the place of the centre's database. Raises BadValue for no such backup and for one of another centre than is
-    here, HomeBusy while a program has the database open; nothing has changed then.
+    here, NewerFile and CannotUpgrade for one that this program does not open, HomeBusy while a program has the database open;
+    nothing has changed then. The copy is brought up to date before it takes the place.
 
     `new_epoch`: every node is told at its next word that history was lost. Without it the first node that remembers more
     than the backup makes the centre see it, which comes to the same.
     """
     here = _centre_in(path)
+    found: list[tuple[int, int]] = []
 
     def look(connection: Connection) -> None:
+        bookkeeping.require_readable(connection, schema)
         _check(connection)
         if here is not None and _box_key(connection) != here:
             raise BadValue(
@@ -65,11 +69,14 @@ def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: b
                 f" If this folder is to be that centre, stop everything that uses {path} and move it away first."
             )
 
-    aside = files.put_back(Sqlite(), file, path, look, now_ms)
-    with closing(Database(path, schema)) as database, database.writing() as store:
-        if new_epoch:
-            healing.new_epoch(store, journal.epoch(store) + 1, now_ms)
-        return Restored(journal.head(store).number, journal.epoch(store), aside)
+    def prepare(copy: Path) -> None:
+        with closing(Database(copy, schema, clock_ms=lambda: now_ms)) as database, database.writing() as store:
+            if new_epoch:
+                healing.new_epoch(store, journal.epoch(store) + 1, now_ms)
+            found.append((journal.head(store).number, journal.epoch(store)))
+
+    aside = files.put_back(Sqlite(), file, path, look, now_ms, prepare=prepare)
+    return Restored(*found[0], aside)
 
 
 def _centre_in(path: Path) -> bytes | None:

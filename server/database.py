@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from schema.backup import cut_short
 from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Store
 from schema.dialects.base import Connection, Dialect
@@ -121,7 +122,7 @@ class Database:
 
     def __init__(self, path: Path, schema: Schema, dialect: Dialect | None = None, *, clock_ms: Callable[[], int] = _clock_ms) -> None:
         if not path.exists():
-            raise NotJoined(f"There is no server here yet ({path}). Start one with: outpost server init")
+            raise NotJoined(cut_short(path) or f"There is no server here yet ({path}). Start one with: outpost server init")
         self.path, self.schema, self.dialect = path, schema.centre, dialect or Sqlite()
         self.life = secrets.token_bytes(16)
         """Drawn when the database is opened: what is read in one life is of one history, for a copy can only be put back between."""
