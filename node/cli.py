@@ -213,6 +213,8 @@ def healed(document: dict[str, Any]) -> None:
     """Say what was noticed of copies and restores, and what came of it."""
     if document["new_history"]:
         say("This database had been restored from a copy, or a copy of it is in use; it goes on under a new history. Nothing doubled.")
+        if document["new_series"]:
+            say(f"Its receipts get numbers of a series of their own from here on, <till>.{document['new_series']}.")
         say("If a copy is in use on another computer: sync that, then give it an invitation of its own (outpost node rejoin CODE there).")
     if document["came_back"]:
         say(f"{count(document['came_back'], 'transaction')} it had sent, and did not have here, came back from the centre.")

@@ -77,6 +77,7 @@ class Report:
     late: dict[str, int] = field(default_factory=lambda: settling.Settled().document())  # what became of work that had waited
     verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(VerdictName), 0))
     new_history: bool = False
+    new_series: str | None = None  # letters that receipt numbers carry from here on (node/series.py)
     came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database
     lost: healing.Lost | None = None
     differing: int | None = None  # rows that differ from the centre's; None: not known
@@ -85,6 +86,7 @@ class Report:
         """Return the report as `outpost node sync --json` prints it."""
         counts = {"pushed": self.pushed, "pulled": self.pulled, "removed": self.removed, "verdicts": self.verdicts}
         healed: dict[str, object] = {"new_history": self.new_history, "came_back": self.came_back, "centre_restored": None}
+        healed["new_series"] = self.new_series
         if self.lost is not None:
             healed["centre_restored"] = {"last_synced_ms": self.lost.as_of_ms, "offered_again": self.lost.transactions}
         counts |= {"late": self.late}
@@ -117,7 +119,7 @@ class Cycle:
                 if attempt == EXCHANGE_RETRIES_MAX - 1:
                     raise
                 with self.database.writing() as store:
-                    healing.new_incarnation(store)
+                    report.new_series = healing.forked(store)
                 report.new_history = True
             except Diverged:
                 if attempt == EXCHANGE_RETRIES_MAX - 1:

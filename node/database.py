@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schema.backup import cut_short
 from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Look, Store
 from schema.dialects.base import Connection, Dialect
@@ -83,6 +84,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _differs (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _adopted (segment BLOB PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS _series (branch TEXT NOT NULL, till TEXT NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (branch, till))",
+    # up to which row number the sales here were looked at for numbers given elsewhere; the letters of a series of this database's own
+    "CREATE TABLE IF NOT EXISTS _numbering (id INTEGER PRIMARY KEY, seen INTEGER NOT NULL, own TEXT)",
 )
 
 BOOKKEEPING = Bookkeeping("node", _TABLES)
@@ -125,7 +128,7 @@ class Database:
 
     def __init__(self, path: Path, schema: Schema, clock_ms: Callable[[], int], dialect: Dialect | None = None) -> None:
         if not path.exists():
-            raise NotJoined(f"There is no node here yet ({path}). Join one with: outpost node join URL CODE")
+            raise NotJoined(cut_short(path) or f"There is no node here yet ({path}). Join one with: outpost node join URL CODE")
         self.path, self.schema, self.clock_ms, self.dialect = path, schema, clock_ms, dialect or Sqlite()
         self._lock = threading.RLock()
         self.connection: Connection = self.dialect.open(path)

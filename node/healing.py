@@ -49,7 +49,14 @@ def new_incarnation(store: Store) -> None:
     parent, last = (state.incarnation, state.acked) if state.registered else (state.parent, state.parent_last)
     staging.discard(store)
     _go_on(store, parent, last)
-    series.doubt(store)
+
+
+def forked(store: Store) -> str:
+    """Go on where another copy of this database has, or may have, gone on under its name: under a history, and with receipt numbers,
+    of its own. Return their letters.
+    """
+    new_incarnation(store)
+    return series.close(store)
 
 
 def _go_on(store: Store, parent: bytes | None, last: Point) -> None:
@@ -72,6 +79,7 @@ def rejoined(store: Store, reply: JoinReply, incarnation: bytes) -> None:
     state = read_state(store.connection)
     store.connection.execute("UPDATE _node SET node = ?, name = ?, healing = ? WHERE id = 1", (reply.node, reply.name, OFFERING))
     if state.incarnation != incarnation:
+        series.close(store)  # another copy, with the identity that was this one's, may go on with the numbers it had
         _go_on(store, None, BEGINNING)
         store.connection.execute("UPDATE _node SET incarnation = ?, registered = 1 WHERE id = 1", (incarnation,))
 

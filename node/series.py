@@ -1,52 +1,98 @@
-"""Receipt numbers, `<branch>-<till>-<seq>`: given in the sale's own transaction, never twice, without a gap on one till."""
+"""Receipt numbers, `<branch>-<till>-<seq>`: given in the sale's own transaction, never twice. A sale that fails gives its number back.
+
+Before a number is given, the sales that came to this disk since the last one are looked at, whoever wrote them: pulled, imported,
+typed by another program. So a new computer goes on above what the till it replaces had sent, once it has synced.
+
+A number is on paper the moment it is given. What this disk knows cannot tell all of them, once it was put back to an older copy or is
+not the only one of its kind: sales since the copy may lie unsent on a disk that is gone, be held or refused at the centre, where no
+pull brings them from, or be made right now by the other copy. None of that ends with a pull. So such a database closes the series it
+had, for good, and goes on in another: `<branch>-<till>.<XXXX>-<seq>`, with letters that nobody else drew. It does so
+  - in the copy that `outpost node restore` puts back, before that takes its place;
+  - when the centre shows that its history of this node is another one (PROTOCOL.md P-7.5): another copy went on under its name;
+  - when it joins again under another name (`outpost node rejoin`), for the other copy may go on with the plain series.
+A restore of the centre is no reason: what this disk gave, it knows.
+"""
 
 from __future__ import annotations
 
+import secrets
+
 from schema.capture import Store
-from schema.dialects.base import Connection
+from schema.dialects.base import ROW_ID
 from sync.errors import BadValue
 
 _TABLE, _COLUMN = "sale", "number"
 
-_NOBODY = ("", "")
-"""The till that stands for a doubt: no till is called so."""
+_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+"""32 of them, none that is read as another."""
+
+_OWN_LETTERS = 4
+
+_LOOK_ROWS = 5_000
+"""Sales that are looked at at a time."""
+
+_DIGITS_MAX = 15
 
 
-def next_number(connection: Connection, branch: str, till: str) -> str:
+def next_number(store: Store, branch: str, till: str) -> str:
     """Return the next number of a till. Raises BadValue."""
     if not branch or not till or "-" in till:
         raise BadValue("A receipt number needs a branch and a till; a till's name has no '-'.")
-    row = connection.execute(
+    catch_up(store)
+    letters = own(store)
+    series = f"{till}.{letters}" if letters else till
+    row = store.connection.execute(
         "INSERT INTO _series (branch, till, last) VALUES (?, ?, 1) ON CONFLICT (branch, till) DO UPDATE SET last = last + 1 RETURNING last",
-        (branch, till),
+        (branch, series),
     ).fetchone()
-    return f"{branch}-{till}-{row[0]:06d}"
+    return f"{branch}-{series}-{row[0]:06d}"
 
 
-def doubt(store: Store) -> None:
-    """Remember that sales may come back with numbers that are to be given here: a new history began. A pull may be cut before it."""
-    store.connection.execute("INSERT OR IGNORE INTO _series (branch, till, last) VALUES (?, ?, 0)", _NOBODY)
+def own(store: Store) -> str | None:
+    """Return the letters that this database's numbers carry, None while they are plain."""
+    row = store.connection.execute("SELECT own FROM _numbering WHERE id = 1").fetchone()
+    return None if row is None else row[0]
+
+
+def close(store: Store) -> str:
+    """Close every series this database has given numbers of, and return the letters that its numbers carry from here on."""
+    letters = "".join(_LETTERS[byte % len(_LETTERS)] for byte in secrets.token_bytes(_OWN_LETTERS))
+    store.connection.execute(
+        "INSERT INTO _numbering (id, seen, own) VALUES (1, 0, ?) ON CONFLICT (id) DO UPDATE SET own = excluded.own", (letters,)
+    )
+    return letters
 
 
 def catch_up(store: Store) -> None:
-    """Let no number be given again that a sale has: the database was put back to an older copy, and the sales came back.
+    """Let no number be given that a sale on this disk has: looks at those with row numbers above the last one looked at.
 
-    Reads every sale; does nothing where there is no doubt.
+    From the beginning where the last one is gone: another program may have begun the numbering of rows anew.
     """
-    if not store.connection.execute("DELETE FROM _series WHERE (branch, till) = (?, ?) RETURNING 1", _NOBODY).fetchall():
-        return
     if _TABLE not in store.schema.by_name:
         return
+    row = store.connection.execute("SELECT seen FROM _numbering WHERE id = 1").fetchone()
+    highest = store.connection.execute(f"SELECT COALESCE(MAX({ROW_ID}), 0) FROM {_TABLE}").fetchone()[0]
+    seen = row[0] if row is not None and row[0] <= highest else 0
+    sql = f"SELECT {ROW_ID}, CAST({_COLUMN} AS BLOB) FROM {_TABLE} WHERE {ROW_ID} > ? ORDER BY {ROW_ID} LIMIT ?"
+    while rows := store.connection.execute(sql, (seen, _LOOK_ROWS)).fetchall():
+        _go_above(store, [number for _, number in rows if number is not None])
+        seen = rows[-1][0]
+    if row is None or seen != row[0]:
+        store.connection.execute(
+            "INSERT INTO _numbering (id, seen) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen", (seen,)
+        )
+
+
+def _go_above(store: Store, numbers: list[bytes]) -> None:
+    """Let every series go on above these numbers; others' tills of the branch do no harm here."""
     highest: dict[tuple[str, str], int] = {}
-    for (number,) in store.connection.execute(f"SELECT {_COLUMN} FROM {_TABLE} WHERE typeof({_COLUMN}) = 'text'"):
-        branch, _, rest = str(number).rpartition("-")
+    for number in numbers:
+        branch, _, rest = number.decode(errors="replace").rpartition("-")  # what is no valid text is no number of ours
         branch, _, till = branch.rpartition("-")
-        if branch and till and rest.isascii() and rest.isdecimal() and len(rest) < 16:
+        if branch and till and rest.isascii() and rest.isdecimal() and len(rest) <= _DIGITS_MAX:
             highest[branch, till] = max(highest.get((branch, till), 0), int(rest))
     store.connection.executemany(
-        "UPDATE _series SET last = MAX(last, ?) WHERE branch = ? AND till = ?", [(last, *place) for place, last in highest.items()]
-    )
-    # a till that was first used after the copy was made; others' tills of the branch do no harm here
-    store.connection.executemany(
-        "INSERT OR IGNORE INTO _series (branch, till, last) VALUES (?, ?, ?)", [(*place, last) for place, last in highest.items()]
+        "INSERT INTO _series (branch, till, last) VALUES (?, ?, ?) ON CONFLICT (branch, till) DO UPDATE SET last = excluded.last"
+        " WHERE excluded.last > last",
+        [(*place, last) for place, last in highest.items()],
     )

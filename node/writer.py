@@ -76,8 +76,8 @@ class Transaction:
         self._withdrawals.append(Withdrawn(segment, index, replaced=False))
 
     def receipt_number(self, branch: str, till: str) -> str:
-        """Return the next number of a till, `<branch>-<till>-<seq>`: in the sale's own transaction, never given twice."""
-        return next_number(self.connection, branch, till)
+        """Return the next number of a till, `<branch>-<till>-<seq>`: in the sale's own transaction, never given twice (node/series.py)."""
+        return next_number(self._store, branch, till)
 
     def announce(self) -> None:
         """End one transaction as the centre will see it; the next begins."""
