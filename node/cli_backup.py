@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from node import backup as backups
-from node import identity, joining
+from node import identity, joining, series
 from node.joining import DATABASE, LOCK
 from node.opening import opened
-from schema.console import Home, Json, at, count, moment, now_ms, progress, say
+from schema.console import Home, Json, at, moment, now_ms, progress, say
 from schema.lock import exclusive
 from schema.registry import load
 
@@ -31,8 +31,8 @@ def backup(
 
     def tell() -> None:
         say(f"Backed up to {file} ({made.bytes:,} bytes); the copy was opened and is whole.")
-        if made.unsynced:
-            say(f"{count(made.unsynced, 'transaction')} in it the centre does not have yet. Send: outpost node sync")
+        if made.only_here:
+            say(f"In it, and nowhere but here: {made.only_here.words()}. Send what can be sent: outpost node sync")
         say("The node's key (node.key) is not in it: keep that apart.")
 
     terminal.show({"file": str(file), "bytes": made.bytes, "unsynced": made.unsynced}, tell)
@@ -48,8 +48,7 @@ def restore(
     """Put a backup in the place of this node's database, which no program may have open. The old one is set aside, not deleted."""
     terminal = at(ctx, home, as_json)
     with exclusive(terminal.home / LOCK, BUSY):
-        path = terminal.home / DATABASE
-        done = backups.restore(file, path, now_ms(), here=backups.present(path, load(), now_ms), anyway=anyway)
+        done = backups.restore(file, terminal.home / DATABASE, load(), now_ms, anyway=anyway)
 
     def tell() -> None:
         as_of = "that had not synced yet" if done.as_of_ms is None else f"that had last synced {moment(done.as_of_ms)}"
@@ -57,13 +56,19 @@ def restore(
         if done.aside is not None:
             say(f"The database that was here is kept as {done.aside}.")
         say("What was sent since comes back with the next sync: outpost node sync")
+        say(f"Receipts get numbers of a series of their own from here on, <till>.{done.series}: those given since the copy are not known.")
         if not (terminal.home / identity.FILE).exists():
             say(
                 f"The node's key ({identity.FILE}) is not here. If it is lost, ask the central office for an invitation under another name."
             )
             say("With that, before you sync: outpost node rejoin CODE")
 
-    document = {"node": done.name, "as_of_ms": done.as_of_ms, "aside": None if done.aside is None else str(done.aside)}
+    document = {
+        "node": done.name,
+        "as_of_ms": done.as_of_ms,
+        "series": done.series,
+        "aside": None if done.aside is None else str(done.aside),
+    }
     terminal.show(document, tell)
 
 
@@ -77,6 +82,11 @@ def rejoin(
     terminal = at(ctx, home, as_json)
     with exclusive(terminal.home / LOCK, BUSY), opened(terminal) as database:
         joining.rejoin(terminal.home, database, code)
-        state = database.state()
-    document = {"node": state.name, "id": state.node, "url": state.url}
-    terminal.show(document, lambda: say(f"Joined {state.url} again as {state.name}; everything here was kept. Next: outpost node sync"))
+        state, letters = database.state(), series.own(database.store)
+
+    def tell() -> None:
+        say(f"Joined {state.url} again as {state.name}; everything here was kept. Next: outpost node sync")
+        if letters:
+            say(f"Receipts get numbers of a series of their own from here on, <till>.{letters}: another copy may go on with the old one.")
+
+    terminal.show({"node": state.name, "id": state.node, "url": state.url, "series": letters}, tell)

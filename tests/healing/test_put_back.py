@@ -15,6 +15,7 @@ from sqlcipher3 import dbapi2
 
 import node.database
 from node import backup
+from node.only_here import OnlyHere
 from schema.backup import put_back
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
@@ -57,13 +58,13 @@ def test_a_restore_under_an_open_till_refuses_and_loses_no_sale(world: World, ti
     foreign.run(path, IDS, connection="till", commit=False)  # idle from here on
     before = names(world.folder)
     with pytest.raises(HomeBusy, match="Nothing was changed"):
-        backup.restore(file, path, world.clock.read())
+        backup.restore(file, path, world.schema, world.clock.read, anyway=True)
     assert names(world.folder) == before
     foreign.run(path, (CONTACT, "c3", "sold after"), connection="till")
     assert foreign.rows(path, IDS) == [("c1",), ("c2",), ("c3",)]
     foreign.close(path, "till")
 
-    done = backup.restore(file, path, world.clock.read())
+    done = backup.restore(file, path, world.schema, world.clock.read, anyway=True)
     assert done.aside is not None
     assert foreign.rows(path, IDS) == [("c1",)]
     assert foreign.rows(done.aside, IDS) == [("c1",), ("c2",), ("c3",)]
@@ -75,7 +76,7 @@ def test_a_program_in_the_middle_of_a_commit_is_noticed_in_any_journal_mode(worl
     foreign.run(path, f"PRAGMA journal_mode={journal}", connection="till", commit=False)
     foreign.run(path, "BEGIN IMMEDIATE", (CONTACT, "c3", "under way"), connection="till", commit=False)
     with pytest.raises(HomeBusy):
-        backup.restore(world.folder / "till.backup", path, world.clock.read())
+        backup.restore(world.folder / "till.backup", path, world.schema, world.clock.read, anyway=True)
     foreign.run(path, "COMMIT", connection="till", commit=False)
     foreign.close(path, "till")
     assert foreign.rows(path, IDS) == [("c1",), ("c2",), ("c3",)]
@@ -91,14 +92,14 @@ def test_what_a_restore_would_replace_is_not_taken_for_nothing_while_a_program_w
     foreign.close(path, "till")
     here = backup.present(path, world.schema, world.clock.read)
     assert isinstance(here, backup.Present)
-    assert here.unsynced == 3
+    assert here.only_here == OnlyHere(unsent=3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be replaced there")
 def test_a_program_that_had_opened_the_file_and_not_looked_into_it_is_told_and_loses_no_sale(world: World, till: Node) -> None:
     path = till.database.path
     foreign.run(path, connection="till", commit=False)  # a file handle, and no lock that anybody could see
-    done = backup.restore(world.folder / "till.backup", path, world.clock.read())
+    done = backup.restore(world.folder / "till.backup", path, world.schema, world.clock.read, anyway=True)
     assert done.aside is not None
     with pytest.raises(foreign.Failed, match="readonly"):
         foreign.run(path, (CONTACT, "c3", "sold after"), connection="till")
@@ -119,7 +120,7 @@ def test_nobody_gets_in_between_the_look_and_the_replacement(world: World, till:
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", late)
-    backup.restore(world.folder / "till.backup", path, world.clock.read())
+    backup.restore(world.folder / "till.backup", path, world.schema, world.clock.read, anyway=True)
     assert told == ["OperationalError: database is locked"]
 
 
@@ -137,7 +138,7 @@ def test_the_centre_is_not_put_back_under_an_open_program(world: World) -> None:
 def test_a_file_that_cannot_be_read_is_set_aside_as_it_is(world: World, till: Node) -> None:
     path = till.database.path
     path.write_bytes(b"no database" * 1000)
-    done = backup.restore(world.folder / "till.backup", path, world.clock.read())
+    done = backup.restore(world.folder / "till.backup", path, world.schema, world.clock.read, anyway=True)
     assert done.aside is not None
     assert done.aside.read_bytes() == b"no database" * 1000
     assert foreign.rows(path, IDS) == [("c1",)]
@@ -150,10 +151,10 @@ def test_a_log_whose_database_is_gone_is_not_taken_for_the_new_ones(world: World
     log = path.with_name(path.name + suffix)
     log.write_bytes(b"of another life")
     with pytest.raises(AlreadyThere, match="Move it away"):
-        backup.restore(world.folder / "till.backup", path, world.clock.read())
+        backup.restore(world.folder / "till.backup", path, world.schema, world.clock.read, anyway=True)
     assert (log.read_bytes(), path.exists()) == (b"of another life", False)
     log.unlink()
-    assert backup.restore(world.folder / "till.backup", path, world.clock.read()).aside is None
+    assert backup.restore(world.folder / "till.backup", path, world.schema, world.clock.read, anyway=True).aside is None
 
 
 @private
@@ -186,7 +187,7 @@ def test_what_is_being_restored_is_private_and_gets_the_permissions_of_what_it_r
         return is_whole(self, connection)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Sqlite, "is_whole", look)
-    backup.restore(file, path, world.clock.read())
+    backup.restore(file, path, world.schema, world.clock.read, anyway=True)
     assert set(seen) == {0o600}
     assert mode(path) == permissions
     with closing(Sqlite().open(path)) as connection:
@@ -198,13 +199,14 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from node import backup
+from schema.registry import load
 replace = os.replace
 def killed(source, target):
     if sys.argv[3] == "after":
         replace(source, target)
     os._exit(9)
 os.replace = killed
-backup.restore(Path(sys.argv[1]), Path(sys.argv[2]), 7)
+backup.restore(Path(sys.argv[1]), Path(sys.argv[2]), load(), lambda: 7, anyway=True)
 """
 
 
@@ -218,7 +220,7 @@ def test_a_restore_that_is_killed_with_the_old_file_in_its_hands_harms_neither(w
     assert (foreign.rows(path, IDS), foreign.rows(path, "PRAGMA integrity_check")) == (expected, [("ok",)])
     assert foreign.rows(path.with_name(path.name + ".before-restore-7"), IDS) == [("c1",), ("c2",)]
     foreign.run(path, (CONTACT, "c3", "goes on"))
-    again = backup.restore(file, path, world.clock.read())
+    again = backup.restore(file, path, world.schema, world.clock.read, anyway=True)
     assert again.aside is not None
     assert foreign.rows(again.aside, IDS) == [*expected, ("c3",)]
 
@@ -227,10 +229,10 @@ def test_a_restore_that_is_killed_with_the_old_file_in_its_hands_harms_neither(w
 def test_a_second_restore_at_the_same_moment_sets_aside_beside_the_first(is_damaged: bool, world: World, till: Node) -> None:
     """The clock had been set back; found by seed 40001163 in a folder where an earlier history had left its file."""
     path, file = till.database.path, world.folder / "till.backup"
-    first = backup.restore(file, path, 7).aside
+    first = backup.restore(file, path, world.schema, lambda: 7, anyway=True).aside
     if is_damaged:
         path.write_bytes(b"no database")
-    second = backup.restore(file, path, 7).aside
+    second = backup.restore(file, path, world.schema, lambda: 7, anyway=True).aside
     assert first is not None
     assert second not in (None, first)
     assert foreign.rows(first, IDS) == [("c1",), ("c2",)]
