@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TextIO
 
 from schema.console import CommandFailed, as_text
-from schema.files import create_private
+from schema.files import create_private, to_disk
 
 
 def write_new(path: Path, document: Mapping[str, object]) -> dict[str, int]:
     """Write a document to a file that is not there yet; return how many entries each list had that came as an iterator.
 
-    Entries are written as they come, a line each; what was begun and failed leaves no file. Raises CommandFailed.
+    It is durable when this returns: a copy is kept because what it copies may go. Entries are written as they come, a line
+    each; what was begun and failed leaves no file. Raises CommandFailed.
     """
     try:
         create_private(path)
@@ -21,10 +22,13 @@ def write_new(path: Path, document: Mapping[str, object]) -> dict[str, int]:
         raise CommandFailed("usage.value", f"There is a file {path} already. Nothing was written; name another.") from error
     try:
         with path.open("w", encoding="utf-8") as file:
-            return _write(file, document)
+            counts = _write(file, document)
+        to_disk(path)
+        to_disk(path.parent)
     except BaseException:
         path.unlink()
         raise
+    return counts
 
 
 def _write(file: TextIO, document: Mapping[str, object]) -> dict[str, int]:
