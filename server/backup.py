@@ -15,7 +15,7 @@ from schema import bookkeeping
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from schema.registry import Schema
-from server import centre, healing, journal
+from server import centre, healing, journal, nodes, revoked
 from server.database import Database
 from sync.errors import BadValue
 from sync.messages import Point
@@ -31,11 +31,16 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore brought back, and where the database it replaced is."""
+    """What a restore brought back, and where the database it replaced is. Names of nodes: those that may sync with what was put
+    back, and those that the backup did not know to be revoked and the file beside the database did (server/revoked.py).
+    """
 
     version: int
     epoch: int
     aside: Path | None
+    admitted: list[str]
+    revoked_again: list[str]
+    is_record_here: bool  # of revocations: else nobody knows here whom the backup lets in again
 
 
 def backup(database: Database, file: Path, now_ms: int, progress: files.Progress | None = None) -> Backup:
@@ -57,8 +62,10 @@ def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: b
     `new_epoch`: every node is told at its next word that history was lost. Without it the first node that remembers more
     than the backup makes the centre see it, which comes to the same.
     """
-    here = _centre_in(path)
-    found: list[tuple[int, int]] = []
+    here, before = _centre_in(path), set[str]()
+    is_record_here = revoked.file_of(path).exists()
+    revoked.read(path)  # damaged, it stops the restore before anything was changed
+    found: list[tuple[int, int, list[str], list[str]]] = []
 
     def look(connection: Connection) -> None:
         bookkeeping.require_readable(connection, schema)
@@ -68,15 +75,18 @@ def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: b
                 f"{file} is a copy of another centre than the one here: nodes of this one could not go on with it. Nothing was changed."
                 f" If this folder is to be that centre, stop everything that uses {path} and move it away first."
             )
+        before.update(name for (name,) in connection.execute("SELECT name FROM _node WHERE revoked_ms IS NOT NULL").fetchall())
 
     def prepare(copy: Path) -> None:
-        with closing(Database(copy, schema, clock_ms=lambda: now_ms)) as database, database.writing() as store:
+        with closing(Database(copy, schema, clock_ms=lambda: now_ms, place=path)) as database, database.writing() as store:
             if new_epoch:
                 healing.new_epoch(store, journal.epoch(store) + 1, now_ms)
-            found.append((journal.head(store).number, journal.epoch(store)))
+            again = [name for name in nodes.names(store, is_revoked=True) if name not in before]
+            found.append((journal.head(store).number, journal.epoch(store), nodes.names(store, is_revoked=False), again))
 
     aside = files.put_back(Sqlite(), file, path, look, now_ms, prepare=prepare)
-    return Restored(*found[0], aside)
+    version, epoch, admitted, again = found[0]
+    return Restored(version, epoch, aside, admitted, again, is_record_here)
 
 
 def _centre_in(path: Path) -> bytes | None:

@@ -14,6 +14,8 @@ from server import backup as backups
 from server import home as home_of
 from server.opening import opened
 
+NAMES_SHOWN = 50
+
 BUSY = "A server is running on this home. Stop it first: a database that is being served cannot be replaced."
 
 
@@ -55,6 +57,30 @@ def restore(
             say(f"The database that was here is kept as {done.aside}.")
         say("Start it: outpost server run. Every node that syncs offers again what this backup does not have.")
         say("Nodes that joined after the backup are not known here any more: invite them again.")
+        _tell_revocations(done)
 
-    document = {"version": done.version, "epoch": done.epoch, "aside": None if done.aside is None else str(done.aside)}
+    document = {
+        "version": done.version,
+        "epoch": done.epoch,
+        "aside": None if done.aside is None else str(done.aside),
+        "admitted": done.admitted,
+        "revoked_again": done.revoked_again,
+        "is_record_of_revocations_here": done.is_record_here,
+    }
     terminal.show(document, tell)
+
+
+def _tell_revocations(done: backups.Restored) -> None:
+    """Say whom the restored centre lets in: a backup of before a revocation knows nothing of it."""
+    if done.revoked_again:
+        say(f"Revoked since the backup, and kept out still: {_listed(done.revoked_again)}.")
+    if done.admitted and not done.is_record_here:
+        say("Which nodes were revoked since the backup is not known here: the file that keeps it did not lie beside the database.")
+        say("Revoke again, before you start, whichever of these must not sync: outpost server revoke NAME")
+    if done.admitted:
+        say(f"May sync: {_listed(done.admitted)}.")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more (outpost server nodes)" if more > 0 else "")

@@ -21,6 +21,7 @@ from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import Sqlite
 from schema.install import install, number_tables
 from schema.registry import Schema
+from server import revoked
 from sync import box
 from sync.errors import AlreadyThere, NotJoined
 
@@ -120,7 +121,15 @@ def _clock_ms() -> int:
 class Database:
     """One server's database. Thread-safe; `writing` is exclusive. Its tables have dropped columns too (`Schema.centre`)."""
 
-    def __init__(self, path: Path, schema: Schema, dialect: Dialect | None = None, *, clock_ms: Callable[[], int] = _clock_ms) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: Schema,
+        dialect: Dialect | None = None,
+        *,
+        clock_ms: Callable[[], int] = _clock_ms,
+        place: Path | None = None,  # where it will lie, of a copy that is yet to take its place
+    ) -> None:
         if not path.exists():
             raise NotJoined(cut_short(path) or f"There is no server here yet ({path}). Start one with: outpost server init")
         self.path, self.schema, self.dialect = path, schema.centre, dialect or Sqlite()
@@ -133,6 +142,7 @@ class Database:
 
         try:
             install(self._writer, self.dialect, self.schema, BOOKKEEPING, ServerKeeper(clock_ms))
+            revoked.reconcile(self._writer, self.dialect, place or path, is_in_place=place is None)
         except BaseException:
             self._writer.close()
             raise

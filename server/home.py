@@ -1,6 +1,7 @@
 """Home: what lies in a server's folder, and which database it works on.
 
 S/server.db        the database, unless `init --database` named another (then S/database.json says which)
+S/server.db.revoked, beside the database wherever that is: which nodes were revoked (server/revoked.py)
 S/nonces.db        single-use nonces; disposable
 S/server.lock      held while `run` serves
 """

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from schema.capture import Store
 from schema.registry import Schema
-from server import centre, conflicts, histories, ingest, journal
+from server import centre, conflicts, histories, ingest, journal, revoked
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
@@ -146,8 +146,17 @@ def _entitle(store: Store, node: int, wanted: frozenset[str], now_ms: int) -> No
 
 
 def revoke(store: Store, name: str, now_ms: int) -> None:
-    """Refuse a node from its next request on. What it has sent stays."""
-    store.connection.execute("UPDATE _node SET revoked_ms = COALESCE(revoked_ms, ?) WHERE node = ?", (now_ms, _named(store, name)))
+    """Refuse a node from its next request on, for good: a restore does not forget it. What it has sent stays."""
+    node = _named(store, name)
+    identity = store.connection.execute("SELECT id FROM _node WHERE node = ?", (node,)).fetchone()[0]
+    revoked.note(store.dialect.file_of(store.connection), identity, now_ms)
+    store.connection.execute("UPDATE _node SET revoked_ms = COALESCE(revoked_ms, ?) WHERE node = ?", (now_ms, node))
+
+
+def names(store: Store, *, is_revoked: bool) -> list[str]:
+    """Return the names of the nodes that were revoked, or of those that have joined and were not."""
+    where = "revoked_ms IS NOT NULL" if is_revoked else "revoked_ms IS NULL AND joined_ms IS NOT NULL"
+    return [row[0] for row in store.connection.execute(f"SELECT name FROM _node WHERE {where} ORDER BY name").fetchall()]
 
 
 def listing(store: Store) -> list[dict[str, object]]:

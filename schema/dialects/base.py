@@ -77,6 +77,9 @@ class Dialect(Protocol):
         All that was committed is in the one file then, and nobody who comes later by an old name writes into it.
         """
 
+    def file_of(self, connection: Connection) -> Path:
+        """Return the file that a connection works on."""
+
     def begin_write(self, connection: Connection) -> None:
         """Begin a transaction that holds its place in the order of versions until it commits (ENGINE §3)."""
 

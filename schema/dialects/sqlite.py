@@ -100,6 +100,10 @@ class Sqlite:
             raise
         return connection  # type: ignore[no-any-return]
 
+    def file_of(self, connection: Connection) -> Path:
+        """Return the file that a connection works on."""
+        return Path(connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0])
+
     def begin_write(self, connection: Connection) -> None:
         """Take the file's one write lock now, so that nothing read inside is stale."""
         connection.execute("BEGIN IMMEDIATE")
