@@ -7,26 +7,34 @@ files give the nodes everything else (node/cli.py). Used by `outpost server impo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from schema.bookkeeping import require_mine
 from schema.declare import Kind
 from schema.importer.mapping import load_mapping
 from schema.importer.run import run_import
 from server.database import Database
 from server.service import Service
+from sync.errors import NewerFile
 
 
 class CentralTarget:
     """Where `outpost server import` writes (schema/importer/target.py)."""
 
     def __init__(self, database: Database) -> None:
-        self._dialect = database.dialect
+        self._dialect, self._schema = database.dialect, database.schema
         self.connection = database.dialect.open(database.path)
 
     def begin(self) -> None:
-        """Open a write transaction."""
+        """Open a write transaction. Raises NewerFile where another program has brought the database up to date meanwhile."""
         self._dialect.begin_write(self.connection)
+        try:
+            require_mine(self.connection, self._schema)
+        except BaseException:
+            self.connection.rollback()
+            raise
 
     def announce(self) -> None:
         """End nothing: central writes are journaled together."""
@@ -70,5 +78,6 @@ def import_reference(
     finally:
         target.close()
     if not dry_run:
-        Service(database).absorb(clock_ms())
+        with suppress(NewerFile):  # upgraded after the last commit: who did that journaled what it found
+            Service(database).absorb(clock_ms())
     return report.as_json()

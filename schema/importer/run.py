@@ -12,7 +12,7 @@ from pathlib import Path
 
 from schema.importer.documents import Assembler, Rejected, streams
 from schema.importer.documents import shapes as document_shapes
-from schema.importer.errors import BranchUnknown, ValueRejected
+from schema.importer.errors import BranchUnknown, ImportCut, ValueRejected
 from schema.importer.gather import Gatherer, open_sources
 from schema.importer.locate import display_names, locate
 from schema.importer.report import ImportReport
@@ -22,6 +22,7 @@ from schema.importer.spool import Spool
 from schema.importer.target import ImportTarget
 from schema.importer.vocabulary import Mapping, Rows, Scalar
 from schema.importer.writer import Unit, Writer
+from sync.errors import NewerFile
 
 BRANCHES_TABLE = "branch"
 PROGRESS_STEPS = 2_000  # between two calls of progress
@@ -63,6 +64,8 @@ def run_import(
             absent = {role: mapping.files[role].match[0] for role, each in files.items() if not each}
             run.write_documents(list(names.values()), absent)
             run.writer.finish()
+        except NewerFile as error:  # at a begin, so whatever was counted is committed
+            raise ImportCut({table: counts["new"] for table, counts in report.rows.items()}) from error
         except BaseException:
             run.writer.abandon()
             raise
