@@ -66,7 +66,7 @@ def test_line_numbers_count_line_breaks_inside_quotes(tmp_path: Path) -> None:
     content = b'a,b\r\n"x\r\ny",1\r\nz\r\n"say ""so""",2\r\n'
     rows = list(open_source(written(tmp_path, content)).records())
     assert rows == [
-        Record(2, ["x\r\ny", "1"]),
+        Record(2, ["x\r\ny", "1"], ('"x\r\n', 'y",1\r\n')),
         Rejection(4, "too few fields: 1 instead of 2", ("z",)),
         Record(5, ['say "so"', "2"]),
     ]
@@ -136,5 +136,23 @@ def test_a_quote_that_is_never_closed_names_the_lines_it_took(tmp_path: Path) ->
     found = list(open_source(path).records())
     assert [record.cells for record in found if isinstance(record, Record)] == [["1", "good"]]
     assert [(each.line, each.reason) for each in found if isinstance(each, Rejection)] == [
-        (3, "a quote that is opened here is never closed; lines 3 to 5 were not read")
+        (3, "a quote that is opened here is never closed (lines 3 to 5)")
     ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1251"])
+def test_text_behind_a_closing_quote_is_refused_and_the_lines_it_took_come_with_it(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    lines = ["к,имя", "1,good", '2,"5 дюймов', "3,swallowed", '4,"свет', "5,good"]
+    path = written(tmp_path, "".join(f"{line}\n" for line in lines).replace(",", delimiter).encode(encoding))
+    first, rejected, last = open_source(path).records()
+    assert isinstance(rejected, Rejection)
+    assert (first.line, rejected.line, last.line) == (2, 3, 6)
+    assert "behind a closing quote (lines 3 to 5)" in rejected.reason
+    assert rejected.texts == tuple(f"{line}\n".replace(",", delimiter) for line in lines[2:5])
+
+
+def test_a_row_without_an_end_is_bounded(tmp_path: Path) -> None:
+    rows = "".join(f'"{number:07d}\n",' for number in range(900_000))
+    with pytest.raises(SourceUnreadable, match=r"t\.csv: one row has more than 8,388,608 characters, in .* A quote left open\?"):
+        list(open_source(written(tmp_path, ("a,b\n" + rows).encode())).records())
