@@ -382,6 +382,7 @@ def import_(
     paths: options.Paths,
     branch: options.Branch = None,
     dry_run: options.DryRun = False,
+    bring_back: options.BringBack = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -396,6 +397,7 @@ def import_(
             writes=lambda name: name in known and known[name].kind is not Kind.REFERENCE,
             branch=branch,
             dry_run=dry_run,
+            bring_back=bring_back,
             progress=bar,
         ).as_json()
     terminal.show(report, lambda: shown_import(report))

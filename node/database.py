@@ -22,6 +22,7 @@ from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Look, Store
 from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import Sqlite
+from schema.importer import brought
 from schema.install import install, number_tables
 from schema.registry import Schema
 from sync.digest import BEGINNING
@@ -86,6 +87,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _series (branch TEXT NOT NULL, till TEXT NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (branch, till))",
     # up to which row number the sales here were looked at for numbers given elsewhere; the letters of a series of this database's own
     "CREATE TABLE IF NOT EXISTS _numbering (id INTEGER PRIMARY KEY, seen INTEGER NOT NULL, own TEXT)",
+    # what imports have brought (schema/importer/brought.py)
+    brought.TABLE,
 )
 
 BOOKKEEPING = Bookkeeping("node", _TABLES)

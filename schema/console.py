@@ -57,6 +57,7 @@ ScopeOption = Annotated[list[str], typer.Option("--scope", help="A scope key suc
 _named_home: ContextVar[tuple[str, Path] | None] = ContextVar("_named_home", default=None)
 """The part that runs and the home it was called with by --home: the commands it suggests carry it too."""
 
+_LINES_SHOWN = 20
 _BUSY = frozenset({5, 6})  # SQLITE_BUSY, LOCKED
 _DAMAGED = frozenset({11, 26})  # CORRUPT, NOTADB
 
@@ -307,19 +308,26 @@ def shown_import(report: Mapping[str, Any]) -> None:
     """Tell what an import did, or would do."""
     would = "Nothing was written; this is what would happen." if report["dry_run"] else "Done."
     say(f"Import with the mapping {report['mapping']}{' for branch ' + report['branch'] if report['branch'] else ''}. {would}")
+    kinds = {"new": "new", "same": "there already", "differs": "there, but differs", "deleted": "gone since"}
+    told = [kind for kind in kinds if kind in ("new", "same") or any(numbers[kind] for numbers in report["rows"].values())]
     table(
-        {"Table": "left", "new": "right", "there already": "right"},
-        [(t, f"{n['new']:,}", f"{n['same']:,}") for t, n in report["rows"].items()],
+        {"Table": "left", **{kinds[kind]: "right" for kind in told}},
+        [(name, *(f"{numbers[kind]:,}" for kind in told)) for name, numbers in report["rows"].items()],
     )
     for name, number in report["notes"].items():
         say(f"{name.replace('_', ' ')}: {number:,}")
+    if report["left_count"]:
+        say(f"{count(report['left_count'], 'row')} left as they are here, or left out because they are gone since. The first of them:")
+        _listed_lines(report["left"])
     if report["rejected_count"]:
         say(f"{count(report['rejected_count'], 'line')} left out; everything else went in. The first of them:")
-        table(
-            {"File": "left", "Line": "right", "Why": "left"},
-            [(each["file"], each["line"], each["reason"]) for each in report["rejected"][:20]],
-        )
+        _listed_lines(report["rejected"])
         say("All of them: the same command with --json. Mend the file and import it again: what is there already stays as it is.")
+
+
+def _listed_lines(lines: Sequence[Mapping[str, Any]]) -> None:
+    columns = {"File": "left", "Line": "right", "Why": "left"}
+    table(columns, [(each["file"], each["line"], each["reason"]) for each in lines[:_LINES_SHOWN]])
 
 
 @contextmanager

@@ -127,13 +127,16 @@ def import_(
     paths: options.Paths,
     branch: options.Branch = None,
     dry_run: options.DryRun = False,
+    bring_back: options.BringBack = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Bring reference tables in from files: branches, products, prices, employees. Nodes import the rest."""
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, progress("importing") as bar:
-        found = import_reference(database, mapping, paths, branch=branch, dry_run=dry_run, clock_ms=now_ms, progress=bar)
+        found = import_reference(
+            database, mapping, paths, branch=branch, dry_run=dry_run, bring_back=bring_back, clock_ms=now_ms, progress=bar
+        )
     terminal.show(found, lambda: shown_import(found))
 
 

@@ -19,6 +19,7 @@ from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Store
 from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import Sqlite
+from schema.importer import brought
 from schema.install import install, number_tables
 from schema.registry import Schema
 from server import revoked
@@ -107,6 +108,8 @@ _TABLES = (
     " decided BLOB)",
     "CREATE INDEX IF NOT EXISTS _conflict_ver ON _conflict (ver)",
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
+    # what imports have brought (schema/importer/brought.py)
+    brought.TABLE,
 )
 
 BOOKKEEPING = Bookkeeping("server", _TABLES)

@@ -59,6 +59,7 @@ def import_reference(
     *,
     branch: str | None,
     dry_run: bool,
+    bring_back: bool,
     clock_ms: Callable[[], int],
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def import_reference(
             writes=lambda name: name in known and known[name].kind is Kind.REFERENCE,
             branch=branch,
             dry_run=dry_run,
+            bring_back=bring_back,
             progress=progress,
         )
     finally:

@@ -6,7 +6,7 @@ Shared by node and server. What a file means is data: a mapping in TOML (mapping
              cells     typed     grouped  rows of tables     what is new, one sync transaction at a time
 
 Reading order: errors, vocabulary (what a mapping can say), mapping (loads one), amounts, reader, locate, fields, spool,
-swallowed, gather, columns, rows, documents, target, writer, report, run.
+swallowed, gather, columns, rows, documents, target, brought, present, writer, report, run.
 
 May import: nothing of node and server.
 """

@@ -15,9 +15,10 @@ from typing import Any
 from schema.importer.amounts import INTEGER_MAX
 from schema.importer.columns import Fold, Read, fields_used, finished, folder, places, reader, settles
 from schema.importer.errors import ValueRejected
+from schema.importer.present import Shape, Values
 from schema.importer.spool import FILE, LINE, Row, Spool
 from schema.importer.vocabulary import Column, Document, Part, Scalar
-from schema.importer.writer import Shape, Unit, Values
+from schema.importer.writer import Unit
 
 Stream = tuple[str, str]  # role, key field
 Tick = Callable[[int], None]
@@ -145,6 +146,7 @@ class Assembler:
             self._names[heads[0][FILE]],
             heads[0][LINE],
             ((self._head_shape, [tuple(values.values())]), *blocks),
+            is_document=True,
         )
         refers = tuple((table, values[column]) for column, table in self._document.refers)
         return Built(unit, refers)

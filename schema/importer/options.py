@@ -11,3 +11,4 @@ Mapping = Annotated[str, typer.Argument(metavar="MAPPING", help="A mapping's nam
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders; .gz too.")]
 Branch = Annotated[str | None, typer.Option("--branch", help="Only this branch's rows.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write nothing.")]
+BringBack = Annotated[bool, typer.Option("--bring-back", help="Also what an earlier import brought and was deleted since.")]

@@ -7,9 +7,10 @@ from typing import Any
 
 from schema.importer.columns import fields_used, finished, folder, places, settles
 from schema.importer.errors import ValueRejected
+from schema.importer.present import Shape, Values
 from schema.importer.spool import FILE, LINE, Row, Spool
 from schema.importer.vocabulary import Rows, Scalar, Template
-from schema.importer.writer import Shape, Unit, Values
+from schema.importer.writer import Unit
 
 Tick = Callable[[int], None]
 

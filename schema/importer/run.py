@@ -39,13 +39,15 @@ def run_import(
     writes: Callable[[str], bool],
     branch: str | None = None,
     dry_run: bool = False,
+    bring_back: bool = False,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Bring the files at these paths into the target's database and return what was done.
 
     `writes` says which tables this side writes; a document goes in only if all its tables are among them. With
     `branch` only that branch's rows go in, besides rows that belong to no branch (reference tables). `progress` is
-    called with (steps done, all steps), the last time with both equal. The same files again change nothing.
+    called with (steps done, all steps), the last time with both equal. The same files again change nothing: what was deleted since
+    stays so, but for `bring_back`.
     Raises ImportFailed before anything is written; an error of the target passes through after its rollback.
     """
     report = ImportReport(mapping.name, branch, dry_run)
@@ -54,7 +56,8 @@ def run_import(
     names = display_names(path for role in files.values() for path in role)
     counted = _Counted(progress)
     with Spool() as spool:
-        run = _Run(target, mapping, writes, branch, report, spool, counted.tick)
+        writer = Writer(target, report, bring_back=bring_back)
+        run = _Run(writer, mapping, writes, branch, report, spool, counted.tick)
         lines = {role: sum(source.examined.lines for source in each) for role, each in sources.items()}
         counted.total = run.steps(lines)
         Gatherer(mapping, sources, names, report).gather(spool, counted.tick)
@@ -101,7 +104,7 @@ class _Run:
 
     def __init__(
         self,
-        target: ImportTarget,
+        writer: Writer,
         mapping: Mapping,
         writes: Callable[[str], bool],
         branch: str | None,
@@ -114,7 +117,7 @@ class _Run:
         self._report = report
         self._spool = spool
         self._tick = tick
-        self.writer = Writer(target, report)
+        self.writer = writer
         self._rows = [rows for rows in mapping.rows if writes(rows.table)]
         self._documents = [
             (number, document)

@@ -1,37 +1,37 @@
 """Writer: puts units into the target, each one sync transaction, and only those that are not there yet.
 
-Units are collected; for a batch of them the ids that the database already has are asked for at once, then each unit is
-written whole or found to be there. Documents that are there in part are rejected: they are never changed.
+Units are collected; for a batch of them the database is asked at once what it has. Then each unit
+
+    is not there          ─► is written whole; unless an earlier import had brought it: then it was deleted since, and stays so
+    is there, the same    ─► is left
+    is there, and differs ─► is left as it is and told: a row may have been edited by people since, and what they typed is not
+                             undone by an old file; a document is never changed, nor added to: it is rejected
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
+from schema.importer import brought
 from schema.importer.errors import MappingInvalid
-from schema.importer.report import ImportReport
+from schema.importer.present import Shape, Values, difference, present
+from schema.importer.report import ImportReport, Kind
 from schema.importer.target import ImportTarget
 from schema.importer.vocabulary import Scalar
 
-BATCH_ROWS = 5_000  # ids asked for at once
+BATCH_ROWS = 5_000  # asked for at once
 COMMIT_ROWS = 20_000
 COMMIT_TRANSACTIONS = 2_000
-IDS_PER_QUERY = 500
 
-Values = tuple[Scalar, ...]  # one row, its id first
+_GONE = (
+    "it was imported before and is gone since: deleted, refused or taken back, or not in this computer's scope any more. To bring it"
+    " back, import with --bring-back"
+)
+_BY_HAND = "If the file is right, change it by hand"
+_RECORDED_ONCE = "What was recorded once is not changed: if the file is right, record a correction (a return) as something new"
 
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A table and the columns that are written, id first."""
-
-    table: str
-    columns: tuple[str, ...]
-
-    def insert(self) -> str:
-        """Return the statement that inserts one row."""
-        return _insert(self.table, self.columns)
+State = Values | bool | None
+"""Of one row: as it was written by this batch; whether what is there is the same; None: not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,23 @@ class Unit:
     file: str
     line: int
     blocks: tuple[tuple[Shape, Sequence[Values]], ...]
+    is_document: bool = False  # what was recorded once is not changed
 
-
-@lru_cache
-def _insert(table: str, columns: tuple[str, ...]) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    @property
+    def remembered(self) -> bytes:
+        """Return what it is remembered by: its first row."""
+        shape, rows = self.blocks[0]
+        return brought.name_of(shape.table, rows[0][0])
 
 
 class Writer:
     """Takes units one by one; `finish` must be called at the end."""
 
-    def __init__(self, target: ImportTarget, report: ImportReport) -> None:
+    def __init__(self, target: ImportTarget, report: ImportReport, *, bring_back: bool = False) -> None:
         self._target = target
         self._report = report
+        self._bring_back = bring_back
+        self._rejected: set[bytes] = set()  # of the batch
         self._waiting: list[Unit] = []
         self._waiting_rows = 0
         self._open = False
@@ -91,9 +95,14 @@ class Writer:
         if self._waiting and not self._open and not self._report.dry_run:
             self._target.begin()
             self._open = True
-        present = self._present()
-        for unit in self._waiting:
-            self._put(unit, present)
+        there = self._there()
+        names = [unit.remembered for unit in self._waiting]
+        earlier = brought.among(self._target.connection, names)
+        for unit, name in zip(self._waiting, names, strict=True):
+            self._put(unit, there, was_brought=name in earlier)
+        if not self._report.dry_run and (new := set(names) - earlier):
+            brought.remember(self._target.connection, new - self._rejected)
+        self._rejected.clear()
         self._waiting, self._waiting_rows = [], 0
         if self._written_rows >= COMMIT_ROWS or self._announced >= COMMIT_TRANSACTIONS:
             self._commit()
@@ -104,35 +113,63 @@ class Writer:
             self._target.commit()
         self._written_rows = self._announced = 0
 
-    def _present(self) -> dict[str, set[Scalar]]:
-        """Return, by table, which ids of the waiting units the database has."""
-        wanted: defaultdict[str, list[Scalar]] = defaultdict(list)
+    def _there(self) -> dict[str, dict[Scalar, State]]:
+        """Return, by table and id, what the database has of the waiting units."""
+        wanted: defaultdict[Shape, list[Values]] = defaultdict(list)
         for unit in self._waiting:
             for shape, rows in unit.blocks:
-                wanted[shape.table] += [row[0] for row in rows]
-        return {table: self._known(table, ids) for table, ids in wanted.items()}
+                wanted[shape] += rows
+        there: defaultdict[str, dict[Scalar, State]] = defaultdict(dict)
+        for shape, rows in wanted.items():
+            there[shape.table].update(present(self._target.connection, shape, rows))
+        return there
 
-    def _known(self, table: str, ids: list[Scalar]) -> set[Scalar]:
-        known: set[Scalar] = set()
-        for start in range(0, len(ids), IDS_PER_QUERY):
-            part = ids[start : start + IDS_PER_QUERY]
-            sql = f"SELECT id FROM {table} WHERE id IN ({', '.join('?' * len(part))})"
-            known.update(id for (id,) in self._target.connection.execute(sql, part))
-        return known
+    def _put(self, unit: Unit, there: dict[str, dict[Scalar, State]], *, was_brought: bool) -> None:
+        states = [(shape, row, there[shape.table].get(row[0])) for shape, rows in unit.blocks for row in rows]
+        absent = sum(state is None for _, _, state in states)
+        differing = [(shape, row) for shape, row, state in states if state is not True and state != row]
+        if absent == len(states):
+            if was_brought and not self._bring_back:
+                self._leave(unit, "deleted", f"{unit.name} is left out: {_GONE}")
+            else:
+                self._write(unit, there)
+        elif absent:
+            self._reject(unit, f"it was imported before with other content ({len(states) - absent} of {len(states)} rows)")
+        elif not differing:
+            self._count(unit, "same")
+        elif unit.is_document:
+            self._reject(unit, f"it is here with other content: {self._told(differing, with_row=True)}")
+        else:
+            self._leave(unit, "differs", f"{unit.name} stays as it is: {self._told(differing)}. {_BY_HAND}")
 
-    def _put(self, unit: Unit, present: dict[str, set[Scalar]]) -> None:
-        rows = sum(len(rows) for _, rows in unit.blocks)
-        there = sum(row[0] in present[shape.table] for shape, rows in unit.blocks for row in rows)
-        if there not in (0, rows):
-            reason = f"{unit.name} is left out: it was imported before with other content ({there} of {rows} rows)"
-            self._report.reject(unit.file, unit.line, reason)
-            return
+    def _write(self, unit: Unit, there: dict[str, dict[Scalar, State]]) -> None:
+        self._count(unit, "new")
         for shape, block in unit.blocks:
-            self._report.count(shape.table, "same" if there else "new", len(block))
-            present[shape.table].update(row[0] for row in block)
-            if not there and not self._report.dry_run:
+            there[shape.table].update((row[0], row) for row in block)
+            if not self._report.dry_run:
                 self._target.connection.executemany(shape.insert(), block)
-        if not there and not self._report.dry_run:
+        if not self._report.dry_run:
             self._target.announce()
             self._announced += 1
-            self._written_rows += rows
+            self._written_rows += sum(len(block) for _, block in unit.blocks)
+
+    def _count(self, unit: Unit, kind: Kind) -> None:
+        for shape, block in unit.blocks:
+            self._report.count(shape.table, kind, len(block))
+
+    def _leave(self, unit: Unit, kind: Kind, reason: str) -> None:
+        self._count(unit, kind)
+        self._report.leave(unit.file, unit.line, reason)
+
+    def _reject(self, unit: Unit, reason: str) -> None:
+        self._rejected.add(unit.remembered)
+        self._report.reject(unit.file, unit.line, f"{unit.name} is left out: {reason}. {_RECORDED_ONCE}")
+
+    def _told(self, differing: Sequence[tuple[Shape, Values]], *, with_row: bool = False) -> str:
+        """Return in what the first of these rows differs, and how many others there are; in short where it will not be listed."""
+        shape, row = differing[0]
+        if self._report.is_full:
+            return f"{shape.table} {row[0]}"
+        what = difference(self._target.connection, shape, row) or "twice in the file, with two contents"
+        more = f" (and {len(differing) - 1} more of its rows)" if len(differing) > 1 else ""
+        return (f"{shape.table} {row[0]}: " if with_row else "") + what + more

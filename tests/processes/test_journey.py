@@ -178,7 +178,7 @@ def test_import_on_both_sides(centre: Centre, tmp_path: Path) -> None:
     file.write_text(RETAIL, encoding="utf-8")
     node = centre.node("UK", "branch:UK")
     dry = node.ok("import", "online_retail", file, "--branch", "UK", "--dry-run")
-    assert dry["rows"]["sale"] == {"new": 2, "same": 0}
+    assert dry["rows"]["sale"] == {"new": 2, "same": 0, "differs": 0, "deleted": 0}
     assert own_status(node)["unsynced"] == 0
     report = node.ok("import", "online_retail", file, "--branch", "UK")
     assert report["rows"] == dry["rows"]
@@ -188,7 +188,12 @@ def test_import_on_both_sides(centre: Centre, tmp_path: Path) -> None:
     assert rejected["reason"]
     central = centre.ok("import", "online_retail", file)
     assert set(central["rows"]) == {"branch", "product"}
-    assert node.ok("import", "online_retail", file, "--branch", "UK")["rows"]["sale_line"] == {"new": 0, "same": 3}
+    assert node.ok("import", "online_retail", file, "--branch", "UK")["rows"]["sale_line"] == {
+        "new": 0,
+        "same": 3,
+        "differs": 0,
+        "deleted": 0,
+    }
     node.sync()
     assert node.write(("SELECT name FROM branch WHERE id = 'UK'", [])) == [["United Kingdom"]]
     sales = [each for each in centre.ok("report", "sales", "--by", "branch")["sales"] if each["key"] == "UK"]

@@ -98,8 +98,8 @@ def test_every_line_is_imported_offline(world: World) -> None:
     for branch, totals in world.case.expected.items():
         report = world.imported[branch]
         assert report["rejected"] == []
-        assert report["rows"]["sale_line"] == {"new": totals.lines, "same": 0}
-        assert report["rows"]["sale"] == {"new": totals.receipts + totals.returns, "same": 0}
+        assert report["rows"]["sale_line"] == {"new": totals.lines, "same": 0, "differs": 0, "deleted": 0}
+        assert report["rows"]["sale"] == {"new": totals.receipts + totals.returns, "same": 0, "differs": 0, "deleted": 0}
 
 
 def test_an_import_stays_under_300_mb(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from schema.importer import writer
 from schema.importer.errors import ImportCut
 from schema.importer.mapping import parse_mapping
 from schema.importer.run import run_import
-from server.importing import CentralTarget
+from server.importing import CentralTarget, import_reference
 from tests.skew.declarations import declared
+from tests.world import World
 
 PEOPLE = """
 [mapping]
@@ -57,3 +59,28 @@ def test_an_import_ends_where_a_newer_program_has_upgraded_the_centre(tmp_path: 
     assert target.connection.execute("SELECT DISTINCT weight, typeof(weight), COUNT(*) FROM person").fetchall() == [(1250, "integer", 20)]
     target.close()
     database.close()
+
+
+def test_what_the_office_deleted_since_stays_deleted(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "online_retail.csv"
+    header = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+    path.write_text(f"{header}\n1,85123A,HOLDER,6,2010-12-01 08:26:00,2.55,11,United Kingdom\n", encoding="utf-8")
+
+    def imported(*, bring_back: bool = False) -> dict[str, Any]:
+        return import_reference(
+            world.database,
+            "online_retail",
+            [path],
+            branch=None,
+            dry_run=False,
+            bring_back=bring_back,
+            clock_ms=world.clock.read,
+            progress=lambda _done, _total: None,
+        )
+
+    imported()
+    world.sql("DELETE FROM product")
+    assert imported()["rows"]["product"] == {"new": 0, "same": 0, "differs": 0, "deleted": 1}
+    assert world.sql("SELECT id FROM product") == []
+    assert imported(bring_back=True)["rows"]["product"] == {"new": 1, "same": 0, "differs": 0, "deleted": 0}
+    assert world.sql("SELECT id FROM product") == [("85123A",)]

@@ -6,6 +6,8 @@ from typing import Any
 
 import sqlcipher3
 
+from schema.importer import brought
+
 TABLES = {
     "branch": "name, region",
     "employee": "name, branch_id, role",
@@ -42,6 +44,7 @@ class LocalTarget:
             self.connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} (_rid INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, {columns})"
             )
+        self.connection.execute(brought.TABLE)
         self.calls: list[str] = []
         self.announced: list[int] = []
         self._fail_at = fail_at

@@ -97,7 +97,9 @@ def test_the_same_file_again_changes_nothing_in_any_form(tmp_path: Path, target:
     path = tmp_path / "again.csv.gz"
     path.write_bytes(gzip.compress("\r\n".join([HEADER.replace(",", ";"), *other]).encode("utf-8-sig")))
     again = retail(target, path)
-    assert again.rows == {table: {"new": 0, "same": count["new"]} for table, count in first.rows.items()}
+    expected = {table: {"new": 0, "same": count["new"], "differs": 0, "deleted": 0} for table, count in first.rows.items()}
+    expected["product"] |= {"same": 2, "differs": 1}  # it takes the name that it has first in the file
+    assert again.rows == expected
     assert (target.contents(), len(target.announced)) == (contents, announced)
 
 
@@ -114,7 +116,7 @@ def test_one_bad_line_keeps_its_whole_sale_out(tmp_path: Path, target: LocalTarg
     path = csv(tmp_path, [*LINES, "1,X,bad,six,2010-12-01 08:26:00,1,,United Kingdom", "4,X,a,b,1,2010-12-01,1,,Spain", "5,X"])
     report = retail(target, path)
     assert [id for (id,) in target.rows("SELECT id FROM sale ORDER BY id")] == ["OR-2", "OR-C3"]
-    assert report.rows["sale_line"] == {"new": 2, "same": 0}
+    assert report.rows["sale_line"] == {"new": 2, "same": 0, "differs": 0, "deleted": 0}
     assert report.rejected == [
         {"file": path.name, "line": 8, "reason": "Quantity 'six': not a number (sale 1)"},
         {"file": path.name, "line": 9, "reason": "too many fields: 9 instead of 8 (sale 4)"},
@@ -136,7 +138,9 @@ def test_a_sale_that_is_there_is_never_added_to(tmp_path: Path, target: LocalTar
     retail(target, csv(tmp_path, LINES))
     contents = target.contents()
     report = retail(target, csv(tmp_path, [*LINES, "4,X,more,1,2011-07-03 10:00:00,1,,Spain"]))
-    assert [each["reason"] for each in report.rejected] == ["sale 4 is left out: it was imported before with other content (2 of 3 rows)"]
+    assert [str(each["reason"]).partition(". ")[0] for each in report.rejected] == [
+        "sale 4 is left out: it was imported before with other content (2 of 3 rows)"
+    ]
     assert target.contents() | {"product": []} == contents | {"product": []}
 
 

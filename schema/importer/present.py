@@ -1,0 +1,83 @@
+"""Present: what the database has of the rows that wait to be written, and whether it is the same; asked for many rows at once.
+
+SQLite compares, so that a value counts as the column would keep it (a number in a text column), and text of other programs that is
+not UTF-8 does no harm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from schema.importer.target import Connection
+from schema.importer.vocabulary import Scalar
+
+IDS_PER_QUERY = 500
+VALUES_PER_QUERY = 4_000
+COLUMNS_SHOWN = 3
+_SHOWN_CHARS = 40
+
+Values = tuple[Scalar, ...]  # one row, its id first
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A table and the columns that are written, id first."""
+
+    table: str
+    columns: tuple[str, ...]
+
+    def insert(self) -> str:
+        """Return the statement that inserts one row."""
+        return _insert(self.table, self.columns)
+
+
+@lru_cache
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def present(connection: Connection, shape: Shape, rows: Sequence[Values]) -> dict[Scalar, bool]:
+    """Return which of the rows are there, by id, and whether with the same values in all columns that would be written."""
+    there = _ids(connection, shape.table, [row[0] for row in rows])
+    found = [row for row in rows if row[0] in there]
+    states: dict[Scalar, bool] = {}
+    size = max(1, VALUES_PER_QUERY // len(shape.columns))
+    for start in range(0, len(found), size):
+        part = found[start : start + size]
+        sql = _comparison(shape.table, shape.columns, len(part))
+        states.update((identity, bool(same)) for identity, same in connection.execute(sql, [value for row in part for value in row]))
+    return states
+
+
+def _ids(connection: Connection, table: str, ids: Sequence[Scalar]) -> set[Scalar]:
+    known: set[Scalar] = set()
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        part = ids[start : start + IDS_PER_QUERY]
+        sql = f"SELECT id FROM {table} WHERE id IN ({', '.join('?' * len(part))})"
+        known.update(id for (id,) in connection.execute(sql, part))
+    return known
+
+
+@lru_cache
+def _comparison(table: str, columns: tuple[str, ...], rows: int) -> str:
+    given = ", ".join(f"v{place}" for place in range(len(columns)))
+    same = " AND ".join(f"t.{name} IS v.v{place}" for place, name in enumerate(columns))
+    values = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
+    return f"WITH v ({given}) AS (VALUES {values}) SELECT v.v0, {same} FROM v CROSS JOIN {table} t WHERE t.id = v.v0"
+
+
+def difference(connection: Connection, shape: Shape, row: Values) -> str:
+    """Return in which columns a row that is there differs, for people: what is there and what was to be written; "" for in none."""
+    asked = ", ".join(f"{name} IS ?, CAST({name} AS BLOB)" for name in shape.columns[1:])
+    found = next(iter(connection.execute(f"SELECT {asked} FROM {shape.table} WHERE id = ?", [*row[1:], row[0]])), ())
+    pairs = zip(shape.columns[1:], row[1:], found[::2], found[1::2], strict=False)
+    told = [f"{name} is {_shown(here)} here, {_shown(value)} in the file" for name, value, same, here in pairs if not same]
+    more = len(told) - COLUMNS_SHOWN
+    return "; ".join(told[:COLUMNS_SHOWN]) + (f"; and {more} columns more" if more > 0 else "")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "empty"
+    text = bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray | memoryview) else str(value)
+    return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
