@@ -21,9 +21,12 @@ from types import ModuleType
 from typing import Any
 
 import schema.tables
-from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Synced, Table, Through, Tie, table_of
+from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Synced, Table, Through, Tie
+from schema.derive import table_of
+from schema.names import alike
 from schema.past import as_of
 from sync.errors import BadValue
+from sync.limits import TABLES_MAX
 from sync.policy import Policy, policies
 
 
@@ -153,7 +156,7 @@ class Schema:
 
 def build(models: Iterable[type[Synced]]) -> Schema:
     """Return the schema of these classes. Raises BadDeclaration."""
-    tables = {table.name: table for table in map(table_of, models)}
+    tables = _by_name(map(table_of, dict.fromkeys(models)))
     done: dict[str, Table] = {}
 
     def place(table: Table, below: tuple[str, ...]) -> None:
@@ -177,6 +180,16 @@ def build(models: Iterable[type[Synced]]) -> Schema:
     version = max((table.version for table in every), default=1)
     plain = not any(column.is_dropped for table in every for column in table.columns)
     return Schema(every if plain else _current(every, version), version, every)
+
+
+def _by_name(declared: Iterable[Table]) -> dict[str, Table]:
+    tables = list(declared)
+    twins = alike(table.name for table in tables)
+    if twins is not None:
+        raise BadDeclaration(f"{twins[0]} and {twins[1]}: two tables, and to SQLite one name (it takes A for a); give one another")
+    if len(tables) > TABLES_MAX:
+        raise BadDeclaration(f"{len(tables)} tables are declared, and a message names {TABLES_MAX} at most; declare fewer")
+    return {table.name: table for table in tables}
 
 
 def _current(every: tuple[Table, ...], version: int) -> tuple[Table, ...]:

@@ -98,6 +98,9 @@ SCOPES_MAX: Final = 10_000
 TABLES_MAX: Final = 500
 """Tables, and columns of one table."""
 
+KEY_COLUMNS_MAX: Final = 100
+"""Columns of one key; a declaration with more is refused, a message is not."""
+
 PROTOCOLS_MAX: Final = 100
 """Protocol versions a newcomer names."""
 

@@ -34,6 +34,8 @@ _EMPTY_MS = 1_000
 _BUSY, _LOCKED = 5, 6
 _STATEMENT_ROWS = 20
 _STATEMENT_VALUES = 900
+_UNION_MAX = 500
+"""Parts of one compound SELECT that SQLite takes unless it was built otherwise."""
 
 # The driver asks every None and every blob it binds for an adapter, by way of two failed attribute lookups: 3 µs each,
 # half of what inserting a receipt takes. Naming one that gives the same value back makes it 0.2 µs.
@@ -169,11 +171,12 @@ class Sqlite:
         script += [_update_trigger(table, number, cell) for cell in table.cells]
         same = " AND ".join(f"{quote(c)} = NEW.{quote(c)}" for c in table.key)
         existing = f"FROM {name} WHERE {same}"
-        rows = " UNION ALL ".join(
+        rows = [
             f"SELECT {number}, {ROW_ID}, {c}, {_WALL}, {column} {existing}"
             for c, column in [(REPLACED, "NULL"), *((table.position[n], quote(n)) for n in table.names)]
-        )
-        image = f"BEGIN INSERT INTO _log(t, rid, c, wall, old) {rows}; END"
+        ]
+        portions = (" UNION ALL ".join(rows[at : at + _UNION_MAX]) for at in range(0, len(rows), _UNION_MAX))
+        image = f"BEGIN {' '.join(f'INSERT INTO _log(t, rid, c, wall, old) {portion};' for portion in portions)} END"
         script.append(  # UPDATE OR REPLACE of a key deletes another row, and no delete trigger sees it
             f"CREATE TRIGGER IF NOT EXISTS {quote(f'_t{number}_usurp')} BEFORE UPDATE OF {', '.join(map(quote, table.key))} ON {name}"
             f" WHEN {when} AND ({changed}) AND EXISTS (SELECT 1 {existing}) {image}"
@@ -289,5 +292,6 @@ def _update_trigger(table: Table, number: int, cell: Cell) -> str:
 
 def _differs(column: Column) -> str:
     name = quote(column.name)
-    types = f" OR typeof(NEW.{name}) <> typeof(OLD.{name})" if column.type == "blob" else ""  # holds any type; 1 equals 1.0
-    return f"NEW.{name} IS NOT OLD.{name}{types}"
+    if column.type != "blob":
+        return f"NEW.{name} IS NOT OLD.{name}"
+    return f"(NEW.{name} IS NOT OLD.{name} OR typeof(NEW.{name}) <> typeof(OLD.{name}))"  # holds any type; 1 equals 1.0

@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 import pytest
 from sqlmodel import Field
 
-from schema.declare import BadDeclaration, By, Everyone, Kind, ScopeRule, Sync, Synced, Through, Tie, table_of
+from schema.declare import BadDeclaration, By, Everyone, Kind, ScopeRule, Sync, Synced, Through, Tie
+from schema.derive import table_of
+from schema.past import Conversion, Renamed, Retyped, past
 from schema.registry import Schema, ScopePath, build, load
 from sync.errors import BadValue
 
 HERE: tuple[ScopeRule, ...] = (By("branch", "branch_id"),)
 NUMBERS = count()
+NUMBERED = Conversion("numbered", str, int)
 
 
 def declare(table: str = "outing", *, key: tuple[str, ...] = ("id",), columns: dict[str, Any] | None = None, **sync: Any) -> type[Synced]:
@@ -122,16 +125,67 @@ BAD: dict[str, tuple[Callable[[], type[Synced]], str]] = {
     "a name beyond all measure": (lambda: declare("outing" * 50), "longer than 200 bytes"),
     "a set with values": (lambda: declare(kind=Kind.SET), "outing.branch_id: all columns of a set are its key"),
     "a key that is a number": (lambda: declare(key=(), columns={"id": (int, Field(primary_key=True))}), "a key is text, not integer"),
+    "a scope by a number": (lambda: declare(columns={"shop": int}, scope=(By("shop", "shop"),)), "outing.shop: a scope or tie runs"),
+    "a parent named by a number": (lambda: declare(columns={"up": int}, scope=(Through("outing", "up"),)), "not integer: keys are text"),
+    "a tie by a number": (lambda: declare(columns={"up": float}, ties=(Tie("outing", "up"),)), "not real: keys are text"),
+    "a scope by what was a number": (
+        lambda: declare(columns={"shop": (str, past(Retyped(2, int, NUMBERED), default="5"))}, scope=(By("shop", "shop"),)),
+        "was another type before",
+    ),
+    "a default that a program makes": (lambda: declare(columns={"x": (str, Field(default_factory=str))}), "outing.x: default_factory"),
+    "an id that a program makes": (
+        lambda: declare(key=(), columns={"id": (str, Field(default_factory=str, primary_key=True))}),
+        "outing.id: default_factory",
+    ),
+    "a default without an end": (lambda: declare(columns={"x": (float, float("inf"))}), "inf cannot be in the database"),
+    "a default that is no number": (lambda: declare(columns={"x": (float, float("nan"))}), "nan cannot be in the database"),
+    "a default of another type": (lambda: declare(columns={"x": (int, "many")}), "outing.x: the default 'many' is not an int"),
+    "a fraction for an integer": (lambda: declare(columns={"x": (int, 0.5)}), "the default 0.5 is not an int"),
+    "a truth for an integer": (lambda: declare(columns={"x": (int, True)}), "the default True is not an int"),
+    "a number for a text": (lambda: declare(columns={"x": (str, 5)}), "the default 5 is not a str"),
+    "a default beyond 64 bits": (lambda: declare(columns={"x": (int, 2**63)}), "9223372036854775808 is beyond 64 bits"),
+    "a default of bytes": (lambda: declare(columns={"x": (bytes, b"x")}), "a column of bytes has no default"),
+    "a default with a zero character": (lambda: declare(columns={"x": (str, "a\0b")}), "the default is no clean text"),
+    "a default with half a character": (lambda: declare(columns={"x": (str, "\ud800")}), "the default is no clean text"),
+    "a default longer than any value": (lambda: declare(columns={"x": (str, "x" * 1_048_577)}), "longer than 1048576 bytes"),
+    "a default that was none": (
+        lambda: declare(columns={"x": (str, past(Retyped(2, int, NUMBERED), default="many"))}),
+        "its default does not convert to the type before",
+    ),
+    "a table of SQLite's": (lambda: declare("SQLite_x"), "'SQLite_x': names that begin with sqlite_"),
+    "a table with a zero character": (lambda: declare("a\0b"), "a name is one line of text"),
+    "a table with half a character": (lambda: declare("a\ud800"), "a name is one line of text"),
+    "a column of two lines": (lambda: declare(columns={"a\nb": int}), "a name is one line of text"),
+    "a key of more columns than a key has": (lambda: declare(key=tuple(f"k{i}" for i in range(101))), "a key of more than 100 columns"),
+    "columns that differ by case": (lambda: declare(columns={"Name": str, "name": str}), "outing: Name and name are one name to SQLite"),
+    "a column as another's name was": (
+        lambda: declare(columns={"name": (str | None, past(Renamed(2, "Note"))), "note": str}),
+        "its former name is, or was, another column's",
+    ),
     "more columns than a table has": (lambda: declare(columns={f"c{i}": int for i in range(501)}), "more than 500 columns"),
 }
 
 
-@pytest.mark.covers("P-2.1", "P-2.2", "P-2.10")
+@pytest.mark.covers("P-2.1", "P-2.2", "P-2.10", "P-2.15", "P-2.16", "P-2.17")
 @pytest.mark.parametrize("name", BAD)
 def test_a_declaration_that_cannot_work_is_refused(name: str) -> None:
     make, words = BAD[name]
     with pytest.raises(BadDeclaration, match=words.replace(".", r"\.")):
         build([make()])
+
+
+@pytest.mark.covers("P-2.16")
+def test_defaults_at_the_edges_of_their_types() -> None:
+    columns = {"low": (int, -(2**63)), "high": (int, 2**63 - 1), "even": (float, 0), "small": (float, -1e-300), "says": (str, "o'clock")}
+    table = table_of(declare(columns=columns))
+    assert [column.default for column in table.columns[2:]] == [-(2**63), 2**63 - 1, 0, -1e-300, "o'clock"]
+
+
+@pytest.mark.covers("P-2.15")
+def test_names_in_any_script_and_with_quotes() -> None:
+    """SQLite folds the letters A–Z alone, so does everything here."""
+    table = table_of(declare("client's", columns={"Сума": int, "сума": int, 'in "inches"': int}))
+    assert (table.name, table.values) == ("client's", ("branch_id", "Сума", "сума", 'in "inches"'))
 
 
 @pytest.mark.parametrize("policy", ["latest", "first", "server", "ask"])
@@ -175,7 +229,7 @@ def test_reference_tables_come_first_and_events_last() -> None:
     assert [table.kind for table in build([declare(f"t{i}", kind=kind) for i, kind in enumerate(kinds)]).tables] == kinds[::-1]
 
 
-@pytest.mark.covers("P-2.8")
+@pytest.mark.covers("P-2.8", "P-2.15")
 @pytest.mark.parametrize(
     ("models", "words"),
     [
@@ -189,6 +243,9 @@ def test_reference_tables_come_first_and_events_last() -> None:
             "tied to one table at most",
             id="document-with-two-ties",
         ),
+        pytest.param(lambda: [declare("Stock"), declare("stock")], "Stock and stock: two tables", id="names-that-differ-by-case"),
+        pytest.param(lambda: [declare("stock"), declare("stock")], "stock and stock: two tables", id="one-name-twice"),
+        pytest.param(lambda: [declare(f"t{i}") for i in range(501)], "501 tables are declared", id="more-than-a-message-names"),
     ],
 )
 def test_tables_that_cannot_be_put_together_are_refused(models: Callable[[], list[type[Synced]]], words: str) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import Field
 
-from schema.declare import BadDeclaration, Everyone, Kind, Sync, Synced, table_of
+from schema.declare import BadDeclaration, Everyone, Kind, Sync, Synced
+from schema.derive import table_of
 from schema.lens import Lens, lossless
 from schema.past import Added, Conversion, Dropped, Renamed, Retyped, as_of, past
 from schema.registry import Schema, build, load
