@@ -3,7 +3,8 @@
     key ─► joining.json (which incarnation we show) ══join══► node.db ─► joining.json goes
 
 What is shown is on disk before it is sent, so a join whose reply was lost, or that was killed at any point, is simply
-repeated: the centre knows the key and the incarnation and answers the same. Spec: PROTOCOL.md §9.2.
+repeated: the centre knows the key and the incarnation and answers the same. It goes by the code alone: whoever tries again may
+spell the address otherwise, try another code in between, and come back to the first. Spec: PROTOCOL.md §9.2.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from sync.messages import JoinRequest
 DATABASE: Final = "node.db"
 LOCK: Final = "node.lock"
 JOINING: Final = "joining.json"
+ATTEMPTS_MAX: Final = 16
+"""Invitations of which is remembered what was shown with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One invitation shown to one server, and the incarnation shown with it."""
+    """One invitation, and the incarnation shown with it."""
 
     asked: str
     incarnation: bytes
@@ -46,10 +49,10 @@ class CannotJoin(Offline):
 
 def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[], int]) -> Database:
     """Join the server at this address and return the new node's database. Raises AlreadyThere, BadInvitation, Offline…"""
-    asked, earlier = sha256(f"{url}\0{code.strip().upper()}".encode()).hexdigest(), _read(home)
+    asked, earlier = _asked(code), _read(home)
     path = home / DATABASE
     if path.exists():
-        if earlier is None or earlier.asked != asked:
+        if not earlier or earlier[-1].asked != asked:
             raise AlreadyThere(
                 f"There is a node here already ({path}). If you have just joined it, that is done: outpost node sync."
                 " To join another, name another folder by --home."
@@ -59,8 +62,7 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
             (home / JOINING).unlink()
             return found
     key = identity.create(home, instead_of_damaged=True)  # nothing is signed with it yet
-    attempt = earlier if earlier is not None and earlier.asked == asked else _Attempt(asked, secrets.token_bytes(16))
-    _write(home, attempt)
+    attempt = _attempt(home, asked)
     try:
         reply = transport.join(url, JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation))
     except Offline as error:
@@ -87,10 +89,7 @@ def rejoin(home: Path, database: Database, code: str) -> None:
     changed here then, but that a key is there.
     """
     state, key = database.state(), identity.create(home)
-    asked = sha256(f"again\0{code.strip().upper()}".encode()).hexdigest()
-    earlier = _read(home)
-    attempt = earlier if earlier is not None and earlier.asked == asked else _Attempt(asked, secrets.token_bytes(16))
-    _write(home, attempt)
+    attempt = _attempt(home, _asked(code, again=True))
     request = JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation)
     reply = transport.join(state.url, request)
     if reply.box_key != state.box_key:
@@ -124,15 +123,30 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _read(home: Path) -> _Attempt | None:
-    """Return the attempt under way. One that cannot be read was never completely written, so nothing was sent with it."""
+def _asked(code: str, *, again: bool = False) -> str:
+    """Return what an invitation is remembered by: a hash, for the code itself is a secret until it was used."""
+    return sha256(f"{'again' if again else 'join'}\0{code.strip().upper()}".encode()).hexdigest()
+
+
+def _attempt(home: Path, asked: str) -> _Attempt:
+    """Return what is to be shown with an invitation: what was shown with it before, if it was; else a new incarnation.
+
+    It is the newest that is remembered then, durably, and the name of the key beside it, before anything is sent.
+    """
+    earlier = _read(home)
+    known = next((each for each in earlier if each.asked == asked), None)
+    attempt = known or _Attempt(asked, secrets.token_bytes(16))
+    kept = [*(each for each in earlier if each != attempt), attempt][-ATTEMPTS_MAX:]
+    write_whole(home / JOINING, json.dumps({"attempts": [{"asked": each.asked, "incarnation": each.incarnation.hex()} for each in kept]}))
+    return attempt
+
+
+def _read(home: Path) -> list[_Attempt]:
+    """Return the attempts remembered, the newest last. A file that cannot be read was never completely written, so nothing was sent
+    with what it holds.
+    """
     try:
-        found = json.loads((home / JOINING).read_text(encoding="utf-8"))
-        return _Attempt(found["asked"], bytes.fromhex(found["incarnation"]))
+        found = json.loads((home / JOINING).read_text(encoding="utf-8"))["attempts"]
+        return [_Attempt(each["asked"], bytes.fromhex(each["incarnation"])) for each in found]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write(home: Path, attempt: _Attempt) -> None:
-    """Keep the attempt, and the name of the key beside it, durably before anything is sent."""
-    write_whole(home / JOINING, json.dumps({"asked": attempt.asked, "incarnation": attempt.incarnation.hex()}))
+        return []

@@ -148,6 +148,9 @@ def invite(
     ctx: typer.Context,
     name: Annotated[str, typer.Option("--name", help="What the node is called.")],
     scope: ScopeOption,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also if a node of this name has joined and was never heard of since: the code takes its place.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -155,7 +158,7 @@ def invite(
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.writing() as store:
         is_again = nodes.is_invited(store, name)
-        code = nodes.invite(store, name, scope, now_ms())
+        code = nodes.invite(store, name, scope, now_ms(), again=again)
         entry = _entry(nodes.listing(store), name)
 
     def tell() -> None:

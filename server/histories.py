@@ -69,6 +69,11 @@ def is_of(store: Store, node: int, incarnation: bytes) -> bool:
     return store.connection.execute("SELECT 1 FROM _incarnation WHERE id = ? AND node = ?", (incarnation, node)).fetchone() is not None
 
 
+def is_known(store: Store, incarnation: bytes) -> bool:
+    """Tell whether an incarnation is any node's."""
+    return store.connection.execute("SELECT 1 FROM _incarnation WHERE id = ?", (incarnation,)).fetchone() is not None
+
+
 def known(store: Store, node: int, incarnation: bytes) -> tuple[int, Point] | None:
     """Return an incarnation's number and chain end, None for one that is new. Raises UnknownIncarnation for another node's."""
     row = store.connection.execute("SELECT inc, node, seq, digest FROM _incarnation WHERE id = ?", (incarnation,)).fetchone()

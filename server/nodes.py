@@ -12,22 +12,26 @@ from hashlib import sha256
 from schema.capture import Store
 from schema.registry import Schema
 from server import centre, conflicts, histories, ingest, journal, revoked
-from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownNode
+from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownIncarnation, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
 
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def invite(store: Store, name: str, scope: Sequence[str], now_ms: int) -> str:
-    """Register a node and return its one-time invitation code. Raises AlreadyThere, BadValue."""
+def invite(store: Store, name: str, scope: Sequence[str], now_ms: int, *, again: bool = False) -> str:
+    """Register a node and return its one-time invitation code. Raises AlreadyThere, BadValue.
+
+    `again`: also under the name of a node that has joined and was never heard of since. Whoever joined under it then is not known
+    any more; what it recorded stays with it, and comes with an invitation of its own.
+    """
     if not name or len(name.encode()) > NAME_BYTES_MAX:
         raise BadValue(f"A node's name has 1 to {NAME_BYTES_MAX} bytes.")
     row = store.connection.execute("SELECT node, joined_ms, revoked_ms FROM _node WHERE name = ?", (name,)).fetchone()
     if row is not None and row[2] is not None:
         raise AlreadyThere(f"The node named {name} was revoked, and its name stays taken. Invite under another name.")
     if row is not None and row[1] is not None:
-        raise AlreadyThere(f"There is a node named {name} already.")
+        _forget_join(store, int(row[0]), name, now_ms, again=again)
     if row is None:
         identity = uuid7(now_ms, secrets.token_bytes(10))
         cursor = store.connection.execute(
@@ -43,6 +47,20 @@ def invite(store: Store, name: str, scope: Sequence[str], now_ms: int) -> str:
         "INSERT INTO _invitation (code_hash, node, expires_ms) VALUES (?, ?, ?)", (_hash(code), node, now_ms + INVITATION_LIFE_MS)
     )
     return code
+
+
+def _forget_join(store: Store, node: int, name: str, now_ms: int, *, again: bool) -> None:
+    """Let nobody have joined under a name: whoever has was never heard of. Raises AlreadyThere."""
+    sql = "SELECT last_push_ms IS NOT NULL OR last_pull_ms IS NOT NULL FROM _node WHERE node = ?"
+    if store.connection.execute(sql, (node,)).fetchone()[0]:
+        raise AlreadyThere(f"There is a node named {name} already.")
+    if not again:
+        raise AlreadyThere(
+            f"There is a node named {name} already. It joined and was never heard of since: if nobody works there, add --again, and"
+            " the new code takes its place"
+        )
+    sql = "UPDATE _node SET id = ?, public_key = NULL, joined_ms = NULL WHERE node = ?"
+    store.connection.execute(sql, (uuid7(now_ms, secrets.token_bytes(10)), node))
 
 
 def is_invited(store: Store, name: str) -> bool:
@@ -70,7 +88,7 @@ def checked_scope(schema: Schema, scope: Sequence[str]) -> frozenset[str]:
 
 
 def join(store: Store, code: str, public_key: bytes, incarnation: bytes, now_ms: int) -> tuple[str, str]:
-    """Use an invitation once; return the node's id and name. Raises BadInvitation.
+    """Use an invitation once; return the node's id and name. Raises BadInvitation, UnknownIncarnation.
 
     The same code with the same key and incarnation again is the same join: its first reply was lost.
     """
@@ -88,6 +106,8 @@ def join(store: Store, code: str, public_key: bytes, incarnation: bytes, now_ms:
         raise BadInvitation("This invitation code was used already.")
     if now_ms > expires:
         raise BadInvitation("This invitation code has expired.")
+    if histories.is_known(store, incarnation):  # whoever shows it has it of another: two machines must not be one history
+        raise UnknownIncarnation("This history began with another invitation. Join with one that begins anew.")
     store.connection.execute("UPDATE _invitation SET used_ms = ? WHERE code_hash = ?", (now_ms, _hash(code)))
     store.connection.execute("UPDATE _node SET public_key = ?, joined_ms = ? WHERE node = ?", (public_key, now_ms, node))
     histories.create(store, node, incarnation)

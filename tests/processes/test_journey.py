@@ -291,7 +291,7 @@ def test_a_join_whose_reply_was_lost_is_repeated(centre: Centre) -> None:
     """The centre has registered the node; the node knows nothing of it but what it had shown."""
     code, node = centre.invite("lost-reply", "branch:LOS"), Node(centre.folder / "lost-reply")
     joined = node.ok("join", centre.url, code)
-    lose_the_reply(node, centre.url, code)
+    lose_the_reply(node, code)
     assert node.ok("join", centre.url, code) == joined
     node.write(contact("after-all", "LOS"))
     assert node.sync()["verdicts"]["accepted"] == 1
@@ -303,18 +303,18 @@ def test_a_join_repeated_without_what_was_shown_is_refused(centre: Centre) -> No
     """Another incarnation than the one registered could never sync; better told at once."""
     code, node = centre.invite("amnesia", "branch:AMN"), Node(centre.folder / "amnesia")
     node.ok("join", centre.url, code)
-    lose_the_reply(node, centre.url, code)
+    lose_the_reply(node, code)
     (node.home / "joining.json").unlink()
     assert node.run("join", centre.url, code).error == "join.code"
 
 
-def lose_the_reply(node: Node, url: str, code: str) -> None:
+def lose_the_reply(node: Node, code: str) -> None:
     """Put a home back to how it is after the request was sent and before its reply came."""
     from hashlib import sha256
 
     [[incarnation]] = node.write(("SELECT lower(hex(incarnation)) FROM _node", []))
-    shown = {"asked": sha256(f"{url}\0{code}".encode()).hexdigest(), "incarnation": incarnation}
-    (node.home / "joining.json").write_text(json.dumps(shown), encoding="utf-8")
+    shown = {"asked": sha256(f"join\0{code}".encode()).hexdigest(), "incarnation": incarnation}
+    (node.home / "joining.json").write_text(json.dumps({"attempts": [shown]}), encoding="utf-8")
     for path in node.home.glob("node.db*"):
         path.unlink()
 
