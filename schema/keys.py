@@ -75,6 +75,12 @@ def where_key(table: Table, key: Sequence[Any]) -> tuple[str, list[Any]]:
     return " AND ".join(f"{quote(name)} = {mark}" for name, mark in zip(table.key, marks, strict=True)), given
 
 
+def where_value(column: str, value: Any) -> tuple[str, list[Any]]:
+    """Return the condition that finds rows by one column, and its parameters; a raw text is compared by its bytes."""
+    (mark,), given = bound([value])
+    return f"{quote(column)} = {mark}", given
+
+
 def bound(values: Iterable[Any]) -> tuple[list[str], list[Any]]:
     """Return a mark for each value in SQL, and what is bound to it: raw text goes in as its bytes."""
     given = list(values)

@@ -11,8 +11,7 @@ from typing import Any
 
 from schema.capture import Store
 from schema.declare import Table
-from schema.dialects.sqlite import quote
-from schema.keys import key_text
+from schema.keys import key_text, where_value
 from server import rows, scopes
 
 
@@ -21,7 +20,7 @@ def of_others(store: Store, table: Table, identity: Any, scope: frozenset[str], 
     None if there is no such row. `dead`: the key was there before, so a row without any scope may have lost it with that.
     """
     for edge in store.schema.children[table.name]:
-        for row in rows.select(store, edge.table, f"{quote(edge.column)} = ?", (identity,)):
+        for row in rows.select(store, edge.table, *where_value(edge.column, identity)):
             keys = scopes.keys_of(store, edge.table, row[-1])
             if (keys or dead) and keys.isdisjoint(scope) and not scopes.left_since(store, edge.table, row[-1], scope, since):
                 return edge.table.name, key_text(row[: len(edge.table.key)])

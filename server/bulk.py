@@ -17,7 +17,7 @@ from typing import Any
 from sqlcipher3 import dbapi2
 
 from schema.capture import Store
-from schema.declare import By, Table
+from schema.declare import EVERYONE, By, Everyone, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
 from schema.lens import lens_between
@@ -169,11 +169,14 @@ def _scope_keys(table: Table, block: InsertBlock, parents: dict[str, dict[Any, K
     """Return each row's scope keys, or None if a parent is not among the rows here."""
     found: list[list[Keys]] = []
     for rule in table.scope:
-        values = _values(block, rule.column)  # type: ignore[union-attr]  # fixed tables are By or Through
+        if isinstance(rule, Everyone):
+            found.append([(EVERYONE,)] * block.count)
+            continue
+        values = _values(block, rule.column)
         if isinstance(rule, By):
             known: dict[Any, Keys] = {value: (f"{rule.prefix}:{value}",) if value is not None else () for value in set(values)}
         else:
-            known = parents.get(rule.table, {})  # type: ignore[union-attr]
+            known = parents.get(rule.table, {})
         try:
             found.append(list(map(known.__getitem__, values)))
         except KeyError:

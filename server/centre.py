@@ -15,8 +15,10 @@ from schema.capture import CHUNK_BYTES, Change, Look, Row, Store, mark_all, read
 from schema.declare import EVERYONE, By, Everyone, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
+from schema.keys import where_value
 from server import journal, rows, scopes
 from server.merging.deletes import bury_row
+from server.scope_sql import keys_sql
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update
 from sync.limits import SEGMENT_ROWS
@@ -180,7 +182,7 @@ class _Absorbing:
     def _keys_of_range(self, table: Table, low: int, high: int) -> list[tuple[int, str]]:
         source = f"(SELECT {ROW_ID} AS rid FROM {quote(table.name)} WHERE {ROW_ID} BETWEEN ? AND ?)"
         parameters = [low, high] * len(self.store.schema.paths[table.name])
-        found = read_rows(self.store, scopes.keys_sql(self.store.schema, table, source), parameters)
+        found = read_rows(self.store, keys_sql(self.store.schema, table, source), parameters)
         return sorted((rid, key) for rid, key in found if scopes.is_key(key))
 
     def _born(self, table: Table, rid: int, key: Row | None) -> None:
@@ -220,9 +222,7 @@ class _Absorbing:
 
     def _bury_children(self, table: Table, column: str, parent: Any, before: set[str]) -> None:
         """The parent is gone already; its children had every key it had."""
-        if not scopes.is_key(parent):
-            return
-        for row in rows.select(self.store, table, f"{quote(column)} = ?", (parent,)):
+        for row in rows.select(self.store, table, *where_value(column, parent)):
             keys = before | scopes.keys_of(self.store, table, row[-1])
             bury_row(self.store, table, row[-1], row[:-1], self.version, CENTRE, keys)
 

@@ -17,7 +17,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from schema.capture import Store, read_rows
+from schema.capture import Store, clean_row, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -26,6 +26,7 @@ from server import conflicts, histories, journal, proof, scopes
 from server import whole as whole_segments
 from server.draft import Draft
 from server.notices import Notices
+from server.scope_sql import key_condition, keys_sql
 from server.scopes import DEAD, ENTER, LEAVE, STATE
 from server.skew import View
 from server.sweep import Step, Sweep, may_have
@@ -240,7 +241,7 @@ class Feed:
         """Return the rows of a range (two parameters) that have the step's key, as SQL, and its further parameters."""
         condition, parameters = "1", list[Any]()
         if part or self._moved(step.table):
-            condition, keys = scopes.key_condition(self.store.schema, step.table, step.scope)
+            condition, keys = key_condition(self.store.schema, step.table, step.scope)
             parameters += keys
         if step.mode == "lost" and parameters:  # those too that had it when the step begins: the node may have them
             condition += f" OR r0.{ROW_ID} IN (SELECT lo FROM _change WHERE t = ? AND sc = ? AND ver > ? AND op >= {LEAVE})"
@@ -368,7 +369,7 @@ class Feed:
         """Return the scope keys of living rows."""
         self._want(rids)
         keys: dict[int, set[str]] = {}
-        for rid, key in read_rows(self.store, scopes.keys_sql(self.store.schema, table, "temp._wanted"), ()):
+        for rid, key in read_rows(self.store, keys_sql(self.store.schema, table, "temp._wanted"), ()):
             if scopes.is_key(key):
                 keys.setdefault(rid, set()).add(key)
         return keys
@@ -418,7 +419,7 @@ class Feed:
         """Tell older conflicts of rows again with the rows: the node may not have had them for a while, and forgot."""
         if rows and conflicts.disputed(self.store, table):
             for row in rows:
-                draft.add_conflicts(*conflicts.notices_of_row(self.store, self.node, table, row[: len(table.key)], low))
+                draft.add_conflicts(*conflicts.notices_of_row(self.store, self.node, table, clean_row(row[: len(table.key)]), low))
 
     def _is_told_here(self, step: Step, keys: set[str]) -> bool:
         """Tell whether a row in scope is told under this step: it has the step's key, or the step is the node's own."""

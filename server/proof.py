@@ -11,6 +11,7 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.digests import Part, digest_of_rows
 from server import scopes, verify, whole
+from server.scope_sql import shown_condition
 from server.scopes import ENTER
 from server.skew import View
 from sync.messages import Proof, TableDigest
@@ -74,7 +75,7 @@ class _Proof:
         connection = self.store.connection
         if connection.execute("SELECT 1 FROM temp._proof_rid LIMIT 1").fetchone() is None:
             return None
-        parts = [Part(quote(table.name), verify.in_scope(self.store, table))]
+        parts = [Part(quote(table.name), shown_condition(self.store.schema, table))]
         return TableDigest(table.name, *digest_of_rows(self.store, table, parts, "temp._proof_rid"), names)
 
     def _collect(self, table: Table) -> None:

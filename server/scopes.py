@@ -1,6 +1,6 @@
 """Scopes: which scope keys a row has, what moves when they change, and what a node is entitled to.
 
-A row's keys follow from its own columns and its parents' (schema/registry.py `paths`). Whenever a row is written, dies
+A row's keys follow from its own columns and its parents' (server/scope_sql.py). Whenever a row is written, dies
 or moves, a line per scope key goes into `_change`, the index the feed reads:
 
     STATE  the row was written while it had this key          ENTER  it was alive before and gained this key
@@ -12,15 +12,14 @@ Spec: PROTOCOL.md §8.1; RULES H2, H18.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
-from schema.capture import Store, read_rows
+from schema.capture import Store, clean, read_rows
 from schema.declare import EVERYONE, Everyone, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
-from schema.keys import where_key
-from schema.registry import Schema, ScopePath
+from schema.keys import where_key, where_value
+from server.scope_sql import row_keys_sql
 from sync.values import is_clean
 
 STATE, ENTER, LEAVE, DEAD = range(4)
@@ -31,72 +30,15 @@ def node_scope(node: int) -> str:
     return f"node#{node}"
 
 
-def keys_sql(schema: Schema, table: Table, source: str) -> str:
-    """Return SQL yielding (rid, scope key) for the row numbers in `source`, a table or subquery with a column `rid`."""
-    return _keys_sql(schema, table.name, source)  # by name: hashing a whole declaration costs more than the query
-
-
-@cache
-def _keys_sql(schema: Schema, table: str, source: str) -> str:
-    return " UNION ".join(_path_sql(schema, schema.by_name[table], path, source) for path in schema.paths[table])
-
-
-def _path_sql(schema: Schema, table: Table, path: ScopePath, source: str) -> str:
-    joins = f"{source} s CROSS JOIN {quote(table.name)} r0 ON r0.{ROW_ID} = s.rid"
-    for depth, (column, parent) in enumerate(path.steps):
-        key = quote(schema.by_name[parent].key[0])
-        joins += f" CROSS JOIN {quote(parent)} r{depth + 1} ON r{depth + 1}.{key} = r{depth}.{quote(column)}"
-    if not path.prefix:
-        return f"SELECT s.rid AS rid, '{EVERYONE}' AS sc FROM {joins}"
-    column = f"r{len(path.steps)}.{quote(path.column)}"
-    return f"SELECT s.rid AS rid, '{path.prefix}:' || {column} AS sc FROM {joins} WHERE {column} IS NOT NULL"
-
-
-def key_condition(schema: Schema, table: Table, scope: str) -> tuple[str, list[str]]:
-    """Return a condition on rows of a table, there called r0, that holds for those with a scope key, and its parameters."""
-    prefix = scope.partition(":")[0]
-    paths = [path for path in schema.paths[table.name] if path.prefix == prefix]
-    return " OR ".join(_condition(schema, path) for path in paths) or "0", [scope] * len(paths)
-
-
-def _condition(schema: Schema, path: ScopePath) -> str:
-    own = f"'{path.prefix}:' || r{len(path.steps)}.{quote(path.column)} = ?"
-    joins = [
-        f"{quote(parent)} r{depth + 1} ON r{depth + 1}.{quote(schema.by_name[parent].key[0])} = r{depth}.{quote(column)}"
-        for depth, (column, parent) in enumerate(path.steps)
-    ]
-    return f"EXISTS (SELECT 1 FROM (SELECT 1) CROSS JOIN {' CROSS JOIN '.join(joins)} WHERE {own})" if joins else own
-
-
 def keys_of(store: Store, table: Table, rid: int) -> set[str]:
     """Return a living row's scope keys."""
-    found = read_rows(store, _row_keys_sql(store.schema, table.name), (rid,))
+    found = read_rows(store, row_keys_sql(store.schema, table.name), (rid,))
     return {key for key in found[0] if is_key(key)} if found else set()
 
 
 def is_key(key: Any) -> bool:
     """Tell whether a value can be a scope key: what a central program wrote into a scope column need not be clean text."""
     return type(key) is str and is_clean(key)
-
-
-@cache
-def _row_keys_sql(schema: Schema, table: str) -> str:
-    """Return SQL yielding one row, a column for each path: a third of the time a UNION of them takes."""
-    keys, joins = row_keys(schema, table)
-    return f"SELECT {', '.join(keys)} FROM {quote(table)} r0{joins} WHERE r0.{ROW_ID} = ?"
-
-
-def row_keys(schema: Schema, table: str) -> tuple[list[str], str]:
-    """Return an expression for each path, over a row of a table called r0, and the joins they need: its scope key, or NULL."""
-    keys, joins = [], ""
-    for number, path in enumerate(schema.paths[table]):
-        below = "r0"
-        for depth, (column, parent) in enumerate(path.steps):
-            above = f"p{number}_{depth}"
-            joins += f" LEFT JOIN {quote(parent)} {above} ON {above}.{quote(schema.by_name[parent].key[0])} = {below}.{quote(column)}"
-            below = above
-        keys.append(f"'{path.prefix}:' || {below}.{quote(path.column)}" if path.prefix else f"'{EVERYONE}'")
-    return keys, joins
 
 
 def scope_columns(table: Table) -> frozenset[str]:
@@ -206,11 +148,10 @@ def _descend(
     if not edges or not (lost or gained):
         return
     parent_id = key[0] if key else _id_of(store, table, rid)
-    if not is_key(parent_id):  # nothing hangs under an id that is not clean text: no node can have sent it
-        return
     for edge in edges:
-        sql = f"SELECT {ROW_ID} FROM {quote(edge.table.name)} WHERE {quote(edge.column)} = ?"
-        for (child,) in store.connection.execute(sql, (parent_id,)).fetchall():
+        where, parameters = where_value(edge.column, parent_id)
+        sql = f"SELECT {ROW_ID} FROM {quote(edge.table.name)} WHERE {where}"
+        for (child,) in store.connection.execute(sql, parameters).fetchall():
             now = keys_of(store, edge.table, child)
             really_lost = lost - now
             note(store, edge.table, gained & now, version, child, 0, ENTER)
@@ -220,7 +161,7 @@ def _descend(
 
 def _id_of(store: Store, table: Table, rid: int) -> Any:
     sql = f"SELECT {quote(table.key[0])} FROM {quote(table.name)} WHERE {ROW_ID} = ?"
-    return read_rows(store, sql, (rid,))[0][0]
+    return clean(read_rows(store, sql, (rid,))[0][0])
 
 
 # --- what a node may see ------------------------------------------------------------------------------------------------

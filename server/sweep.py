@@ -16,6 +16,7 @@ from operator import itemgetter
 from schema.capture import Store
 from schema.declare import EVERYONE, Table
 from server import scopes
+from server.scope_sql import prefix_of
 
 _END = 1 << 62
 
@@ -67,7 +68,7 @@ class Sweep:
         self._lowest: dict[str, int] = {}  # the lowest rank of a key with a prefix
         for key, rank in self._ranks.items():
             if key in scope:
-                self._lowest.setdefault(_prefix(key), rank)
+                self._lowest.setdefault(prefix_of(key), rank)
 
     def steps(self) -> Iterator[Step]:
         """Yield every step, whether the node is still entitled to it or not: their numbers stay the same."""
@@ -75,7 +76,7 @@ class Sweep:
             prefixes = {path.prefix for path in self.store.schema.paths[table.name]}
 
             def concerning(keys: Iterable[str], prefixes: set[str] = prefixes) -> Iterator[str]:
-                return (key for key in keys if _prefix(key) in prefixes)
+                return (key for key in keys if prefix_of(key) in prefixes)
 
             for scope in concerning(self._kept):
                 if table.name in self._afresh:  # as if it had come back: all its rows, the node's own too
@@ -109,8 +110,4 @@ class Sweep:
 def may_have(store: Store, table: Table, keys: Iterable[str]) -> bool:
     """Tell whether rows of a table can have any of these keys at all."""
     prefixes = {path.prefix for path in store.schema.paths[table.name]}
-    return any(_prefix(key) in prefixes for key in keys)
-
-
-def _prefix(key: str) -> str:
-    return "" if key == EVERYONE else key.partition(":")[0]
+    return any(prefix_of(key) in prefixes for key in keys)

@@ -11,9 +11,9 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.digests import Part, answer, digest_of
 from schema.keys import key_text, where_key
-from schema.registry import ScopePath
 from server import histories, journal, scopes
 from server.draft import PAGE_BYTES
+from server.scope_sql import shown_condition
 from server.skew import View
 from sync.errors import Malformed, Moved, UnknownTable
 from sync.limits import ROW_BYTES_MAX, VERIFY_ROWS_MAX
@@ -53,31 +53,15 @@ def verify(store: Store, node: int, request: VerifyRequest) -> VerifyReply:
 
 
 def show(store: Store, scope: frozenset[str]) -> None:
-    """Put scope keys where `in_scope` finds them."""
+    """Put scope keys where `shown_condition` finds them (server/scope_sql.py)."""
     connection = store.connection
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS _visible (sc TEXT PRIMARY KEY) WITHOUT ROWID")
     connection.execute("DELETE FROM temp._visible")
     connection.executemany("INSERT INTO temp._visible (sc) VALUES (?)", [(key,) for key in sorted(scope)])
 
 
-def in_scope(store: Store, table: Table) -> str:
-    """Return a condition on rows r of a table: they have a scope key that is shown."""
-    paths = store.schema.paths[table.name]
-    return "1" if any(not path.prefix for path in paths) else " OR ".join(_has_key(store, path) for path in paths)
-
-
-def _has_key(store: Store, path: ScopePath) -> str:
-    above, joins = "r", list[str]()
-    for depth, (column, parent) in enumerate(path.steps):
-        key = quote(store.schema.by_name[parent].key[0])
-        joins.append(f"{quote(parent)} p{depth} ON p{depth}.{key} = {above}.{quote(column)}")
-        above = f"p{depth}"
-    own = f"'{path.prefix}:' || {above}.{quote(path.column)} IN (SELECT sc FROM temp._visible)"
-    return f"EXISTS (SELECT 1 FROM (SELECT 1) CROSS JOIN {' CROSS JOIN '.join(joins)} WHERE {own})" if joins else own
-
-
 def _parts(store: Store, table: Table) -> list[Part]:
-    return [Part(quote(table.name), in_scope(store, table))]
+    return [Part(quote(table.name), shown_condition(store.schema, table))]
 
 
 def _table(store: Store, table: Table, names: tuple[str, ...]) -> TableDigest:
@@ -131,7 +115,7 @@ def _found(view: View, node: int, wanted: Wanted) -> Found:
     if wanted.count > VERIFY_ROWS_MAX:
         raise Malformed(f"a request to verify asks for more than {VERIFY_ROWS_MAX} rows")
     states, rows, size = bytearray(), list[Any](), 0
-    columns, scope = ", ".join(f"r.{quote(name)}" for name in table.names), in_scope(store, table)
+    columns, scope = ", ".join(f"r.{quote(name)}" for name in table.names), shown_condition(store.schema, table)
     for key in zip(*rows_of(wanted.key, wanted.count, len(table.key)), strict=True):
         where, parameters = where_key(table, key)
         found = read_rows(store, f"SELECT {columns} FROM {quote(table.name)} r WHERE {where} AND ({scope})", parameters)

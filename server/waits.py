@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
-from schema.dialects.sqlite import quote
+from schema.dialects.sqlite import literal, quote
 from schema.keys import key_text
-from server import scopes
+from server.scope_sql import row_keys
 from sync.change import Delete, Insert, Op, Update
 
 RIGHTS = ("right", "key")
@@ -87,19 +87,19 @@ def _now_sql(store: Store, one: int | None = None) -> str:
         for (name,) in store.connection.execute(sql, () if one is None else (one,))
         if (table := store.schema.by_name.get(name or "")) is not None
     ]
-    named = ", ".join(f"'{table.name}'" for table in tables)
+    named = ", ".join(literal(table.name) for table in tables)
     here = "+h.id > ?1 AND +h.id <= ?2 AND" if one is None else "h.id = ?2 AND ?1 < ?2 AND"  # +: found by table, not by number
     parts = [f"SELECT h.id AS id, 'schema {store.schema.version}' AS now FROM _held h WHERE {here} h.code IN {DECLARED}"]
     parts.append(
         f"SELECT h.id, {_ENTITLED} FROM _held h WHERE {here} h.code IN {RIGHTS} AND (h.wait_tbl IS NULL OR h.wait_tbl NOT IN ({named}))"
     )
-    parts += [f"{_row_sql(store, table)} WHERE {here} h.wait_tbl = '{table.name}' AND h.code IN {RIGHTS + ROWS}" for table in tables]
+    parts += [f"{_row_sql(store, table)} WHERE {here} h.wait_tbl = {literal(table.name)} AND h.code IN {RIGHTS + ROWS}" for table in tables]
     return " UNION ALL ".join(parts)
 
 
 def _row_sql(store: Store, table: Table) -> str:
     """Return what work sees that waits for a row of a table: where that lives, when it died, or why it will not come."""
-    keys, joins = scopes.row_keys(store.schema, table.name)
+    keys, joins = row_keys(store.schema, table.name)
     where = " || char(31) || ".join(f"COALESCE({key}, '')" for key in keys)
     here = f"'here ' || r0.{ROW_ID} || ' ' || {where}"
     parts = ["h.wait_key"] if len(table.key) == 1 else [f"json_extract(h.wait_key, '$[{place}]')" for place in range(len(table.key))]

@@ -48,6 +48,11 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(value: str | int | float) -> str:
+    """Return an SQL literal."""
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
 def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Insert rows in their order, inside a savepoint: after an IntegrityError some are there, and the caller rolls back to it.
 
@@ -260,12 +265,8 @@ def _escaped(raw: bytes) -> str:
 
 def _column(column: Column, is_key: bool) -> str:
     null = "" if column.nullable and not is_key else " NOT NULL"
-    default = "" if column.default is None else f" DEFAULT {_literal(column.default)}"
+    default = "" if column.default is None else f" DEFAULT {literal(column.default)}"
     return f"{quote(column.name)} {_TYPES[column.type]}{null}{default}"
-
-
-def _literal(value: str | int | float) -> str:
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
 def _indexed(table: Table) -> list[str]:

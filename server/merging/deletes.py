@@ -7,8 +7,7 @@ from typing import Any
 
 from schema.capture import Store
 from schema.declare import Table
-from schema.dialects.sqlite import quote
-from schema.keys import key_text
+from schema.keys import key_text, where_value
 from server import healing, rows, scopes, waits
 from server.merging.incoming import Incoming, Standing
 from sync.change import NEVER, Delete, Key
@@ -71,7 +70,7 @@ def _unseen_child(incoming: Incoming, table: Table, op: Delete, identity: Any) -
     for edge in incoming.store.schema.children[table.name]:
         child = edge.table
         hung = rows.cell_number(child, child.cell_of[edge.column]) if edge.column in child.cell_of else rows.BIRTH
-        for row in rows.select(incoming.store, child, f"{quote(edge.column)} = ?", (identity,)):
+        for row in rows.select(incoming.store, child, *where_value(edge.column, identity)):
             key = row[: len(child.key)]
             if (child.name, key) in incoming.moved:
                 continue
@@ -80,7 +79,7 @@ def _unseen_child(incoming: Incoming, table: Table, op: Delete, identity: Any) -
             for number, meta in incoming.metas(child, row[-1]).items():
                 if (edge.owned or number in (rows.BIRTH, hung)) and not _saw(incoming, op, meta, below=True):
                     return meta.writer
-            deeper = _unseen_child(incoming, child, op, key[0]) if edge.owned and scopes.is_key(key[0]) else None
+            deeper = _unseen_child(incoming, child, op, key[0]) if edge.owned else None
             if deeper is not None:
                 return deeper
     return None
@@ -105,9 +104,9 @@ def bury_row(
     """
     key = values[: len(table.key)]
     for edge in store.schema.children[table.name]:
-        if reborn or not edge.owned or not scopes.is_key(key[0]):
+        if reborn or not edge.owned:
             continue
-        for child in rows.select(store, edge.table, f"{quote(edge.column)} = ?", (key[0],)):
+        for child in rows.select(store, edge.table, *where_value(edge.column, key[0])):
             if (edge.table.name, child[: len(edge.table.key)]) in moved:
                 continue
             keys = before | scopes.keys_of(store, edge.table, child[-1])  # a child has every key its parent had

@@ -10,23 +10,32 @@ from server import rows, scopes, waits
 from server.holding import Hold, Refuse
 from server.merging.incoming import Incoming, Standing
 from sync.merge import CENTRE
+from sync.values import RawText
 
 
 def require(incoming: Incoming, table: Table, values: dict[str, Any]) -> None:
     """Make sure the parents that the scope runs through are there; a deleted one comes back (RULES H16)."""
     for rule in table.parents:
         key = values.get(rule.column)
-        if scopes.is_key(key):  # what a central program wrote need not be one: nothing is called so
-            _require(incoming, table, rule, key)
+        if isinstance(key, str | RawText) and not _is_there(incoming, incoming.store.schema.by_name[rule.table], key):
+            _missing(incoming, rule, key)
 
 
-def _require(incoming: Incoming, table: Table, rule: Through, key: Any) -> None:
-    parent = incoming.store.schema.by_name[rule.table]
+def _is_there(incoming: Incoming, parent: Table, key: str | RawText) -> bool:
+    """Tell whether a parent is there, or could be brought back."""
     if scopes.rid_of(incoming.store, parent, (key,)) is not None:
-        return
+        return True
     if rows.grave(incoming.store, parent, (key,)) is not None:
         revive(incoming, parent, (key,), CENTRE)
         incoming.raise_to("merged")
+        return True
+    return False
+
+
+def _missing(incoming: Incoming, rule: Through, key: str | RawText) -> None:
+    """Wait for a parent that is not there; of one that only a central program can write, a raw text, nothing is known to come."""
+    parent = incoming.store.schema.by_name[rule.table]
+    if isinstance(key, RawText):
         return
     if fate := waits.lost(incoming.store, incoming.pusher.node, parent.name, key):
         incoming.orphaned = Refuse("gone", f"its {parent.name} {key} was {fate}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server import centre
-from tests.world import World
+from tests.world import Node, World
 
 
 def test_rows_written_before_a_node_is_invited_reach_it(world: World) -> None:
@@ -54,6 +54,68 @@ def test_odd_text_of_a_central_program_stops_nobody(world: World) -> None:
     world.sql("DELETE FROM activity")
     world.sql("DELETE FROM contact WHERE id <> 'c1'")
     world.settle()
+    assert world.agree()
+
+
+RAW = [b"\xff", b"a\x00b", b"\x00raw:61", b"\x00", "клієнт".encode("cp1251")]
+"""Keys as an old central program may write them."""
+
+
+def raw_families(world: World) -> None:
+    """Write contacts with such keys, activities and deals under them, and stage events under deals: only activities die with theirs."""
+    for key in RAW:
+        world.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES (CAST(? AS TEXT), 'person', 'x', 'A')", key)
+        world.sql("INSERT INTO activity (id, contact_id) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))", key, key)
+        world.sql("INSERT INTO deal (id, contact_id, title) VALUES (CAST(? AS TEXT), CAST(? AS TEXT), 'x')", key, key)
+        world.sql("INSERT INTO stage_event (id, deal_id, stage_id, entered_ms) VALUES (CAST(? AS TEXT), CAST(? AS TEXT), 's', 1)", key, key)
+
+
+def families(node: Node) -> list[int]:
+    return [node.sql(f"SELECT COUNT(*) FROM {table}")[0][0] for table in ("contact", "activity", "deal", "stage_event")]
+
+
+def test_what_hangs_under_a_key_that_is_not_utf8_moves_and_dies_with_it(world: World) -> None:
+    a, b = world.node("a", "branch:A"), world.node("b", "branch:B")
+    raw_families(world)
+    world.settle()
+    assert families(a) == [len(RAW)] * 4
+    world.sql("UPDATE contact SET branch_id = 'B'")
+    world.settle()
+    assert (families(a), families(b)) == ([0] * 4, [len(RAW)] * 4)
+    assert world.agree()
+    world.sql("DELETE FROM contact")
+    world.settle()
+    assert families(b) == [0] * 4
+    assert world.sql("SELECT 1 FROM activity") == []
+    assert world.agree()
+
+
+def test_a_child_that_comes_back_brings_back_a_parent_whose_key_is_not_utf8(world: World) -> None:
+    """The centre deletes the contact, and with it an activity that a branch edits meanwhile: that edit wins."""
+    a = world.node("a", "branch:A")
+    world.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES (CAST(? AS TEXT), 'person', 'x', 'A')", RAW[-1])
+    world.sql("INSERT INTO activity (id, contact_id, topic) VALUES ('d', CAST(? AS TEXT), 'x')", RAW[-1])
+    a.sync()
+    world.sql("DELETE FROM contact")
+    a.sql("UPDATE activity SET topic = 'still wanted'")
+    world.settle()
+    assert world.sql("SELECT CAST(id AS BLOB) FROM contact") == [(RAW[-1],)]
+    assert a.sql("SELECT topic FROM activity") == [("still wanted",)]
+    assert world.agree()
+
+
+def test_a_key_that_is_not_utf8_stops_no_pull_of_a_table_with_conflicts(world: World) -> None:
+    a, b = world.node("a", "branch:A"), world.node("b", "branch:A")
+    a.write([("contact", {"id": "c", "kind": "person", "name": "x", "branch_id": "A"})])
+    world.settle()
+    a.sql("UPDATE contact SET phone = '1'")
+    b.sql("UPDATE contact SET phone = '2'")
+    world.settle()
+    raw_families(world)
+    world.sql("UPDATE contact SET name = 'news' WHERE id = 'c'")
+    world.settle()
+    assert a.sql("SELECT name FROM contact WHERE id = 'c'") == [("news",)]
+    assert families(b) == [len(RAW) + 1, *[len(RAW)] * 3]
     assert world.agree()
 
 
