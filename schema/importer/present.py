@@ -36,10 +36,13 @@ def _insert(table: str, columns: tuple[str, ...]) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
-def present(connection: Connection, shape: Shape, rows: Sequence[Values]) -> dict[Scalar, bool]:
-    """Return which of the rows are there, by id, and whether with the same values in all columns that would be written."""
-    there = _ids(connection, shape.table, [row[0] for row in rows])
-    found = [row for row in rows if row[0] in there]
+def present(connection: Connection, shape: Shape, rows: Sequence[Values], *, expected: bool = False) -> dict[Scalar, bool]:
+    """Return which of the rows are there, by id, and whether with the same values in all columns that would be written.
+
+    Where they are not `expected` to be, their ids are asked for first: that is cheaper than to compare with nothing.
+    """
+    there = None if expected else _ids(connection, shape.table, [row[0] for row in rows])
+    found = rows if there is None else [row for row in rows if row[0] in there]
     states: dict[Scalar, bool] = {}
     size = max(1, VALUES_PER_QUERY // len(shape.columns))
     for start in range(0, len(found), size):

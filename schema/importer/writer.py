@@ -95,9 +95,9 @@ class Writer:
         if self._waiting and not self._open and not self._report.dry_run:
             self._target.begin()
             self._open = True
-        there = self._there()
         names = [unit.remembered for unit in self._waiting]
         earlier = brought.among(self._target.connection, names)
+        there = self._there(expected=bool(earlier))
         for unit, name in zip(self._waiting, names, strict=True):
             self._put(unit, there, was_brought=name in earlier)
         if not self._report.dry_run and (new := set(names) - earlier):
@@ -113,7 +113,7 @@ class Writer:
             self._target.commit()
         self._written_rows = self._announced = 0
 
-    def _there(self) -> dict[str, dict[Scalar, State]]:
+    def _there(self, *, expected: bool) -> dict[str, dict[Scalar, State]]:
         """Return, by table and id, what the database has of the waiting units."""
         wanted: defaultdict[Shape, list[Values]] = defaultdict(list)
         for unit in self._waiting:
@@ -121,7 +121,7 @@ class Writer:
                 wanted[shape] += rows
         there: defaultdict[str, dict[Scalar, State]] = defaultdict(dict)
         for shape, rows in wanted.items():
-            there[shape.table].update(present(self._target.connection, shape, rows))
+            there[shape.table].update(present(self._target.connection, shape, rows, expected=expected))
         return there
 
     def _put(self, unit: Unit, there: dict[str, dict[Scalar, State]], *, was_brought: bool) -> None:
