@@ -16,7 +16,7 @@ from tests.world import World
 class Brand(Synced, table=True):
     """What everybody has."""
 
-    __tablename__ = "brand"
+    __tablename__ = "maker"
     sync: ClassVar[Sync] = Sync(Kind.RECORD, (Everyone(),))
     id: str = Field(primary_key=True)
 
@@ -24,8 +24,8 @@ class Brand(Synced, table=True):
 class Remark(Synced, table=True):
     """Under a brand, or of a branch alone."""
 
-    __tablename__ = "remark"
-    sync: ClassVar[Sync] = Sync(Kind.RECORD, (Through("brand", "brand_id", owned=False), By("branch", "branch_id")))
+    __tablename__ = "maker_remark"
+    sync: ClassVar[Sync] = Sync(Kind.RECORD, (Through("maker", "brand_id", owned=False), By("branch", "branch_id")))
     id: str = Field(primary_key=True)
     brand_id: str | None = None
     branch_id: str | None = None
@@ -44,7 +44,7 @@ class Client(Synced, table=True):
 class Call(Synced, table=True):
     """Under such a table."""
 
-    __tablename__ = "call"
+    __tablename__ = "own_call"
     sync: ClassVar[Sync] = Sync(Kind.RECORD, (Through('client\'s "own"', "client_id"),))
     id: str = Field(primary_key=True)
     client_id: str | None = None
@@ -54,19 +54,19 @@ class Call(Synced, table=True):
 def test_a_child_of_everybodys_table_without_a_parent_is_not_everybodys(tmp_path: Path) -> None:
     world = World(tmp_path, build([Brand, Remark]))
     a, b = world.node("a", "branch:A"), world.node("b", "branch:B")
-    b.sql("INSERT INTO brand (id) VALUES ('tea')")
-    b.sql("INSERT INTO remark (id, branch_id) VALUES ('secret', 'B')")
-    b.sql("INSERT INTO remark (id, branch_id, brand_id) VALUES ('open', 'B', 'tea')")
-    a.sql("INSERT INTO remark (id, branch_id) VALUES ('of others', 'B')")
+    b.sql("INSERT INTO maker (id) VALUES ('tea')")
+    b.sql("INSERT INTO maker_remark (id, branch_id) VALUES ('secret', 'B')")
+    b.sql("INSERT INTO maker_remark (id, branch_id, brand_id) VALUES ('open', 'B', 'tea')")
+    a.sql("INSERT INTO maker_remark (id, branch_id) VALUES ('of others', 'B')")
     world.settle()
     assert [entry["code"] for entry in a.held()] == ["right"]
     assert world.agree()
     assert a.repaired()["equal"]
-    assert a.sql("SELECT id FROM remark WHERE branch_id = 'B' AND id <> 'of others'") == [("open",)]
-    world.sql("DELETE FROM brand")  # what is left of it is branch B's alone
+    assert a.sql("SELECT id FROM maker_remark WHERE branch_id = 'B' AND id <> 'of others'") == [("open",)]
+    world.sql("DELETE FROM maker")  # what is left of it is branch B's alone
     world.settle()
-    assert a.sql("SELECT id FROM remark") == [("of others",)]
-    assert b.sql("SELECT id FROM remark ORDER BY id") == [("open",), ("secret",)]
+    assert a.sql("SELECT id FROM maker_remark") == [("of others",)]
+    assert b.sql("SELECT id FROM maker_remark ORDER BY id") == [("open",), ("secret",)]
     assert world.agree()
     world.close()
 
@@ -74,13 +74,13 @@ def test_a_child_of_everybodys_table_without_a_parent_is_not_everybodys(tmp_path
 def test_a_row_without_any_scope_is_nobodys(tmp_path: Path) -> None:
     world = World(tmp_path, build([Brand, Remark]))
     old = world.node("old", "branch:A")
-    old.sql("INSERT INTO remark (id) VALUES ('of none')")
+    old.sql("INSERT INTO maker_remark (id) VALUES ('of none')")
     old.sync()
     assert [entry["code"] for entry in old.held()] == ["right"]
-    world.sql("INSERT INTO remark (id) VALUES ('of the centre')")
+    world.sql("INSERT INTO maker_remark (id) VALUES ('of the centre')")
     world.node("new", "branch:A")
     world.settle()
-    assert world.nodes["new"].sql("SELECT id FROM remark") == []
+    assert world.nodes["new"].sql("SELECT id FROM maker_remark") == []
     assert world.agree()
     world.close()
 
@@ -88,7 +88,7 @@ def test_a_row_without_any_scope_is_nobodys(tmp_path: Path) -> None:
 def test_what_waits_for_a_row_of_an_oddly_named_table_waits_and_goes(tmp_path: Path) -> None:
     world = World(tmp_path, build([Client, Call]))
     a, b = world.node("a", "branch:A"), world.node("b", "branch:A")
-    a.sql("INSERT INTO call (id, client_id) VALUES ('v', 'c')")
+    a.sql("INSERT INTO own_call (id, client_id) VALUES ('v', 'c')")
     assert a.sync().verdicts["held"] == 1
     assert [entry["code"] for entry in a.held()] == ["parent"]
     b.sql('INSERT INTO "client\'s ""own""" (id, branch_id) VALUES (\'c\', \'A\')')
@@ -98,7 +98,7 @@ def test_what_waits_for_a_row_of_an_oddly_named_table_waits_and_goes(tmp_path: P
     world.settle()
     world.sql('UPDATE "client\'s ""own""" SET branch_id = \'B\'')
     world.settle()
-    assert world.sql("SELECT id FROM call") == [("v",)]
-    assert a.sql("SELECT id FROM call") == []
+    assert world.sql("SELECT id FROM own_call") == [("v",)]
+    assert a.sql("SELECT id FROM own_call") == []
     assert world.agree()
     world.close()
