@@ -20,7 +20,7 @@ from schema.dialects.sqlite import Sqlite
 from schema.install import known_numbers
 from schema.lock import HomeBusy
 from schema.registry import Schema
-from sync.errors import BadValue, NewerFile, NotJoined, OutpostError
+from sync.errors import BadValue, NewerFile, NotJoined, OtherTables, OutpostError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ class Unreadable:
 def present(path: Path, schema: Schema, clock_ms: Callable[[], int]) -> Present | Unreadable | None:
     """Return what a restore would replace; None where there is no node's database.
 
-    Raises HomeBusy while a program has it open, NewerFile for one that a newer program wrote.
+    Raises HomeBusy while a program has it open, NewerFile for one that a newer program wrote, OtherTables for one with
+    tables that this program does not declare.
     """
     if not path.exists():
         return None
@@ -96,7 +97,7 @@ def present(path: Path, schema: Schema, clock_ms: Callable[[], int]) -> Present 
         return _look(path, schema, clock_ms)
     except NotJoined:
         return None
-    except NewerFile:
+    except (NewerFile, OtherTables):
         raise
     except _UNREADABLE as error:
         return Unreadable(str(error))

@@ -18,7 +18,7 @@ import schema.migrations
 from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import quote
 from schema.registry import Schema
-from sync.errors import CannotUpgrade, NewerFile
+from sync.errors import CannotUpgrade, NewerFile, OtherTables
 
 DDL = (
     "CREATE TABLE IF NOT EXISTS _bookkeeping (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, schema INTEGER NOT NULL,"
@@ -79,17 +79,33 @@ def require_known(written: Written, schema: Schema) -> None:
 
 
 def require_readable(connection: Connection, schema: Schema) -> None:
-    """Refuse a database from the future, as it lies there. Raises NewerFile."""
+    """Refuse a database from the future, or with tables that are not declared, as it lies there. Raises NewerFile, OtherTables."""
     written = read(connection)
     if written is not None:
         require_known(written, schema)
+        require_declared(connection, schema)
+
+
+def require_declared(connection: Connection, schema: Schema) -> None:
+    """Refuse a file with a table that this program does not declare: an upgrade would leave it behind. Raises OtherTables.
+
+    No table leaves a declaration (docs/decisions/0010). One that another program has dropped is gone, and stops nobody.
+    """
+    sql = "SELECT name FROM _table WHERE name IN (SELECT name FROM sqlite_master WHERE type = 'table') ORDER BY name"
+    others = [str(name) for (name,) in connection.execute(sql).fetchall() if name not in schema.by_name]
+    if others:
+        raise OtherTables(
+            f"This database holds tables that this program does not declare: {', '.join(others)}. Is OUTPOST_TABLES set as it was?"
+        )
 
 
 def require_mine(connection: Connection, schema: Schema) -> None:
-    """Refuse to go on in a database that another program has brought up to date meanwhile. Raises NewerFile."""
-    row = connection.execute("SELECT version, schema FROM _bookkeeping WHERE id = 1").fetchone()
-    if tuple(row) != (version(), schema.version):
+    """Refuse to go on in a database that another program has opened with another declaration meanwhile. Raises NewerFile, OtherTables."""
+    written, declared, digest = connection.execute("SELECT version, schema, digest FROM _bookkeeping WHERE id = 1").fetchone()
+    if (written, declared) != (version(), schema.version):
         raise NewerFile("A newer Outpost has brought this database up to date while this program was running. Start it again.")
+    if digest != schema.digest:
+        raise OtherTables("Another program has opened this database with other tables while this one was running. Start this one again.")
 
 
 def migrate(connection: Connection, side: Bookkeeping, written: Written) -> None:

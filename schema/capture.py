@@ -67,12 +67,19 @@ class Look:
         connection = store.connection
         marks: dict[int, int] = dict(connection.execute("SELECT t, rid FROM _mark").fetchall())
         highest = store.dialect.highest(connection)
-        names = store.numbers.items()
+        self._numbers = {name: t for name, t in store.numbers.items() if name in store.schema.by_name}
+        names = self._numbers.items()
         self.ranges = {name: (marks.get(t, 0), highest.get(name, 0)) for name, t in names if highest.get(name, 0) > marks.get(t, 0)}
-        self.log_end = int(connection.execute("SELECT COALESCE(MAX(seq), 0) FROM _log").fetchone()[0])
+        newest = connection.execute(f"SELECT seq FROM _log WHERE {self._is_read} ORDER BY seq DESC LIMIT 1").fetchone()
+        self.log_end = int(newest[0]) if newest else 0
         self.marks = {name: marks.get(t, 0) for name, t in names}
-        self.set_back = {name: mark for name, mark in self.marks.items() if highest.get(name, 0) < mark and name in store.schema.by_name}
+        self.set_back = {name: mark for name, mark in self.marks.items() if highest.get(name, 0) < mark}
         self._taken: dict[str, set[int]] = {}  # new rows already told as updates (INSERT OR REPLACE)
+
+    @property
+    def _is_read(self) -> str:
+        """Return the condition on a line of the log that it is of a declared table: what nobody reads is not taken as seen."""
+        return f"t IN ({', '.join(map(str, self._numbers.values()))})"
 
     def __bool__(self) -> bool:
         return bool(self.ranges) or self.log_end > 0 or bool(self.set_back)
@@ -121,7 +128,7 @@ class Look:
         Must be read to its end before `inserted`: a replaced row is told here as an update, not there as an insert.
         """
         sql = "SELECT t, rid, c, wall, old, seq FROM _log WHERE seq <= ? ORDER BY t, rid, seq"
-        tables = {t: self.store.schema.by_name[name] for name, t in self.store.numbers.items() if name in self.store.schema.by_name}
+        tables = {t: self.store.schema.by_name[name] for name, t in self._numbers.items()}
         for (number, rid), entries in groupby(self.rows(sql, (self.log_end,)), key=itemgetter(0, 1)):
             table = tables.get(number)
             if table is not None and rid <= self.marks[table.name] and (only is None or table.name in only):
@@ -197,12 +204,12 @@ class Look:
         return int(self.store.connection.execute(sql, (self.ranges[table][0], high)).fetchone()[0])
 
     def close(self) -> None:
-        """Take everything in `ranges`, and the whole log, as seen."""
+        """Take everything in `ranges`, and what the log has of declared tables, as seen."""
         connection = self.store.connection
         for name, (_, high) in self.ranges.items():
             connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, self.store.numbers[name]))
         if self.log_end:
-            connection.execute("DELETE FROM _log WHERE seq <= ?", (self.log_end,))
+            connection.execute(f"DELETE FROM _log WHERE seq <= ? AND {self._is_read}", (self.log_end,))
 
 
 def clean(value: Any) -> Any:
@@ -236,9 +243,9 @@ def read_rows(store: Store, sql: str, parameters: Sequence[Any]) -> list[Row]:
 
 
 def mark_all(store: Store) -> None:
-    """Take every row there is as seen: what pulled or merged rows need, so that they are not captured as local ones."""
+    """Take every row of declared tables as seen: what pulled or merged rows need, so that they are not captured as local ones."""
     for name, high in store.dialect.highest(store.connection).items():
-        if name in store.numbers:
+        if name in store.numbers and name in store.schema.by_name:
             store.connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, store.numbers[name]))
 
 

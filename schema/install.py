@@ -44,13 +44,14 @@ class Keeper(Protocol):
 def install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookkeeping, keeper: Keeper | None = None) -> None:
     """Create everything that is missing and bring an older file up to date: all of it or nothing.
 
-    `own` is the bookkeeping of a node or of a server. Raises NewerFile, CannotUpgrade.
+    `own` is the bookkeeping of a node or of a server. Raises NewerFile, OtherTables, CannotUpgrade.
     """
     dialect.begin_write(connection)
     try:
         written = bookkeeping.read(connection)
         if written is not None:
             bookkeeping.require_known(written, schema)
+            bookkeeping.require_declared(connection, schema)
             bookkeeping.migrate(connection, own, written)
             if written.version < bookkeeping.version():
                 bookkeeping.require_complete(connection, dialect, own)

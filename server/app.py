@@ -39,6 +39,7 @@ from sync.errors import (
     MethodNotAllowed,
     NewerFile,
     NotFound,
+    OtherTables,
     OutpostError,
     TooBusy,
     TooLarge,
@@ -310,9 +311,9 @@ def _json(document: dict[str, Any]) -> Response:
 
 def problem_response(error: Exception) -> Response:
     """Return the problem document of the error; one that is not of our tree is logged and said to be ours. So is a database
-    that a newer program has upgraded: nodes try again, once somebody has started this server anew.
+    that a newer program, or one with other tables, has opened: nodes try again, once somebody has started this server anew.
     """
-    if not isinstance(error, OutpostError) or isinstance(error, NewerFile):
+    if not isinstance(error, OutpostError) or isinstance(error, NewerFile | OtherTables):
         incident = secrets.token_hex(4)
         log.error("incident %s", incident, exc_info=error)
         error = Internal(incident=incident)

@@ -56,8 +56,8 @@ def backup(database: Database, file: Path, now_ms: int, progress: files.Progress
 
 def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
     """Put a backup in the place of the centre's database. Raises BadValue for no such backup and for one of another centre than is
-    here, NewerFile and CannotUpgrade for one that this program does not open, HomeBusy while a program has the database open;
-    nothing has changed then. The copy is brought up to date before it takes the place.
+    here, NewerFile, OtherTables and CannotUpgrade for one that this program does not open, HomeBusy while a program has the database
+    open; nothing has changed then. The copy is brought up to date before it takes the place.
 
     `new_epoch`: every node is told at its next word that history was lost. Without it the first node that remembers more
     than the backup makes the centre see it, which comes to the same.

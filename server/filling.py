@@ -39,7 +39,7 @@ Row = tuple[Any, ...]
 
 
 def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferReply:
-    """Take pages of a lost history inside a write transaction with capture off. Raises Malformed; nothing is kept then."""
+    """Take pages of a lost history inside a write transaction with capture off. Raises Malformed, UnknownTable; nothing is kept then."""
     journal.require(store, request.cursor, request.highest)  # the centre may have been restored again, with this epoch's number
     healing.require_restored(store)
     inc, _ = histories.known(store, node, request.incarnation) or (0, None)
@@ -89,7 +89,7 @@ class _Filling:
     recorded: int = 0
 
     def take(self, page: Page, version: int) -> None:
-        """Take a page that was read at a version of the lost history."""
+        """Take a page that was read at a version of the lost history. Raises UnknownTable."""
         self.epoch, self.life, self.schema = page.epoch, page.life, page.schema
         scope = scopes.entitled(self.store, self.node, 0)
         for lens, told in _rows(self.store, page):
@@ -102,8 +102,8 @@ class _Filling:
             else:
                 self._record(table, key, (), row, None)
         for block in page.deaths:
-            of = self.store.schema.by_name.get(block.table)
-            if of is not None and len(block.key) == len(of.key):
+            of = skew.known_table(self.store, block.table)
+            if len(block.key) == len(of.key):
                 for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
                     if self._is_newer(of, key, version) and not self._is_behind(of, key, version):
                         self._died(of, key, version)

@@ -61,7 +61,7 @@ class Preview:
 
 
 def preview(path: Path, schema: Schema) -> Preview:
-    """Return what a declaration means for a centre's file and its nodes. Raises NotJoined, NewerFile; changes nothing."""
+    """Return what a declaration means for a centre's file and its nodes. Raises NotJoined, NewerFile, OtherTables; changes nothing."""
     if not path.exists():
         raise NotJoined(f"There is no server here yet ({path}). Start one with: outpost server init")
     connection = Sqlite().open(path, readonly=True)
@@ -70,6 +70,7 @@ def preview(path: Path, schema: Schema) -> Preview:
         if written is None:
             raise NotJoined(f"{path} is no server's database.")
         bookkeeping.require_known(written, schema)
+        bookkeeping.require_declared(connection, schema)
         nodes = tuple(_node(row, schema) for row in _nodes(connection))
         return Preview(written.schema, schema.version, changes(schema, written.schema), _unconverted(connection), nodes)
     finally:

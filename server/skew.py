@@ -18,6 +18,7 @@ from schema.declare import Table
 from schema.lens import Lens, TableLens, lens_between
 from schema.notices import down_notice
 from server.holding import Hold
+from sync.errors import UnknownTable
 from sync.messages import Compared, ConflictNotice, Page, Removals, Rows
 from sync.rows import columns_of, rows_of
 from sync.segment import OpenSegment, read_segment
@@ -30,24 +31,35 @@ def open_segment(store: Store, body: bytes) -> OpenSegment:
 
 
 def rows_of_page(store: Store, page: Page) -> Iterator[tuple[TableLens, tuple[Any, ...]]]:
-    """Yield the rows of a page that was once told, in whatever version, as they were told: (how its version had the table, values)."""
+    """Yield the rows of a page that was once told, in whatever version, as they were told: (how its version had the table, values).
+
+    Raises UnknownTable where the page holds any that cannot be read: what is passed over must not count as taken.
+    """
     for block in page.rows:
         table = _known(store, page.schema, block.table, block.columns)
-        if table is not None:
-            columns = rows_of(block.values, block.count, len(block.columns))
-            yield from ((table, row) for row in zip(*columns, strict=True))
+        columns = rows_of(block.values, block.count, len(block.columns))
+        yield from ((table, row) for row in zip(*columns, strict=True))
     for sealed in page.sealed:
         segment = read_segment(sealed.body)
         for inserts in segment.inserts:
             table = _known(store, segment.schema, inserts.table, inserts.columns)
-            if table is not None:
-                yield from ((table, row) for row in zip(*inserts.values, strict=True))
+            yield from ((table, row) for row in zip(*inserts.values, strict=True))
 
 
-def _known(store: Store, version: int, name: str, columns: Sequence[str]) -> TableLens | None:
-    """Return how a version had a table, if these are all its columns."""
+def known_table(store: Store, name: str) -> Table:
+    """Return a table that an offered page names. Raises UnknownTable."""
+    if name not in store.schema.by_name:
+        raise UnknownTable(f"An offered page tells of {name}, and the centre has no such table. Is OUTPOST_TABLES set there?")
+    return store.schema.by_name[name]
+
+
+def _known(store: Store, version: int, name: str, columns: Sequence[str]) -> TableLens:
+    """Return how a version had a table; these must be all its columns. Raises UnknownTable."""
+    known_table(store, name)
     table = lens_between(store.schema, min(version, store.schema.version)).tables.get(name)
-    return table if table is not None and tuple(columns) == table.older.names else None
+    if table is None or tuple(columns) != table.older.names:
+        raise UnknownTable(f"An offered page has {name} in columns that the centre does not know of version {version} of the tables.")
+    return table
 
 
 def waits_for_upgrade(store: Store, hold: Hold, version: int) -> None:

@@ -294,6 +294,15 @@ class NewerFile(UsError):
     todo = "Update this program, then go on."
 
 
+class OtherTables(UsError):
+    """This database has tables that this program does not declare."""
+
+    code = "home.tables"
+    status = 409
+    kept = "Nothing was changed; what is in the database is safe."
+    todo = "Set OUTPOST_TABLES to the folder with their declaration, then start it again."
+
+
 class CannotUpgrade(UsError):
     """This database cannot be brought up to this program's version."""
 

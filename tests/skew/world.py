@@ -16,6 +16,9 @@ from tests.healing.copies import replace_file
 from tests.skew.declarations import VERSIONS, declared
 from tests.world import Node, World
 
+SIDES = {"node": "k1.db", "server": "server.db"}
+"""The files of a node called k1 and of the centre."""
+
 
 class SkewedWorld(World):
     """A world at one version of a declaration; nodes are made with one of their own."""
@@ -68,6 +71,14 @@ class SkewedWorld(World):
             return None if found is None else {name: value for name, value in zip(names, found, strict=True) if name != "_rid"}
         finally:
             connection.close()
+
+
+def opened(world: SkewedWorld, side: str, schema: Schema) -> Any:
+    """Open one of `SIDES` by a program with these tables."""
+    path = world.folder / SIDES[side]
+    if side == "node":
+        return node.database.Database(path, schema, world.clock.read)
+    return server.database.Database(path, schema, clock_ms=world.clock.read)
 
 
 def pulls(entry: Node) -> int:
