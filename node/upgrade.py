@@ -61,6 +61,9 @@ class NodeKeeper:
         wanted = {**dict.fromkeys(lens.richer, lens.older.version), **read_state(store.connection).afresh}
         store.connection.execute("UPDATE _node SET afresh = ? WHERE id = 1", (json.dumps(wanted) if wanted else None,))
 
+    def redeclared(self, store: Store) -> None:
+        """Do nothing: what waits for another declaration waits at the centre."""
+
 
 def _changes(store: Store, lens: Lens, where: str) -> None:
     """Bring kept changes of rows up to date; one that touches nothing any more is in its segment, and goes here."""

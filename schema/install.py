@@ -40,6 +40,9 @@ class Keeper(Protocol):
     def after(self, store: Store, lens: Lens) -> None:
         """Bring what is kept of rows and changes up to the declaration now (`store.schema`)."""
 
+    def redeclared(self, store: Store) -> None:
+        """Look again at what waited for another declaration: this is one, of the version before (a table more, say)."""
+
 
 def install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookkeeping, keeper: Keeper | None = None) -> None:
     """Create everything that is missing and bring an older file up to date: all of it or nothing.
@@ -59,6 +62,8 @@ def install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookk
             connection.execute(statement)
         if written is None or not _bring_up(connection, dialect, schema, written, keeper):
             _create(connection, dialect, schema)
+            if written is not None and written.digest != schema.digest and keeper is not None:
+                keeper.redeclared(Store(connection, dialect, schema, known_numbers(connection)))
         bookkeeping.note(connection, schema)
     except BaseException:
         connection.rollback()

@@ -153,6 +153,11 @@ class Schema:
         """Return a hash of everything that matters to the other side."""
         return hashlib.sha256(repr([(t.name, t.kind, t.columns, t.cells, t.scope) for t in self.tables]).encode()).hexdigest()
 
+    @cached_property
+    def digest_number(self) -> int:
+        """Return 60 bits of the digest, for where a number is kept of the declaration that something was done under."""
+        return int(self.digest[:15], 16)
+
 
 def build(models: Iterable[type[Synced]]) -> Schema:
     """Return the schema of these classes. Raises BadDeclaration."""

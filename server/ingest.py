@@ -223,12 +223,12 @@ def release(store: Store, now_ms: int, first: Held | None = None) -> int:
     if store.connection.execute("SELECT 1 FROM _held LIMIT 1").fetchone() is None:
         return released
     at, since, schema = store.connection.execute("SELECT at, since, schema FROM _release").fetchone() or (0, -1, 0)
-    if at == 0 and (since, schema) == (journal.head(store).number, store.schema.version):
+    if at == 0 and (since, schema) == (journal.head(store).number, store.schema.digest_number):
         return released
     walk = _Walk(store, works, now_ms, at, since)
     walk.go()
     sql = "INSERT OR REPLACE INTO _release (id, at, since, schema) VALUES (1, ?, ?, ?)"
-    store.connection.execute(sql, (walk.at, walk.since, store.schema.version))
+    store.connection.execute(sql, (walk.at, walk.since, store.schema.digest_number))
     return released + walk.released
 
 

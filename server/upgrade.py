@@ -46,6 +46,10 @@ class ServerKeeper:
                 _graves(store, table)
                 _conflicts(store, table)
         store.connection.execute("UPDATE _server SET schema = ? WHERE id = 1", (store.schema.version,))
+        self.redeclared(store)
+
+    def redeclared(self, store: Store) -> None:
+        """Release what waited for this declaration."""
         now_ms = self._clock_ms()
         with centre.engine_writes(store, now_ms):
             _read_again(store)

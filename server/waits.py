@@ -89,7 +89,7 @@ def _now_sql(store: Store, one: int | None = None) -> str:
     ]
     named = ", ".join(literal(table.name) for table in tables)
     here = "+h.id > ?1 AND +h.id <= ?2 AND" if one is None else "h.id = ?2 AND ?1 < ?2 AND"  # +: found by table, not by number
-    parts = [f"SELECT h.id AS id, 'schema {store.schema.version}' AS now FROM _held h WHERE {here} h.code IN {DECLARED}"]
+    parts = [f"SELECT h.id AS id, 'schema {store.schema.digest_number}' AS now FROM _held h WHERE {here} h.code IN {DECLARED}"]
     parts.append(
         f"SELECT h.id, {_ENTITLED} FROM _held h WHERE {here} h.code IN {RIGHTS} AND (h.wait_tbl IS NULL OR h.wait_tbl NOT IN ({named}))"
     )

@@ -11,7 +11,7 @@ from sqlmodel import Field
 
 from node import outbox
 from schema.capture import Store, mark_all
-from schema.declare import By, Kind, Sync, Synced
+from schema.declare import By, Kind, Sync, Synced, Through
 from schema.install import known_numbers
 from schema.past import Added, past
 from schema.registry import Schema, build
@@ -180,4 +180,55 @@ def test_pages_with_a_table_that_the_restored_centre_lacks_wait_until_it_has_it(
     assert world.sql("SELECT tbl, rule FROM _conflict") == ([] if told == "row" else [("coupon", "restored")])
     assert world.sql("SELECT id FROM slip") == [("s1",)]
     assert world.agree()
+    world.close()
+
+
+@pytest.mark.covers("P-11.6")
+def test_work_that_is_held_for_a_table_goes_in_when_the_centre_has_it_though_the_version_is_the_same(tmp_path: Path) -> None:
+    world = SkewedWorld(tmp_path, 1)
+    world.schema = WITH.at(1)
+    k1 = world.node("k1", "branch:LON")
+    k1.sql(COUPON, "c1")
+    k1.sql("UPDATE coupon SET amount_minor = 900")
+    k1.sync()
+    k1.sql("UPDATE coupon SET amount_minor = 700")
+    k1.sync()
+    assert set(world.held()) <= {"schema", "depends"}
+    assert world.held()
+    centre_with(world, WITH.at(1))
+    assert world.held() == []
+    assert world.sql("SELECT id, amount_minor FROM coupon") == [("c1", 700)]
+    world.settle()
+    assert k1.held() == []
+    assert world.agree()
+    world.close()
+
+
+class Gift(Synced, table=True):
+    """A table of an integrator's own, below one of ours."""
+
+    __tablename__ = "gift"
+    sync: ClassVar[Sync] = Sync(kind=Kind.RECORD, scope=(Through("person", "person_id"),))
+
+    id: str = Field(primary_key=True)
+    person_id: str
+
+
+@pytest.mark.covers("P-11.6")
+def test_what_held_work_hangs_under_is_told_as_soon_as_its_table_is_known(tmp_path: Path) -> None:
+    """Until then nobody can tell that it names a parent; from then on the parent's deletion waits for it."""
+    family = build((*MODELS, Gift))
+    world = SkewedWorld(tmp_path, 1)
+    world.schema = family.at(1)
+    k1 = world.node("k1", "branch:LON")
+    insert(k1, "person", ANN)
+    k1.sync()
+    k1.write([("gift", {"id": "g1", "person_id": "ann"}), ("slip", {"id": "s1", "branch_id": "PAR", "total_minor": 1})])
+    k1.sync()
+    assert world.held() == ["schema"]
+    centre_with(world, family.at(1))
+    assert world.held() == ["right"]
+    k1.sql("DELETE FROM person")
+    k1.sync()
+    assert world.held() == ["right", "depends"]
     world.close()
