@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from schema import bookkeeping
+from schema import bookkeeping, others
 from schema.bookkeeping import Bookkeeping, Written
 from schema.capture import Store
 from schema.declare import Table
@@ -79,7 +79,9 @@ def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written:
     require_rules(before, older.tables)
     if gone and keeper is not None:
         keeper.gone(before, gone)
-    newer = written.schema < schema.version
+    lens, newer = Lens(older, schema), written.schema < schema.version
+    if written.digest != schema.digest:
+        others.require_free(before, lens)
     if newer and keeper is not None:
         keeper.before(before)
     if newer or written.version < bookkeeping.version():
@@ -87,11 +89,14 @@ def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written:
     if newer:
         for view in VIEWS:
             connection.execute(f"DROP VIEW IF EXISTS {view}")
-        after, lens = Store(connection, dialect, schema, number_tables(connection, schema)), Lens(older, schema)
+        aside = others.set_aside(before)
+        after = Store(connection, dialect, schema, number_tables(connection, schema))
         upgrade_tables(after, lens)
         _create(connection, dialect, schema)
+        others.require_sound(after)
         if keeper is not None:
             keeper.after(after, lens)
+        others.put_back(connection, aside)
     return newer
 
 

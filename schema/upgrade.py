@@ -10,8 +10,10 @@ valid. A value that does not convert is kept as it is and noted in `_unconverted
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from schema import others
 from schema.capture import Store, clean_row, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID, Connection
@@ -19,7 +21,7 @@ from schema.dialects.sqlite import quote
 from schema.images import pack_values
 from schema.keys import key_text
 from schema.lens import ColumnLens, Lens, TableLens
-from schema.past import ColumnType
+from schema.past import Column, ColumnType
 from sync.errors import Altered, CannotUpgrade
 from sync.values import RawText
 
@@ -47,8 +49,9 @@ def upgrade_tables(store: Store, lens: Lens) -> None:
             for column in table.columns
             if column.older is not None and column.newer is not None
         )
+        _rename(store, table)
         if kept and same_null:
-            _alter(store, table)
+            _add(store, table)
         else:
             _rebuild(store, table)
 
@@ -60,71 +63,71 @@ def drop_indexes(connection: Connection, table: str) -> None:
         connection.execute(f"DROP INDEX {quote(name)}")
 
 
-def _alter(store: Store, table: TableLens) -> None:
-    """Add and rename columns: that touches no row."""
-    name, execute = quote(table.newer.name), store.connection.execute
+def _rename(store: Store, table: TableLens) -> None:
+    """Rename columns, in other programs' views and triggers too: that touches no row. Raises CannotUpgrade."""
+    name = quote(table.newer.name)
     for column in table.columns:
         if column.older is not None and column.newer is not None and column.older.name != column.newer.name:
-            execute(f"ALTER TABLE {name} RENAME COLUMN {quote(column.older.name)} TO {quote(column.newer.name)}")
+            old, new = quote(column.older.name), quote(column.newer.name)
+            others.run(store, "view or trigger", table.newer.name, f"ALTER TABLE {name} RENAME COLUMN {old} TO {new}")
+
+
+def _add(store: Store, table: TableLens) -> None:
+    """Add columns: that touches no row."""
     for column in table.columns:
         if column.older is None and column.newer is not None:
-            execute(f"ALTER TABLE {name} ADD COLUMN {store.dialect.column(column.newer)}")
+            store.connection.execute(f"ALTER TABLE {quote(table.newer.name)} ADD COLUMN {store.dialect.column(column.newer)}")
 
 
 def _rebuild(store: Store, table: TableLens) -> None:
-    """Build a table anew, with every row under its number, and convert what changed its type."""
+    """Build a table anew, with every row under its number, and convert what changed its type. Its columns have their new names."""
     connection, name = store.connection, table.newer.name
-    others = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL", (name,)
+    above = connection.execute(
+        "SELECT type || ' ' || name, sql FROM sqlite_master WHERE lower(tbl_name) = lower(?) AND type IN ('index', 'trigger')"
+        " AND sql IS NOT NULL",
+        (name,),  # a trigger's table is named there as its program wrote it
     ).fetchall()
     highest = store.dialect.highest(connection).get(name, 0)
     connection.execute(store.dialect.create(table.newer, _NEW))
-    shared = [column for column in table.columns if column.older is not None and column.newer is not None]
-    target = ", ".join([*(quote(column.newer.name) for column in shared if column.newer), ROW_ID])
-    source = ", ".join([*(quote(column.older.name) for column in shared if column.older), ROW_ID])
-    connection.execute(f"INSERT INTO {_NEW} ({target}) SELECT {source} FROM {quote(name)} ORDER BY {ROW_ID}")
-    for column in shared:
-        if column.changes:
-            _convert(store, table, column)
+    shared = [column.newer for column in table.columns if column.older is not None and column.newer is not None]
+    kept = [column.name for column in shared] + others.add_columns(store, _standing(table), _NEW)
+    names = ", ".join([*map(quote, kept), ROW_ID])
+    connection.execute(f"INSERT INTO {_NEW} ({names}) SELECT {names} FROM {quote(name)} ORDER BY {ROW_ID}")
+    for column in table.columns:
+        if column.changes and column.older is not None and column.newer is not None:
+            _convert(store, table.newer, column, column.newer)
     connection.execute(f"DROP TABLE {quote(name)}")
     connection.execute("PRAGMA legacy_alter_table=ON")  # views of other programs may name the table that is away just now
     connection.execute(f"ALTER TABLE {_NEW} RENAME TO {quote(name)}")
     connection.execute("PRAGMA legacy_alter_table=OFF")
     store.dialect.go_on_from(connection, name, highest)
-    for (sql,) in others:
-        _restore(connection, name, sql)
+    for what, sql in above:
+        others.run(store, what, name, sql)
 
 
-def _restore(connection: Connection, table: str, sql: str) -> None:
-    """Make another program's index or trigger again. Raises CannotUpgrade."""
-    try:
-        connection.execute(sql)
-    except Exception as error:
-        raise CannotUpgrade(
-            f"Another program's index or trigger on {table} does not fit its new columns: {error}. Drop it first."
-        ) from error
+def _standing(table: TableLens) -> Table:
+    """Return a table as it stands once its columns are renamed: those that are dropped are in it still."""
+    columns = [column.newer if column.newer is not None and column.older is not None else column.older for column in table.columns]
+    return replace(table.older, columns=tuple(column for column in columns if column is not None))
 
 
-def _convert(store: Store, table: TableLens, column: ColumnLens) -> None:
-    assert column.older is not None
-    assert column.newer is not None
-    key = table.newer.key
-    width = len(key)
-    names = ", ".join(map(quote, [*key, column.older.name]))
-    sql = f"SELECT {names}, {ROW_ID} FROM {quote(table.older.name)} WHERE {ROW_ID} > ? ORDER BY {ROW_ID} LIMIT ?"
-    update = f"UPDATE {_NEW} SET {quote(column.newer.name)} = %s WHERE {ROW_ID} = ?"
-    wanted, last = _PYTHON[column.newer.type], -(1 << 62)
+def _convert(store: Store, table: Table, change: ColumnLens, column: Column) -> None:
+    width = len(table.key)
+    names = ", ".join(map(quote, [*table.key, column.name]))
+    sql = f"SELECT {names}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} > ? ORDER BY {ROW_ID} LIMIT ?"
+    update = f"UPDATE {_NEW} SET {quote(column.name)} = %s WHERE {ROW_ID} = ?"
+    wanted, last = _PYTHON[column.type], -(1 << 62)
     while rows := read_rows(store, sql, (last, CHUNK_ROWS)):
         last = rows[-1][-1]
         for row in map(clean_row, rows):
             value = row[width]
-            found = column.up(value)
+            found = change.up(value)
             if isinstance(found, RawText):
                 store.connection.execute(update % "CAST(? AS TEXT)", (found.raw, row[-1]))
             else:
                 store.connection.execute(update % "?", (found, row[-1]))
             if found is not None and type(found) is not wanted:
-                note_unconverted(store, table.newer, row[:width], column.newer.name, value)
+                note_unconverted(store, table, row[:width], column.name, value)
 
 
 def note_unconverted(store: Store, table: Table, key: Sequence[Any], column: str, value: Any) -> None:

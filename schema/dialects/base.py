@@ -126,6 +126,12 @@ class Dialect(Protocol):
     def is_whole(self, connection: Connection) -> bool:
         """Tell whether a database's own check finds nothing wrong."""
 
+    def is_in_words(self, error: Exception) -> bool:
+        """Tell whether a statement itself was wrong: what it says, or what the schema says that it works on."""
+
+    def flaw(self, connection: Connection, sql: str) -> str | None:
+        """Return why a statement does not compile, with the triggers it sets off; None if it does. Nothing is run."""
+
     def is_of_the_disk(self, error: Exception) -> bool:
         """Tell whether the disk could not be read, written or opened, or is full."""
 

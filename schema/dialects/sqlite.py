@@ -31,7 +31,7 @@ _CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 30_000
 _EMPTY_MS = 1_000
-_BUSY, _LOCKED = 5, 6
+_ERROR, _BUSY, _LOCKED = 1, 5, 6
 _STATEMENT_ROWS = 20
 _STATEMENT_VALUES = 900
 _UNION_MAX = 500
@@ -245,6 +245,20 @@ class Sqlite:
     def is_whole(self, connection: Connection) -> bool:
         """Tell whether a database's own check finds nothing wrong."""
         return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
+
+    def is_in_words(self, error: Exception) -> bool:
+        """Tell whether a statement itself was wrong: what it says, or what the schema says that it works on."""
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == _ERROR
+
+    def flaw(self, connection: Connection, sql: str) -> str | None:
+        """Return why a statement does not compile, with the triggers it sets off; None if it does. Nothing is run."""
+        try:
+            connection.execute(f"EXPLAIN {sql}").fetchall()
+        except dbapi2.DatabaseError as error:
+            if not self.is_in_words(error):
+                raise
+            return str(error)
+        return None
 
     def is_of_the_disk(self, error: Exception) -> bool:
         """Tell whether the disk could not be read, written or opened, or is full."""

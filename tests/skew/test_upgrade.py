@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused_in_words_and_the_old_program_goes_on(world
     insert(k1, "person", ANN)
     k1.sql("CREATE INDEX mine ON person (fax)")
     before = contents(world.folder / "k1.db")
-    with pytest.raises(CannotUpgrade, match="index or trigger on person"):
+    with pytest.raises(CannotUpgrade, match="index mine on person"):
         node.database.Database(world.folder / "k1.db", declared(NEWEST), world.clock.read)
     assert contents(world.folder / "k1.db") == before
     k1.sync()
