@@ -36,19 +36,16 @@ from schema.console import (
     table,
 )
 from schema.importer import options
-from schema.lock import exclusive
 from schema.registry import load
 from server import cli_backup, cli_schema, held, held_cli, held_list, ingest, journal, nodes, report
 from server import conflicts as conflict_list
 from server import home as home_of
 from server.importing import import_reference
-from server.opening import opened
+from server.opening import opened, opened_alone
 from server.report import By
 from server.service import Service
 from server.words import completeness, money, quantity
 from sync.errors import NoSuch
-
-BUSY = "A server is running on this home already."
 
 app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
 app.add_typer(held_cli.app, name="held")
@@ -108,8 +105,7 @@ def run(
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     ready = (lambda url: print(as_text({"url": url}), flush=True)) if terminal.as_json else serve.say_ready
     with (
-        opened(terminal) as database,
-        exclusive(terminal.home / home_of.LOCK, BUSY),
+        opened_alone(terminal) as database,
         closing(SqliteNonces(terminal.home / home_of.NONCES)) as nonces,
     ):
         app = create_app(Service(database), nonces, clock_ms=now_ms, extra_routes=routes(database, now_ms))

@@ -133,8 +133,7 @@ class Database:
         clock_ms: Callable[[], int] = _clock_ms,
         place: Path | None = None,  # where it will lie, of a copy that is yet to take its place
     ) -> None:
-        if not path.exists():
-            raise NotJoined(cut_short(path) or f"There is no server here yet ({path}). Start one with: outpost server init")
+        require_file(path)
         self.path, self.schema, self.dialect = path, schema.centre, dialect or Sqlite()
         self.life = secrets.token_bytes(16)
         """Drawn when the database is opened: what is read in one life is of one history, for a copy can only be put back between."""
@@ -193,6 +192,12 @@ class Database:
                     self._readers.get_nowait().close()
                 except Empty:
                     return
+
+
+def require_file(path: Path) -> None:
+    """Check that there is a file to open. Raises NotJoined."""
+    if not path.exists():
+        raise NotJoined(cut_short(path) or f"There is no server here yet ({path}). Start one with: outpost server init")
 
 
 def create(path: Path, schema: Schema) -> Database:

@@ -15,7 +15,7 @@ from typing import Final
 
 from schema.files import write_whole
 from schema.registry import Schema
-from server.database import Database, create
+from server.database import Database, create, require_file
 from sync.errors import AlreadyThere, BadValue, NotJoined, UsError
 
 DATABASE: Final = "server.db"
@@ -117,6 +117,11 @@ def _noted(home: Path) -> _Note | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotJoined(f"{home / ELSEWHERE} does not say where the database is. Put a copy of it back.") from error
+
+
+def require_there(home: Path) -> None:
+    """Check that there is a server in this home. Raises NotJoined."""
+    require_file(existing(home))
 
 
 def open_database(home: Path, schema: Schema) -> Database:

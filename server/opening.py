@@ -1,4 +1,4 @@
-"""Opening the server's database for one command."""
+"""Opening the server's database for one command, or to serve it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from schema.console import Terminal
+from schema.lock import exclusive
 from schema.registry import load
 from server import home as home_of
 from server.database import Database
+
+BUSY = "A server is running on this home already."
 
 
 @contextmanager
 def opened(terminal: Terminal) -> Iterator[Database]:
     """Open the server's database while the block runs. Raises NotJoined."""
     with closing(home_of.open_database(terminal.home, load())) as database:
+        yield database
+
+
+@contextmanager
+def opened_alone(terminal: Terminal) -> Iterator[Database]:
+    """Open the server's database to serve it. Raises NotJoined; HomeBusy where a server runs on this home.
+
+    The lock comes first: opening brings a file up to date, and under a server that runs it would be upgraded away.
+    """
+    home_of.require_there(terminal.home)
+    with exclusive(terminal.home / home_of.LOCK, BUSY), opened(terminal) as database:
         yield database

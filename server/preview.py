@@ -14,6 +14,7 @@ from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from schema.lens import ColumnLens, Lens
 from schema.registry import Schema
+from server.database import require_file
 from sync.errors import NotJoined
 
 
@@ -62,8 +63,7 @@ class Preview:
 
 def preview(path: Path, schema: Schema) -> Preview:
     """Return what a declaration means for a centre's file and its nodes. Raises NotJoined, NewerFile, OtherTables; changes nothing."""
-    if not path.exists():
-        raise NotJoined(f"There is no server here yet ({path}). Start one with: outpost server init")
+    require_file(path)
     connection = Sqlite().open(path, readonly=True)
     try:
         written = bookkeeping.read(connection)
