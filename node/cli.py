@@ -17,6 +17,7 @@ import typer
 
 from node import aside, cli_backup, held_cli, identity, outbox, proof, verdicts, withheld
 from node import conflicts as conflict_list
+from node.cli_healed import tell_healed
 from node.cli_verify import tell_proof, tell_verify
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
@@ -186,7 +187,7 @@ def tell_sync(document: dict[str, Any], compared: str) -> None:
     gone = f"; {count(document['removed'], 'row')} deleted elsewhere or no longer for this node" if document["removed"] else ""
     say(f"Received {count(document['pulled'], 'row')}{gone}.")
     tell_late(**document["late"])
-    healed(document)
+    tell_healed(document)
     if document["unsynced"]:
         say(f"{count(document['unsynced'], 'transaction')} recorded meanwhile: they go with the next sync.")
     if document["new_conflicts"]:
@@ -207,25 +208,6 @@ def tell_late(refused: int, withdrawn: int, let_in: int) -> None:
     if withdrawn:
         was, it_is = ("was", "it is") if withdrawn == 1 else ("were", "they are")
         say(f"{count(withdrawn, 'transaction')} {was} taken back and left this node's tables; {it_is} kept: outpost node held --withdrawn")
-
-
-def healed(document: dict[str, Any]) -> None:
-    """Say what was noticed of copies and restores, and what came of it."""
-    if document["new_history"]:
-        say("This database had been restored from a copy, or a copy of it is in use; it goes on under a new history. Nothing doubled.")
-        if document["new_series"]:
-            say(f"Its receipts get numbers of a series of their own from here on, <till>.{document['new_series']}.")
-        say("If a copy is in use on another computer: sync that, then give it an invitation of its own (outpost node rejoin CODE there).")
-    if document["came_back"]:
-        say(f"{count(document['came_back'], 'transaction')} it had sent, and did not have here, came back from the centre.")
-    restored = document["centre_restored"]
-    if restored is not None:
-        as_of = "" if restored["last_synced_ms"] is None else f" This node had last synced {moment(restored['last_synced_ms'])}."
-        say(f"The centre was restored from a backup.{as_of}")
-        again = restored["offered_again"]
-        sent = f"{count(again, 'transaction')} of this node that it may have lost {'was' if again == 1 else 'were'} sent again"
-        say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")
-        say("Where nobody can tell which of two values is later, the centre's stands, and the other is on record.")
 
 
 def only_here(number: int) -> str:

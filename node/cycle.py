@@ -14,9 +14,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import get_args
 
-from node import healing, outbox, proof, retained, series, settling, staging, unreadable, verdicts
+from node import healing, offering, outbox, proof, retained, series, settling, staging, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
-from node.database import OFFERING, RELOAD, SOUND, Database, State, hear, read_state
+from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
@@ -31,7 +31,6 @@ from sync.errors import (
     Stale,
     TooLarge,
     UnknownIncarnation,
-    UnknownTable,
     WorldError,
 )
 from sync.limits import (
@@ -46,7 +45,6 @@ from sync.limits import (
 )
 from sync.messages import (
     HealRequest,
-    OfferRequest,
     Page,
     Parent,
     Point,
@@ -80,6 +78,7 @@ class Report:
     new_series: str | None = None  # letters that receipt numbers carry from here on (node/series.py)
     came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database
     lost: healing.Lost | None = None
+    too_large: int = 0  # rows that a restored centre may lack, and that no request can carry
     differing: int | None = None  # rows that differ from the centre's; None: not known
 
     def document(self, cursor: int, unsynced: int) -> dict[str, object]:
@@ -89,6 +88,7 @@ class Report:
         healed["new_series"] = self.new_series
         if self.lost is not None:
             healed["centre_restored"] = {"last_synced_ms": self.lost.as_of_ms, "offered_again": self.lost.transactions}
+        healed["too_large_to_offer"] = self.too_large
         counts |= {"late": self.late}
         return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, **healed, "differing": self.differing}
 
@@ -105,7 +105,7 @@ class Cycle:
         report = Report()
         for attempt in range(EXCHANGE_RETRIES_MAX):
             try:
-                self._offer()
+                report.too_large += offering.offer(self.database, self.exchange)
                 self.push(report)
                 self._reload(report)
                 reloading = self.database.state().healing == RELOAD
@@ -142,23 +142,6 @@ class Cycle:
         with self.database.writing() as store:
             if _life(self.database.state()) == _life(state):
                 report.lost = healing.begin(store, reply) or report.lost
-
-    def _offer(self) -> None:
-        """Offer a restored centre the rows of others that its lost history held."""
-        while self.database.state().healing in (OFFERING, SOUND) and (pages := healing.to_offer(self.database.store)):
-            state = self.database.state()
-            known = (state.epoch, state.incarnation, state.cursor, state.highest)
-            offer = OfferRequest(PROTOCOL_VERSIONS[-1], *known, tuple(page for _, page in pages))
-            try:
-                reply = self.exchange.offer(offer)
-            except UnknownTable:  # of a newer declaration than the centre has now: kept until it is upgraded again
-                with self.database.writing() as store:
-                    healing.keep_back(store, [number for number, _ in pages])
-                continue
-            with self.database.writing() as store:
-                _require_life(read_state(store.connection), offer)
-                healing.offered(store, [number for number, _ in pages], reply.head.number)
-                hear(store, reply.head)
 
     def _reload(self, report: Report) -> None:
         """Turn to taking the centre's rows anew, once it has everything this node can offer."""
@@ -246,7 +229,7 @@ class Cycle:
     def _acknowledge(self, request: PushRequest, reply: PushReply, report: Report) -> int:
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
-            _require_life(read_state(store.connection), request)
+            offering.require_life(read_state(store.connection), request)
             parts = {row[0] for row in store.connection.execute("SELECT id FROM _segment WHERE part = 1").fetchall()}
             store.connection.executemany("DELETE FROM _adopted WHERE segment = ?", [(segment,) for segment in request.adopted])
             store.connection.execute("UPDATE _node SET registered = 1 WHERE id = 1")
@@ -370,14 +353,6 @@ def _batch(store: Store) -> Iterator[Sealed]:
         sql = "SELECT body, digest, again, boxed FROM _segment WHERE seq = ?"
         body, digest, again, boxed = store.connection.execute(sql, (seq,)).fetchone()
         yield Sealed(body, digest, retained.message_of(again, bool(boxed)))
-
-
-def _require_life(state: State, request: PushRequest | OfferRequest) -> None:
-    """Check that a reply answers this very life of the node: another process may have healed it meanwhile, and what the centre
-    took in a history that it lost must not count as taken. Raises Stale.
-    """
-    if (state.epoch, state.incarnation) != (request.epoch, request.incarnation):
-        raise Stale("another process of this node has begun a new history meanwhile")
 
 
 def _check_answered(store: Store, request: PushRequest) -> None:

@@ -49,7 +49,7 @@ _TABLES = (
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, box BLOB NOT NULL, hash BLOB NOT NULL, version INTEGER NOT NULL,"
     " chain_seq INTEGER NOT NULL, digest BLOB NOT NULL, exceptions BLOB NOT NULL)",
     # pages as they were pulled, likewise; pull: the same for all of one pull, which hold whole transactions together; lost: of a
-    # history the centre lost; offered: the version at which it had the page again
+    # history the centre lost (2: it cannot read the page yet, 3: too large to be offered); offered: the version at which it had it again
     "CREATE TABLE IF NOT EXISTS _kept_page (number INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, pull INTEGER NOT NULL,"
     " box BLOB NOT NULL, rows INTEGER NOT NULL, lost INTEGER NOT NULL DEFAULT 0, offered INTEGER)",
     # points of the centre's history this node has passed; those of the centre's backups are not forgotten for others

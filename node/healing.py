@@ -14,10 +14,12 @@ is durable and may be repeated. Spec: PROTOCOL.md §7.3, §7.7; RULES H5–H7, H
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from node import aside, centre, pending, retained, series, staging, verdicts
 from node.database import OFFERING, RELOAD, SOUND, State, read_state
+from node.pieces import PIECE_BYTES_MAX
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -112,7 +114,7 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     _part(store)
     _go_on(store, parent, last)
     _lower(store, shared)
-    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE lost = 2 OR (version > ? AND NOT lost)", (shared,))
+    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE lost > 1 OR (version > ? AND NOT lost)", (shared,))
     store.connection.execute("UPDATE _kept_page SET offered = NULL WHERE offered > ?", (shared,))  # it lost what that had brought
     pages = store.connection.execute("SELECT COUNT(*) FROM _kept_page WHERE lost AND offered IS NULL").fetchone()[0]
     store.connection.execute("DELETE FROM _point WHERE version > ?", (shared,))
@@ -215,25 +217,39 @@ def _lower(store: Store, shared: int) -> None:
             store.connection.execute("UPDATE _op SET body = ? WHERE id = ?", (pending.pack(op)[1], number))
 
 
-def to_offer(store: Store) -> list[tuple[int, Offered]]:
-    """Return the next pages to offer, oldest first, each with its number here; none when all are offered.
+def to_offer(store: Store, *, alone: bool = False) -> list[tuple[int, Offered]]:
+    """Return the next pages to offer, or the next one `alone`, oldest first, each with its number here; none when all are offered.
 
     Pages of one pull go together wherever they fit into a request: the centre takes each request in a commit of its own, and
     one alone may hold a part of a transaction.
     """
     sql = "SELECT number, pull, LENGTH(box), rows FROM _kept_page WHERE lost = 1 AND offered IS NULL ORDER BY number LIMIT ?"
+    at_most = 1 if alone else PUSH_SEGMENTS_MAX
     numbers, whole = list[int](), 0  # how many of them are of pulls that are in it to their end
     size, entries, last = 0, 0, None
-    for number, pull, length, count in store.connection.execute(sql, (PUSH_SEGMENTS_MAX + 1,)).fetchall():
+    for number, pull, length, count in store.connection.execute(sql, (at_most + 1,)).fetchall():
         whole = len(numbers) if pull != last else whole
         size, entries, last = size + length, entries + count, pull
-        is_full = size > PUSH_BYTES or entries > (PAGE_ROWS_MAX if whole == 0 else PAGE_ROWS) or len(numbers) == PUSH_SEGMENTS_MAX
+        is_full = size > PUSH_BYTES or entries > (PAGE_ROWS_MAX if whole == 0 else PAGE_ROWS) or len(numbers) == at_most
         if numbers and is_full:
             numbers = numbers[: whole or None]
             break
         numbers.append(number)
     sql = "SELECT version, box FROM _kept_page WHERE number = ?"
     return [(number, Offered(*store.connection.execute(sql, (number,)).fetchone())) for number in numbers]
+
+
+def fits(pages: Sequence[tuple[int, Offered]]) -> bool:
+    """Tell whether a request has room for these pages. Of several it has: they are taken together only as far as that."""
+    return len(pages) > 1 or len(pages[0][1].box) <= PIECE_BYTES_MAX
+
+
+def pass_over(store: Store, number: int) -> int:
+    """Let a page that no request can carry stop nothing, and return its rows. It is kept as it is until the next restore, and tried
+    again then: a later program may find a way.
+    """
+    (rows,) = store.connection.execute("UPDATE _kept_page SET lost = 3 WHERE number = ? RETURNING rows", (number,)).fetchone()
+    return int(rows)
 
 
 def keep_back(store: Store, numbers: list[int]) -> None:

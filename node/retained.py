@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from node.database import State, read_state
+from node.pieces import pieces
 from schema.capture import Store
 from schema.images import pack_values, unpack_values
 from sync import box
 from sync.limits import POINTS_MAX
 from sync.messages import Again, Exceptional, Page, Point
-from sync.rows import entries_of
-from sync.wire import pack
 
 Verdicts = dict[int, list[Any]]
 """By transaction: verdict, version, code, reason. Of those that were not plainly accepted."""
@@ -90,10 +89,13 @@ def begin_pull(store: Store) -> int:
 
 
 def keep_page(store: Store, state: State, page: Page, pull: int, body: bytes | None = None) -> None:
-    """Keep a page (also as bytes, where it has them already) of a pull that is being applied, unless a backup covers it."""
+    """Keep a page (also as bytes, where it has them already) of a pull that is being applied, unless a backup covers it: in pieces that
+    can be offered, for nobody here can open a box to divide it.
+    """
     if page.head > state.covered:
-        values = (page.head, pull, box.close(state.box_key, body or pack(page)), entries_of(page))
-        store.connection.execute("INSERT INTO _kept_page (version, pull, box, rows) VALUES (?, ?, ?, ?)", values)
+        for piece, rows in pieces(page, store.schema.rank, body):
+            values = (page.head, pull, box.close(state.box_key, piece), rows)
+            store.connection.execute("INSERT INTO _kept_page (version, pull, box, rows) VALUES (?, ?, ?, ?)", values)
 
 
 def pass_points(store: Store, points: Iterable[Point], *, backup: bool = False) -> None:

@@ -50,9 +50,9 @@ class Draft:
         self.conflicts += notices
         self._take(len(notices), size)
 
-    def has_room_for(self, rows: int) -> bool:
-        """Tell whether a whole segment still goes in; into an empty page always."""
-        return rows <= self.budget or self.is_empty
+    def has_room_for(self, rows: int, size: int) -> bool:
+        """Tell whether a whole segment of so many rows and bytes still goes in; into an empty page always."""
+        return (rows <= self.budget and size <= self.room) or self.is_empty
 
     def add_sealed(self, sealed: SealedRows) -> None:
         """Add a whole segment."""

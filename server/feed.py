@@ -188,7 +188,7 @@ class Feed:
                 continue
             if whole and (segment := self._whole(step, at)) is not None:
                 if segment.teller == step.table.name:
-                    if not draft.has_room_for(segment.rows):
+                    if not draft.has_room_for(segment.rows, segment.bytes):
                         return at, low - 1
                     draft.add_sealed(whole_segments.read(self.store, at, segment))
                     if draft.budget <= 0:

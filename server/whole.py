@@ -27,10 +27,11 @@ WHOLE_ROWS_MIN = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A segment that may be told whole: the table in whose step, and how many rows it has."""
+    """A segment that may be told whole: the table in whose step, how many rows it has, and bytes."""
 
     teller: str
     rows: int
+    bytes: int
 
 
 def find(view: View, scope: str, version: int, earlier: Iterable[str]) -> Whole | None:
@@ -44,7 +45,8 @@ def find(view: View, scope: str, version: int, earlier: Iterable[str]) -> Whole 
     numbers = [store.numbers[table] for table, _, _ in lines]
     if any(store.connection.execute(told, (number, other, version)).fetchone() for other in earlier for number in numbers):
         return None
-    return Whole(lines[0][0], sum(high - low + 1 for _, low, high in lines))
+    (size,) = store.connection.execute("SELECT LENGTH(body) FROM _journal WHERE ver = ?", (version,)).fetchone()  # reads no body
+    return Whole(lines[0][0], sum(high - low + 1 for _, low, high in lines), size)
 
 
 def read(store: Store, version: int, whole: Whole) -> SealedRows:

@@ -23,7 +23,8 @@ from node.writer import transaction
 from schema.registry import Schema, load
 from server import nodes
 from server.service import Service
-from sync.limits import MESSAGE_BYTES_MAX
+from sync.errors import TooLarge
+from sync.limits import BODY_BYTES_MAX, MESSAGE_BYTES_MAX
 from sync.messages import (
     HealReply,
     HealRequest,
@@ -71,6 +72,8 @@ class Link:
         self.before(kind)
         body = pack(request)
         self.requests.append((kind, body))
+        if len(body) > BODY_BYTES_MAX:  # as server/app.py says it
+            raise TooLarge(f"The body is larger than {BODY_BYTES_MAX} bytes.")
         handle = getattr(self.world.service, kind)
         reply = pack(handle(self.identity, unpack(type_, body, MESSAGE_BYTES_MAX), self.world.clock.read()))
         if kind in self.lose:

@@ -1,0 +1,30 @@
+"""What `outpost node sync` says of copies and restores that it noticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schema.console import count, moment, say
+
+
+def tell_healed(document: dict[str, Any]) -> None:
+    """Say what was noticed of copies and restores, and what came of it."""
+    if document["new_history"]:
+        say("This database had been restored from a copy, or a copy of it is in use; it goes on under a new history. Nothing doubled.")
+        if document["new_series"]:
+            say(f"Its receipts get numbers of a series of their own from here on, <till>.{document['new_series']}.")
+        say("If a copy is in use on another computer: sync that, then give it an invitation of its own (outpost node rejoin CODE there).")
+    if document["came_back"]:
+        say(f"{count(document['came_back'], 'transaction')} it had sent, and did not have here, came back from the centre.")
+    restored = document["centre_restored"]
+    if restored is not None:
+        as_of = "" if restored["last_synced_ms"] is None else f" This node had last synced {moment(restored['last_synced_ms'])}."
+        say(f"The centre was restored from a backup.{as_of}")
+        again = restored["offered_again"]
+        sent = f"{count(again, 'transaction')} of this node that it may have lost {'was' if again == 1 else 'were'} sent again"
+        say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")
+        say("Where nobody can tell which of two values is later, the centre's stands, and the other is on record.")
+    if document["too_large_to_offer"]:
+        rows = count(document["too_large_to_offer"], "row")
+        say(f"The centre may have lost {rows} too large for any message, which therefore cannot be offered again.")
+        say("This node keeps that, sealed for the centre. Record it at the central office again, in smaller parts.")
