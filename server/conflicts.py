@@ -7,7 +7,7 @@ side can still be taken. A decision is an ordinary change that names the conflic
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -19,6 +19,7 @@ from schema.keys import cell_json, column_json, key_json, key_parts, key_text
 from server import rows, scopes
 from server.draft import PAGE_BYTES
 from sync.columns import encode_column
+from sync.limits import ROW_BYTES_MAX
 from sync.messages import ConflictNotice, Values
 from sync.rows import values_of
 
@@ -120,45 +121,62 @@ _JOINS = (
 
 def notices(
     store: Store, node: int, scope: frozenset[str], start: tuple[int, int], high: int, limit: int, room: int | None
-) -> tuple[list[ConflictNotice], list[tuple[int, int]], int, bool]:
+) -> tuple[list[ConflictNotice], tuple[int, int], int, bool]:
     """Return what a node is told of conflicts its edits took part in, rows in its scope only: up to `limit` of them and `room`
-    bytes of values (None: one at least), behind a place (`start`: version, number) up to version `high`. Also the places of all that
-    were looked at, the bytes, and whether there may be more.
+    bytes of values (None: one at least), behind a place (`start`: version, number) up to version `high`. Also the place of the last
+    that was looked at, the bytes, and whether there are more.
     """
-    found, places, size = list[ConflictNotice](), list[tuple[int, int]](), 0
     rows = store.connection.execute(
         f"SELECT {_COLUMNS}, c.rowid FROM _conflict c {_JOINS} WHERE c.ver >= ?1 AND c.ver <= ?2 AND (c.ver > ?1 OR c.rowid > ?3)"
         " AND (c.mine_node = ?4 OR c.theirs_node = ?4) ORDER BY c.ver, c.rowid LIMIT ?5",
-        (start[0], high, start[1], node, limit),
+        (start[0], high, start[1], node, limit + 1),
     )
-    for row in rows:
-        more = _bytes(row)
-        if size + more > (PAGE_BYTES if room is None else room) and (found or room is not None):
-            return found, places, size, True
-        places.append((row[1], row[-1]))
-        if _in_scope(store, row, scope):
-            found.append(_notice(store, row, node))
-            size += more
-    return found, places, size, len(places) == limit
+    looked, size, more = _up_to(rows, limit, room)
+    found = [_notice(store, row, node) for row in looked if _is_told(row) and _in_scope(store, row, scope)]
+    return found, (looked[-1][1], looked[-1][-1]) if looked else start, size, more
+
+
+def notices_of_row(
+    store: Store, node: int, table: Table, key: tuple[Any, ...], span: tuple[int, int], limit: int, room: int | None
+) -> tuple[list[ConflictNotice], int, int, bool]:
+    """Return what a node is told again of a row that it may not have had for a while: up to `limit` conflicts and `room` bytes of
+    values (None: one at least), behind a conflict's number and up to a version (`span`). Also the number of the last, the bytes, and
+    whether there are more.
+    """
+    rows = store.connection.execute(
+        f"SELECT {_COLUMNS}, c.rowid FROM _conflict c {_JOINS} WHERE c.tbl = ?1 AND c.key = ?2 AND c.rowid > ?3 AND c.ver <= ?4"
+        " AND (c.mine_node = ?5 OR c.theirs_node = ?5) ORDER BY c.rowid LIMIT ?6",
+        (table.name, key_text(key), *span, node, limit + 1),
+    )
+    looked, size, more = _up_to(rows, limit, room)
+    return [_notice(store, row, node) for row in looked if _is_told(row)], looked[-1][-1] if looked else span[0], size, more
+
+
+def _up_to(rows: Iterable[Sequence[Any]], limit: int, room: int | None) -> tuple[list[Sequence[Any]], int, bool]:
+    """Return the first conflicts that go into `limit` and `room` bytes (None: one at least), their bytes, and whether more follow."""
+    taken, size = list[Sequence[Any]](), 0
+    for each in rows:
+        row = each if _bytes(each) <= ROW_BYTES_MAX else (*each[:5], None, *each[6:])  # both sides before what was before both
+        more = _bytes(row) if _is_told(row) else 0
+        if len(taken) == limit or (size + more > (PAGE_BYTES if room is None else room) and (taken or room is not None)):
+            return taken, size, True
+        taken.append(row)
+        size += more
+    return taken, size, False
 
 
 def _bytes(row: Sequence[Any]) -> int:
     return sum(len(image) for image in row[5:8] if image is not None)
 
 
+def _is_told(row: Sequence[Any]) -> bool:
+    """Tell whether a page can hold a conflict at all."""
+    return _bytes(row) <= ROW_BYTES_MAX
+
+
 def disputed(store: Store, table: Table) -> bool:
     """Tell whether any row of a table was ever in conflict."""
     return store.connection.execute("SELECT 1 FROM _conflict WHERE tbl = ? LIMIT 1", (table.name,)).fetchone() is not None
-
-
-def notices_of_row(store: Store, node: int, table: Table, key: tuple[Any, ...], high: int) -> tuple[list[ConflictNotice], int]:
-    """Return what a node is told again, up to a version, of a row that it may not have had for a while, and its bytes."""
-    rows = store.connection.execute(
-        f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.tbl = ? AND c.key = ? AND c.ver <= ?"
-        " AND (c.mine_node = ? OR c.theirs_node = ?)",
-        (table.name, key_text(key), high, node, node),
-    ).fetchall()
-    return [_notice(store, row, node) for row in rows], sum(map(_bytes, rows))
 
 
 def _in_scope(store: Store, row: Sequence[Any], scope: frozenset[str]) -> bool:

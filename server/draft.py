@@ -38,7 +38,7 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing is in it that takes room: then whatever comes next goes in, however large."""
-        return not (self.rows or self.removals or self.deaths or self.sealed or self.conflicts)
+        return not (self.rows or self.removals or self.deaths or self.sealed or self.conflicts or self.verdicts)
 
     def add_rows(self, table: Table, rows: list[Any], size: int) -> None:
         """Add the newest state of rows, each with its number last; their texts and blobs take `size` bytes at most."""
@@ -49,6 +49,11 @@ class Draft:
         """Add conflicts whose values take `size` bytes."""
         self.conflicts += notices
         self._take(len(notices), size)
+
+    def add_verdicts(self, verdicts: list[LateVerdict]) -> None:
+        """Add what became of transactions; reasons take room too."""
+        self.verdicts += verdicts
+        self.bytes += sum(len(verdict.reason.encode()) for verdict in verdicts)
 
     def has_room_for(self, rows: int, size: int) -> bool:
         """Tell whether a whole segment of so many rows and bytes still goes in; into an empty page always."""

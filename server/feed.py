@@ -6,8 +6,10 @@ whose reading finds no newer version; only then does the node apply any of it, s
 
     steps of a sweep (server/sweep.py): every table under every scope; then segments, verdicts, conflicts
     what a step tells: rows one by one, runs of rows, segments whole (server/whole.py), removals ─► a page (server/draft.py)
+    with rows their older conflicts (server/disputes.py)
 
-A position is (sweep, step, version, row): where to go on. Spec: PROTOCOL.md §8; RULES H2–H5, H18.
+A position is (sweep, step, version, row): where to go on; in the step's number is what is owed of the row.
+Spec: PROTOCOL.md §8; RULES H2–H5, H18.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from schema.capture import Store, clean_row, read_rows
+from schema.capture import Store, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_parts
 from server import conflicts, histories, journal, proof, scopes
 from server import whole as whole_segments
+from server.disputes import CHUNK_ROWS, Disputes, with_owed, without_owed
 from server.draft import Draft
 from server.notices import Notices
 from server.scope_sql import key_condition, keys_sql
@@ -34,9 +37,12 @@ from sync.errors import Malformed
 from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX, ROW_BYTES_MAX
 from sync.messages import Page, Point, Position, PullRequest, Removals
 
-_BEGIN = -1
-
 Block = TypeVar("Block")
+
+Stop = tuple[int, int, int]
+"""Where a page was full in a step: version, row, and what is owed of the row (server/disputes.py)."""
+
+_BEGIN: Stop = (-1, -1, 0)
 
 Entry = tuple[int, int, int, int, int, int]
 """A line of the change index: version, first row, last row, op, part, whole (server/scopes.py `note`)."""
@@ -68,80 +74,93 @@ class Feed:
         self._touched: dict[tuple[int, str], _Runs | None] = {}
         self._came: dict[tuple[int, str, int], frozenset[int]] = {}
         self._wholes: dict[tuple[str, int], whole_segments.Whole | None] = {}
+        self._disputes = Disputes(store, node, self.scope, cursor)
         self._huge: frozenset[int] = frozenset()  # rows of the lines looked at that no page can hold
 
     def page(self, position: Position | None, rows: int) -> tuple[Draft, Position | None]:
         """Fill one page from a position on; return it and where to go on, None when complete."""
         draft = Draft(max(1, min(rows or PAGE_ROWS, PAGE_ROWS_MAX // 2)))
-        low, high, number, version, row = self._start(position)
+        low, high, number, start = self._start(position)
         while True:
-            stopped = self._sweep(draft, low, high, number, (version, row))
+            stopped = self._sweep(draft, low, high, number, start)
             if stopped is not None:
                 return draft, Position(low, high, *stopped, self._steps)
             if high == self.head.number:
                 return draft, None
-            low, high, number, version, row = high, self.head.number, 0, _BEGIN, _BEGIN
+            low, high, number, start = high, self.head.number, 0, _BEGIN
 
     @property
     def _steps(self) -> int:
         """Return what tells the steps of a sweep from those of another declaration."""
         return int(self.store.schema.digest[:8], 16)
 
-    def _start(self, position: Position | None) -> tuple[int, int, int, int, int]:
+    def _start(self, position: Position | None) -> tuple[int, int, int, Stop]:
         if position is None:
-            return self.cursor, self.head.number, 0, _BEGIN, _BEGIN
+            return self.cursor, self.head.number, 0, _BEGIN
         if not self.cursor <= position.low <= position.high <= self.head.number:
             raise Malformed("this position does not lie between the cursor and the centre's version")
         if position.plan != self._steps:  # the centre was upgraded meanwhile: its steps have other numbers now
-            return position.low, position.high, 0, _BEGIN, _BEGIN
-        return position.low, position.high, position.step, position.version, position.row
+            return position.low, position.high, 0, _BEGIN
+        step, owed = without_owed(position.step)
+        return position.low, position.high, step, (position.version, position.row, owed)
 
-    def _sweep(self, draft: Draft, low: int, high: int, first: int, start: tuple[int, int]) -> tuple[int, int, int] | None:
+    def _sweep(self, draft: Draft, low: int, high: int, first: int, start: Stop) -> tuple[int, int, int] | None:
         """Run the steps of a sweep; return (step, version, row) where the page was full, or None at the end."""
         if low == high and not (self.afresh and low == self.cursor):
             return None
         number, self._plan = 0, Sweep(self.store, self.node, self.cursor, low, high, self.scope, self.afresh)
+        self._disputes = Disputes(self.store, self.node, self.scope, low)
         self._wholes.clear()
         for step in self._plan.steps():
             if self.view.table(step.table.name) is None:
                 number += 1
                 continue
             if number >= first and (step.mode == "lost" or step.scope in self.scope or step.scope == scopes.node_scope(self.node)):
-                stopped = self._step(draft, step, low, high, start if number == first else (_BEGIN, _BEGIN))
+                stopped = self._step(draft, step, low, high, start if number == first else _BEGIN)
                 if stopped is not None:
-                    return (number, *stopped)
+                    return (with_owed(number, stopped[2]), *stopped[:2])
             number += 1
         notices = Notices(self.store, self.node, self.inc, self.scope)
         for told in (notices.segments, notices.verdicts, notices.conflicts):
             if number >= first:
                 begin = (max(low + 1, start[0]), max(0, start[1])) if number == first else (low + 1, 0)
-                stopped = told(draft, *begin, high)
-                if stopped is not None:
-                    return (number, *stopped)
+                place = told(draft, *begin, high)
+                if place is not None:
+                    return (number, *place)
             number += 1
         return None
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
-    def _step(self, draft: Draft, step: Step, low: int, high: int, start: tuple[int, int]) -> tuple[int, int] | None:
-        """Tell what one table holds under one scope; return (version, row) where the page was full."""
-        version, row = start
+    def _step(self, draft: Draft, step: Step, low: int, high: int, start: Stop) -> Stop | None:
+        """Tell what one table holds under one scope; return where the page was full."""
+        version, row, owed = start
+        if owed and ((owed := self._disputes.go_on(draft, step.table, row, owed)) or draft.budget <= 0):
+            return version, row, owed
+        at_once = CHUNK_ROWS if conflicts.disputed(self.store, step.table) else PAGE_ROWS
         while True:
-            entries = self._entries(step, low, high, version, row, draft.chunk())
+            entries = self._entries(step, low, high, version, row, min(draft.chunk(), at_once))
             if not entries:
                 return None
             if step.table.name in self.store.schema.fixed and step.scope != scopes.node_scope(self.node):
                 stopped = self._extents(draft, step, entries, version, row)
-                if stopped is not None:
-                    return stopped
             else:
-                entries, size = self._fitting(draft, step.table, entries)
-                if not entries:
-                    return version, row
-                self._disputes(draft, step.table, self._singles(draft, step, entries, size), low)
+                entries, stopped = self._newest(draft, step, entries, (version, row))
+            if stopped is not None:
+                return stopped
             version, row = entries[-1][0], entries[-1][2]
             if draft.budget <= 0:
-                return version, row
+                return version, row, 0
+
+    def _newest(self, draft: Draft, step: Step, entries: list[Entry], place: tuple[int, int]) -> tuple[list[Entry], Stop | None]:
+        """Tell rows one by one with their conflicts; return the lines that went into the page, and where it was full before the end."""
+        entries, size = self._fitting(draft, step.table, entries)
+        if not entries:
+            return entries, (*place, 0)
+        last = {rid: version for version, low, high, *_ in entries for rid in range(low, high + 1)}
+        sent = self._singles(draft, step, entries, size)
+        full = self._disputes.tell(draft, step.table, sorted(sent, key=lambda row: (last[row[-1]], row[-1])))
+        return entries, (last[full[0]], *full) if full is not None else None
 
     def _entries(self, step: Step, low: int, high: int, version: int, row: int, limit: int) -> list[Entry]:
         """Return up to `limit` lines of the change index after a place in the step."""
@@ -151,10 +170,10 @@ class Feed:
             "gained": (
                 f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since)"
                 f" OR ver > :since AND (op = {LEAVE} OR op = {DEAD} AND wr <> :me)",  # rows the node itself wrote since
-                _BEGIN,
+                -1,
             ),
-            "regained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since) OR op > {ENTER} AND ver > :low", _BEGIN),
-            "lost": (f"op <= {ENTER} OR ver > :low", _BEGIN),  # up to `until`, below
+            "regained": (f"op = {ENTER} OR op = {STATE} AND (wr <> :me OR ver <= :since) OR op > {ENTER} AND ver > :low", -1),
+            "lost": (f"op <= {ENTER} OR ver > :low", -1),  # up to `until`, below
         }[step.mode]
         sql = (  # LIMIT: a bare variable would be planned anew on every call
             f"SELECT ver, lo, hi, op, part, whole FROM _change WHERE t = :t AND sc = :sc AND ver > :begin AND ver <= :high AND ({where})"
@@ -176,37 +195,36 @@ class Feed:
             found = [entry for entry in found if entry[:2] != last]
         return found
 
-    def _extents(self, draft: Draft, step: Step, entries: Sequence[Entry], version: int, row: int) -> tuple[int, int] | None:
+    def _extents(self, draft: Draft, step: Step, entries: Sequence[Entry], version: int, row: int) -> Stop | None:
         """Tell runs of rows that never change or move: all that have the step's key."""
         for entry in entries:
             at, low, high, op, part, whole = entry
             if op != STATE:
-                fitting, size = self._fitting(draft, step.table, [entry])
-                if not fitting:
-                    return at, low - 1
-                self._disputes(draft, step.table, self._singles(draft, step, fitting, size), self._plan.low)
+                if (full := self._newest(draft, step, [entry], (at, low - 1))[1]) is not None:
+                    return full
                 continue
             if whole and (segment := self._whole(step, at)) is not None:
                 if segment.teller == step.table.name:
                     if not draft.has_room_for(segment.rows, segment.bytes):
-                        return at, low - 1
+                        return at, low - 1, 0
                     draft.add_sealed(whole_segments.read(self.store, at, segment))
                     if draft.budget <= 0:
-                        return at, high
+                        return at, high, 0
                 continue
             if step.mode == "lost":
                 died = self._dead(step.table, self._graves(step, low, high), step.low)
                 self._gone(draft, step.table, died)
             stopped = self._run(draft, step, max(low, row + 1) if at == version else low, high, part)
             if stopped is not None:
-                return at, stopped
+                return at, *stopped
         return None
 
-    def _run(self, draft: Draft, step: Step, begin: int, high: int, part: int) -> int | None:
-        """Tell the rows begin … high; return the last that was told where the page was full."""
+    def _run(self, draft: Draft, step: Step, begin: int, high: int, part: int) -> tuple[int, int] | None:
+        """Tell the rows begin … high; return the last that was told where the page was full, and what is owed of it."""
         source, parameters = self._source(step, part)
+        at_once = CHUNK_ROWS if conflicts.disputed(self.store, step.table) else PAGE_ROWS
         while begin <= high:  # one row at least: removals alone do not move the pull on
-            limit, size = draft.chunk(), 0
+            limit, size = min(draft.chunk(), at_once), 0
             if step.mode != "lost":
                 limit, begin, size = self._room(draft, step.table, source, [begin, high, *parameters], limit)
                 if limit == 0:
@@ -217,11 +235,12 @@ class Feed:
                 draft.add_removals(step.table, [values[:-1] for values in kept])
             elif kept:
                 draft.add_rows(step.table, kept, size)
-                self._disputes(draft, step.table, kept, self._plan.low)
+                if (full := self._disputes.tell(draft, step.table, kept)) is not None:
+                    return full
             begin = chunk[-1][0][-1] + 1 if len(chunk) == limit else high + 1
             if draft.budget <= 0:
                 break
-        return begin - 1 if draft.budget <= 0 or begin <= high else None
+        return (begin - 1, 0) if draft.budget <= 0 or begin <= high else None
 
     def _whole(self, step: Step, version: int) -> whole_segments.Whole | None:
         """Return the segment of a version if it is told whole under the step's scope. The same for all tables (server/whole.py)."""
@@ -414,12 +433,6 @@ class Feed:
         columns = ", ".join(f"r.{quote(name)}" for name in names)
         sql = f"SELECT {columns}, r.{ROW_ID} FROM temp._wanted w CROSS JOIN {quote(table.name)} r ON r.{ROW_ID} = w.rid ORDER BY r.{ROW_ID}"
         return read_rows(self.store, sql, ())
-
-    def _disputes(self, draft: Draft, table: Table, rows: Sequence[Any], low: int) -> None:
-        """Tell older conflicts of rows again with the rows: the node may not have had them for a while, and forgot."""
-        if rows and conflicts.disputed(self.store, table):
-            for row in rows:
-                draft.add_conflicts(*conflicts.notices_of_row(self.store, self.node, table, clean_row(row[: len(table.key)]), low))
 
     def _is_told_here(self, step: Step, keys: set[str]) -> bool:
         """Tell whether a row in scope is told under this step: it has the step's key, or the step is the node's own."""

@@ -32,9 +32,9 @@ class Notices:
         """Tell what became of conflicts, behind a place; return where the page was full."""
         limit = max(1, PAGE_NOTICES_MAX - len(draft.conflicts))
         room = None if draft.is_empty else draft.room
-        found, places, size, more = conflicts.notices(self.store, self.node, self.scope, (version, skip), high, limit, room)
+        found, place, size, more = conflicts.notices(self.store, self.node, self.scope, (version, skip), high, limit, room)
         draft.add_conflicts(found, size)
-        return (places[-1] if places else (version, skip)) if more else None
+        return place if more else None
 
     def segments(self, draft: Draft, version: int, skip: int, high: int) -> tuple[int, int] | None:
         """Tell which segments of this node's histories were journaled: the only acknowledgement a lost reply leaves (H1)."""
@@ -61,7 +61,7 @@ class Notices:
             f" ORDER BY v.ver, {place} LIMIT ?5",
             (self.node, version, high, skip, limit),
         ).fetchall()
-        draft.verdicts += [LateVerdict(*row[:-1]) for row in found]
+        draft.add_verdicts([LateVerdict(*row[:-1]) for row in found])
         return (found[-1][3], found[-1][-1]) if len(found) == limit else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from server import conflicts, disputes
 from server.draft import PAGE_BYTES
 from sync.limits import ROW_BYTES_MAX
 from tests.server.test_whole import Watched, watch
@@ -93,4 +94,87 @@ def test_a_row_that_no_page_can_hold_stops_no_other(world: World) -> None:
     world.sql("DELETE FROM stock_move")
     two.sync()
     assert ("huge", 5) in notes(two)
+    assert world.agree()
+
+
+def dispute(world: World, one: Node, two: Node, times: int) -> None:
+    """Let two nodes change every note without knowing of each other, some times."""
+    for number in range(times):
+        one.sql(f"UPDATE contact SET note = 'one {number} ' || ?", NOTE)
+        two.sql(f"UPDATE contact SET note = 'two {number} ' || ?", NOTE)
+        for node in (one, two, one):
+            node.sync()
+
+
+def sides(node: Node) -> set[tuple[str, str]]:
+    return {(entry["mine"][:5], entry["theirs"][:5]) for entry in node.conflicts()}
+
+
+@pytest.mark.covers("P-8.6")
+def test_more_conflicts_of_one_row_than_a_page_holds_come_again_with_it(world: World) -> None:
+    """2.7 MB each: at the row's next change, and when it comes back to a node that forgot them with it."""
+    one, two = world.node("one", "branch:LON"), world.node("two", "branch:LON")
+    one.sql(CONTACT, "c", "first")
+    world.settle()
+    dispute(world, one, two, 8)
+    told = sides(one), sides(two)
+    assert list(map(len, told)) == [8, 8]
+    world.sql("UPDATE contact SET phone = '1'")
+    world.rescope("two", "branch:PAR")
+    link = watch(one)
+    assert one.sync().pulled == 1
+    assert_bounded(link)
+    two.sync()
+    assert two.conflicts() == []
+    world.rescope("two", "branch:LON")
+    one.sql(CONTACT, "d", "a sale of the day goes out all the same")
+    world.settle()
+    assert (sides(one), sides(two)) == told
+    assert one.sql("SELECT phone FROM contact WHERE id = 'c'") == [("1",)]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-8.6")
+@pytest.mark.parametrize("rows", [1, 3, 10_000])
+def test_conflicts_that_come_again_are_counted_too(world: World, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(disputes, "PAGE_NOTICES_MAX", 2)
+    one, two = world.node("one", "branch:LON"), world.node("two", "branch:LON")
+    for key in "abcdef":
+        one.sql(CONTACT, key, "first")
+    world.settle()
+    for number in range(3):
+        one.sql(f"UPDATE contact SET note = 'one {number}', phone = 'one {number}'")
+        two.sql(f"UPDATE contact SET note = 'two {number}', phone = 'two {number}' WHERE id <> 'c'")
+        world.settle(2)
+    assert len(two.conflicts()) == 5 * 2 * 3
+    told = sorted(map(repr, two.conflicts()))
+    world.rescope("two", "branch:PAR")
+    two.sync()
+    for key in "fbd":  # told in another order than the rows'
+        world.sql("UPDATE contact SET name = 'new' WHERE id = ?", key)
+        world.service.absorb(world.clock.read())
+    world.rescope("two", "branch:LON")
+    link = watch(two)
+    two.sync(rows)
+    assert max(len(page.conflicts) for page in link.pages) == 2
+    assert sorted(map(repr, two.conflicts())) == told
+    world.settle()
+    assert world.agree()
+
+
+@pytest.mark.covers("P-3.2")
+@pytest.mark.parametrize(("most", "told"), [(2_000_000, [None]), (1_500_000, [])], ids=["without-base", "not-at-all"])
+def test_a_conflict_that_no_page_can_hold_stops_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int, told: list[str | None]
+) -> None:
+    monkeypatch.setattr(conflicts, "ROW_BYTES_MAX", most)
+    one, two = world.node("one", "branch:LON"), world.node("two", "branch:LON")
+    one.sql(CONTACT, "c", NOTE)
+    world.settle()
+    dispute(world, one, two, 1)
+    world.sql("UPDATE contact SET phone = '1'")
+    world.settle()
+    assert [entry["base"] for entry in one.conflicts()] == told
+    with world.database.reading() as store:
+        assert [entry["base"] for entry in conflicts.listing(store)] == [NOTE]
     assert world.agree()
