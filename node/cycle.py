@@ -41,6 +41,7 @@ from sync.limits import (
     PROTOCOL_VERSIONS,
     PUSH_BYTES,
     PUSH_SEGMENTS_MAX,
+    PUSH_TRANSACTIONS,
     SEGMENT_ROWS,
 )
 from sync.messages import (
@@ -343,12 +344,12 @@ class Cycle:
 def _batch(store: Store) -> Iterator[Sealed]:
     """Yield the oldest segments that are not acknowledged, up to one push."""
     rows = store.connection.execute(
-        "SELECT seq, LENGTH(body) FROM _segment WHERE version IS NULL ORDER BY seq LIMIT ?", (PUSH_SEGMENTS_MAX,)
+        "SELECT seq, LENGTH(body), transactions FROM _segment WHERE version IS NULL ORDER BY seq LIMIT ?", (PUSH_SEGMENTS_MAX,)
     ).fetchall()
-    size = 0
-    for seq, length in rows:
-        size += length
-        if size > PUSH_BYTES and size != length:
+    size, works = 0, 0
+    for number, (seq, length, transactions) in enumerate(rows):
+        size, works = size + length, works + transactions
+        if number and (size > PUSH_BYTES or works > PUSH_TRANSACTIONS):
             return
         sql = "SELECT body, digest, again, boxed FROM _segment WHERE seq = ?"
         body, digest, again, boxed = store.connection.execute(sql, (seq,)).fetchone()

@@ -127,9 +127,9 @@ def forget(store: Store, covered: int) -> None:
 
 
 def message_of(again: bytes | None, boxed: bool) -> Again | None:
-    """Return what goes with a segment when it is sent."""
+    """Return what goes with a segment when it is sent; reasons are for people, and there may be tens of thousands."""
     if again is None:
         return None
     version, floor, verdicts = unpack_values(again)
-    exceptions = tuple(Exceptional(txn, *verdict) for txn, verdict in sorted(verdicts.items()))
+    exceptions = tuple(Exceptional(txn, verdict, heard, code, "") for txn, (verdict, heard, code, _) in sorted(verdicts.items()))
     return Again(version, floor, boxed, exceptions)

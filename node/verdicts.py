@@ -94,16 +94,22 @@ def _note(store: Store, segment: bytes, verdict: Exceptional | LateVerdict, now_
         " at_ms = CASE WHEN verdict = excluded.verdict THEN at_ms ELSE excluded.at_ms END WHERE version < excluded.version RETURNING txn",
         (segment, verdict.transaction, verdict.verdict, verdict.version, verdict.code, verdict.reason, now_ms),
     )
-    return bool(changed.fetchall())
+    if changed.fetchall():
+        return True
+    store.connection.execute(  # a reply may have cut it
+        "UPDATE _txn SET reason = ?1 WHERE segment = ?2 AND txn = ?3 AND version = ?4 AND LENGTH(reason) < LENGTH(?1)",
+        (verdict.reason, segment, verdict.transaction, verdict.version),
+    )
+    return False
 
 
 def _was_told(store: Store, segment: bytes, verdict: Exceptional | LateVerdict) -> bool:
-    """Tell whether work was put aside for this very reason in an earlier life of the centre. What a correction replaces may be
-    needed again, under that.
+    """Tell whether work was put aside for this very reason, of which a reply may tell the beginning, in an earlier life of the
+    centre. What a correction replaces may be needed again, under that.
     """
     if verdict.verdict == HELD or verdict.code == REPLACED or not is_aside(store, segment, verdict.transaction):
         return False
-    sql = "SELECT 1 FROM _quarantine WHERE segment = ? AND txn = ? AND reason = ?"
+    sql = "SELECT 1 FROM _quarantine WHERE segment = ?1 AND txn = ?2 AND SUBSTR(reason, 1, LENGTH(?3)) = ?3"
     return store.connection.execute(sql, (segment, verdict.transaction, verdict.reason)).fetchone() is not None
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from schema.capture import Store
 from schema.keys import key_text
-from server import bulk, centre, hand, healing, journal, scopes, waits, withdrawals
+from server import bulk, centre, hand, healing, journal, reasons, scopes, waits, withdrawals
 from server import held as held_work
 from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
@@ -51,7 +51,7 @@ def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: in
         "UPDATE _node SET last_push_ms = CASE WHEN ? THEN ? ELSE last_push_ms END, unsynced = ?, conflicts = ?, held = ? WHERE node = ?",
         (bool(request.segments), now_ms, request.told.unsynced, request.told.conflicts, request.told.held, node),
     )
-    return PushReply(journal.epoch(store), journal.head(store), tuple(verdicts))
+    return PushReply(journal.epoch(store), journal.head(store), reasons.bounded(verdicts))
 
 
 def _numbered(index: int, store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms: int) -> SegmentVerdict:

@@ -53,6 +53,12 @@ ADOPTED_MAX: Final = 10_000
 PUSH_BYTES: Final = 4 * 1024 * 1024
 """Bytes of segments a node aims at per push."""
 
+PUSH_TRANSACTIONS: Final = 200_000
+"""Transactions a node aims at per push: each may need a line in the reply."""
+
+REASONS_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of all reasons in a reply to a push."""
+
 PAGE_ROWS: Final = 10_000
 """Rows and removals a server aims at per page."""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from node import group, sealing
-from node.cycle import Cycle
+from node import cycle, group, retained, sealing
+from node.cycle import Cycle, Report
 from node.writer import transaction
+from schema.images import pack_values
 from server import held as held_work
-from server import ingest
-from sync.limits import VALUE_BYTES_MAX
+from server import ingest, reasons
+from sync.limits import MESSAGE_BYTES_MAX, VALUE_BYTES_MAX
+from sync.messages import Again, Exceptional, PushRequest
+from sync.segment import read_segment
+from sync.wire import unpack
 from tests.protocol.stories import sale
 from tests.world import Node, World
 
@@ -48,6 +52,49 @@ def test_long_names_in_a_reason_do_not_break_the_reply(world: World) -> None:
     assert k2.sync().verdicts["held"] == 2
     assert k2.sync().pushed == 0
     assert world.agree()
+
+
+@pytest.mark.covers("P-6.14")
+def test_reasons_that_a_reply_cannot_hold_are_cut_there_and_come_whole_with_the_pull(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reasons, "REASONS_BYTES_MAX", 1_001)
+    k2 = world.node("k2", "branch:A")
+    k2.database.connection.execute("BEGIN")
+    for number in range(10):
+        k2.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'x', ?)", f"c{number}", "ї" * 300)
+    k2.database.connection.execute("COMMIT")
+    report = Report()
+    Cycle(k2.database, k2.link).push(report)
+    assert report.verdicts["held"] == 10
+    cut = [entry["reason"] for entry in k2.held()]
+    assert sum(len(reason.encode()) for reason in cut) <= 1_001
+    k2.sync()
+    whole = [entry["reason"] for entry in k2.held()]
+    assert whole == ["this contact belongs to branch:" + "ї" * 300 + ", which this node does not write for"] * 10
+    assert all(reason.startswith(beginning) and len(beginning) > 60 for reason, beginning in zip(whole, cut, strict=True))
+    assert k2.unsynced() == 0
+    assert world.agree()
+
+
+def test_a_push_holds_no_more_transactions_than_a_reply_has_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cycle, "PUSH_TRANSACTIONS", 5)
+    k2 = world.node("k2", "branch:A")
+    for size in (7, 2, 3, 1):
+        k2.database.connection.execute("BEGIN")
+        for number in range(size):
+            k2.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'x', 'A')", f"{size}-{number}")
+        k2.database.connection.execute("COMMIT")
+        Cycle(k2.database, k2.link).seal()
+    k2.sync()
+    pushes = [unpack(PushRequest, body, MESSAGE_BYTES_MAX) for kind, body in k2.link.requests if kind == "push"]
+    counts = [[read_segment(sealed.body).transactions for sealed in push.segments] for push in pushes]
+    assert [each for each in counts if each] == [[7], [2, 3], [1]]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-7.18")
+def test_what_comes_again_comes_without_reasons() -> None:
+    again = retained.message_of(pack_values([5, 3, {0: ["held", 5, "right", "x" * 1000]}]), boxed=False)
+    assert again == Again(5, 3, False, (Exceptional(0, "held", 5, "right", ""),))
 
 
 def test_a_parent_in_the_same_segment_is_found_whatever_came_first(world: World) -> None:
