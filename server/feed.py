@@ -14,17 +14,17 @@ Spec: PROTOCOL.md §8; RULES H2–H5, H18.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from schema.capture import Store, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_parts
-from server import conflicts, histories, journal, proof, scopes
+from server import conflicts, journal, scopes
 from server import whole as whole_segments
 from server.disputes import CHUNK_ROWS, Disputes, with_owed, without_owed
 from server.draft import Draft
@@ -35,9 +35,7 @@ from server.skew import View
 from server.sweep import Step, Sweep, may_have
 from sync.errors import Malformed
 from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX, ROW_BYTES_MAX
-from sync.messages import Page, Point, Position, PullRequest, Removals
-
-Block = TypeVar("Block")
+from sync.messages import Position
 
 Stop = tuple[int, int, int]
 """Where a page was full in a step: version, row, and what is owed of the row (server/disputes.py)."""
@@ -461,51 +459,3 @@ class Feed:
 def _size(table: Table) -> str:
     """Return SQL for the bytes of a row's texts and blobs (a few for numbers), read off its header."""
     return " + ".join(f"COALESCE(octet_length(r0.{quote(name)}), 0)" for name in table.names)
-
-
-def pull(store: Store, node: int, request: PullRequest, life: bytes) -> Page:
-    """Return the next page for a node, on the caller's snapshot, with the `life` of the server that it is read in.
-
-    Raises Diverged, UnknownIncarnation, Malformed.
-    """
-    journal.require(store, request.cursor, request.highest)
-    inc, chain = histories.find(store, node, request.incarnation)
-    view = View.of(store, request.schema)
-    feed = Feed(store, node, inc, request.cursor.number, view, frozenset(request.afresh))
-    draft, position = feed.page(request.position, request.rows)
-    return Page(
-        epoch=journal.epoch(store),
-        incarnation=request.incarnation,
-        since=request.cursor.number,
-        head=feed.head.number,
-        to=Point(feed.head.number, feed.head.digest),
-        chain=chain,
-        position=position,
-        rows=tuple(_some(view.rows(store.schema.by_name[name], _unique(rows)) for name, rows in draft.rows.items() if rows)),
-        sealed=tuple(draft.sealed),
-        removals=_removals(view, draft.removals),
-        deaths=_removals(view, draft.deaths),
-        conflicts=view.conflicts(draft.conflicts),
-        segments=tuple(draft.segments),
-        verdicts=tuple(draft.verdicts),
-        points=journal.backups(store, request.cursor.number) if position is None else (),
-        covered=journal.covered(store),
-        proof=proof.make(view, node, feed.scope, feed.cursor, feed.head.number) if position is None else None,
-        schema=view.version,
-        after=request.position,
-        life=life,
-        afresh=request.afresh,
-    )
-
-
-def _some(blocks: Iterable[Block | None]) -> Iterator[Block]:
-    return (block for block in blocks if block is not None)
-
-
-def _unique(rows: list[Any]) -> list[Any]:
-    return list({row[-1]: row for row in rows}.values()) if len({row[-1] for row in rows}) != len(rows) else rows
-
-
-def _removals(view: View, found: dict[str, dict[tuple[Any, ...], None]]) -> tuple[Removals, ...]:
-    tables = [(view.store.schema.by_name[name], list(keys)) for name, keys in found.items() if keys]
-    return tuple(_some(view.removals(table, keys) for table, keys in tables))

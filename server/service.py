@@ -6,7 +6,7 @@ server/app.py checks form, size and signature and calls this; nothing is kept be
 from __future__ import annotations
 
 from schema.capture import Look
-from server import centre, feed, filling, healing, ingest, journal, nodes, verify
+from server import centre, filling, healing, ingest, journal, nodes, pulling, verify
 from server.database import Database
 from sync import box
 from sync.errors import Diverged
@@ -58,7 +58,7 @@ class Service:
         with self.database.reading() as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             number = nodes.number_of(store, node)
-            page = feed.pull(store, number, request, self.database.life)
+            page = pulling.pull(store, number, request, self.database.life)
         if page.position is None:
             self._note_pull(number, request, page, now_ms)
         return page
