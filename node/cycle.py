@@ -100,6 +100,7 @@ class Cycle:
     def __init__(self, database: Database, exchange: Exchange, *, rows: int = PAGE_ROWS, progress: Progress | None = None) -> None:
         self.database, self.exchange, self.rows = database, exchange, rows
         self.progress: Progress = progress or (lambda _step, _done, _total: None)
+        self._segments_max = PUSH_SEGMENTS_MAX  # in a push
 
     def sync(self) -> Report:
         """Run a whole exchange. Raises what the exchange raises; what was done until then stays done."""
@@ -155,6 +156,7 @@ class Cycle:
 
     def push(self, report: Report) -> None:
         """Seal and send everything. Of a large backlog one portion is sealed while the centre works on the one before."""
+        self._segments_max = PUSH_SEGMENTS_MAX
         more, done = self._seal_portion(), 0
         with ThreadPoolExecutor(1, "outpost-push") as sender:  # no thread until something is given to it
             while more:
@@ -172,12 +174,17 @@ class Cycle:
             self.progress("push", done, total)
 
     def _finish(self, request: PushRequest, reply: Callable[[], PushReply], report: Report) -> int:
-        """Take the reply to a push. A segment that the centre cannot read stays here, in sight; the next push goes on without it."""
+        """Take the reply to a push. A segment that the centre cannot read stays here, in sight; the next push goes on without it.
+        Where nobody says which of several it is, they go one by one.
+        """
         try:
             found = reply()
         except (Malformed, MalformedBlock, TooLarge) as error:
-            index = error.extra.get("segment")
-            if type(index) is not int or not 0 <= index < len(request.segments):
+            if unreadable.is_any_of(error, len(request.segments)):
+                self._segments_max = 1
+                return 0
+            index = unreadable.culprit(error, len(request.segments))
+            if index is None:
                 raise
             with self.database.writing() as store:
                 unreadable.set_aside(store, request.segments[index].digest, error.message, self.database.clock_ms())
@@ -205,7 +212,7 @@ class Cycle:
     def _request_of(self, store: Store) -> PushRequest | None:
         state = read_state(store.connection)
         # what is pushed while everything is taken anew would count as our echo and be missing afterwards
-        segments = list(_batch(store)) if state.healing != RELOAD else []
+        segments = list(_batch(store, self._segments_max)) if state.healing != RELOAD else []
         if not segments and state.registered:
             return None
         adopted = store.connection.execute("SELECT segment FROM _adopted LIMIT ?", (ADOPTED_MAX,)).fetchall()
@@ -341,10 +348,10 @@ class Cycle:
         )
 
 
-def _batch(store: Store) -> Iterator[Sealed]:
+def _batch(store: Store, segments_max: int) -> Iterator[Sealed]:
     """Yield the oldest segments that are not acknowledged, up to one push."""
     rows = store.connection.execute(
-        "SELECT seq, LENGTH(body), transactions FROM _segment WHERE version IS NULL ORDER BY seq LIMIT ?", (PUSH_SEGMENTS_MAX,)
+        "SELECT seq, LENGTH(body), transactions FROM _segment WHERE version IS NULL ORDER BY seq LIMIT ?", (segments_max,)
     ).fetchall()
     size, works = 0, 0
     for number, (seq, length, transactions) in enumerate(rows):

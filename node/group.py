@@ -1,18 +1,16 @@
-"""What becomes one transaction, and how much of a segment it takes."""
+"""What becomes one transaction, how much of a segment it takes, and how it is cut where that is more than one holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from node.room import SEGMENT_BYTES, SEGMENT_BYTES_MAX, Block, Room, Size
 from schema.capture import Change, Row
 from sync.change import Withdrawn
 from sync.limits import SEGMENT_ROWS, VALUE_BYTES_MAX
 from sync.rows import length_of, weight_of
-
-SEGMENT_BYTES = 4 * 1024 * 1024
-"""Bytes of texts and blobs at which a segment is closed."""
 
 
 @dataclass(slots=True)
@@ -24,60 +22,115 @@ class Group:
     decisions: tuple[bytes, ...] = ()
     withdrawals: tuple[Withdrawn, ...] = ()
 
-    @property
-    def size(self) -> int:
-        """Return how many rows it takes in a segment; what it withdraws is bounded likewise."""
-        changes = sum(max(1, len(change.cells)) for change in self.changes)
-        return sum(map(len, self.rows.values())) + changes + len(self.withdrawals)
-
-    def weight(self) -> int:
-        """Return how many bytes of texts and blobs it carries."""
-        return sum(map(weight_of, self.rows.values())) + sum(map(_weight_of_change, self.changes))
+    def size(self) -> Size:
+        """Return what it takes of a segment; what it withdraws, and decides, is bounded like rows."""
+        count, weight, values = len(self.withdrawals) + len(self.decisions), 0, 0
+        blocks: dict[Block, int] = {}
+        for name, rows in self.rows.items():
+            width = len(rows[0]) - 1  # its number is not sent
+            count, weight, values = count + len(rows), weight + weight_of(rows), values + width * len(rows)
+            blocks["insert", name] = width
+        for change in self.changes:
+            of_change = _size_of(change, blocks)
+            count, weight, values = count + of_change[0], weight + of_change[1], values + of_change[2]
+        return Size(count, weight, values, blocks)
 
     def longest(self) -> int:
-        """Return the length in bytes of its longest value; characters are counted as four bytes where that decides."""
-        values = [value for change in self.changes for value in _values_of(change)]
-        values += [value for rows in self.rows.values() if weight_of(rows) > VALUE_BYTES_MAX // 4 for row in rows for value in row]
-        return max((_bytes_of(value) for value in values if length_of(value) > VALUE_BYTES_MAX // 4), default=0)
+        """Return the length in bytes of its longest value."""
+        values = [value for change in self.changes for value in (*change.key, *_values_of(change))]
+        values += [value for rows in self.rows.values() if weight_of(rows) > VALUE_BYTES_MAX for row in rows for value in row]
+        return max(map(length_of, values), default=0)
+
+    def can_travel(self) -> bool:
+        """Tell whether no value and no row of it is larger than any segment takes."""
+        if self.longest() > VALUE_BYTES_MAX:
+            return False
+        return _fits_whatever_its_rows(self) or all(map(_fits_whatever_its_rows, _singles(self)))
 
 
-def _bytes_of(value: Any) -> int:
-    return len(value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else length_of(value)
+def _fits_whatever_its_rows(group: Group) -> bool:
+    size = group.size()
+    return Room().fits(size, size.rows, SEGMENT_BYTES_MAX)
+
+
+def _size_of(change: Change, blocks: dict[Block, int]) -> tuple[int, int, int]:
+    """Return how many rows, bytes of texts and blobs, and values a change takes; its blocks are added."""
+    table = change.table
+    if change.kind == "insert":
+        row = change.row or ()
+        blocks["insert", table.name] = len(row)
+        return 1, sum(map(length_of, row)), len(row)
+    key = sum(map(length_of, change.key))
+    if change.kind == "delete":
+        blocks["delete", table.name] = len(table.key)
+        return 1, key, len(table.key)
+    widths = 0
+    for name in change.cells:
+        blocks["update", table.name, name] = width = len(table.key) + 2 * len(table.cell_named[name].columns)
+        widths += width
+    weight = len(change.cells) * key + sum(map(length_of, [*_values_of(change), *old_values(change).values()]))
+    return max(1, len(change.cells)), weight, widths
 
 
 def pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[Group]:
-    """Cut a transaction into pieces of a segment each, its changes in the order they apply; decisions and withdrawals with the last."""
-    changes, rows, weight = list[Change](), 0, 0
-    for change in sorted(group.changes, key=rank):
-        if changes and (rows >= SEGMENT_ROWS or weight > SEGMENT_BYTES):
-            yield Group(changes)
-            changes, rows, weight = [], 0, 0
-        changes.append(change)
-        rows, weight = rows + max(1, len(change.cells)), weight + _weight_of_change(change)
-    if changes:
-        yield Group(changes)
+    """Cut a transaction into pieces of a segment each, its changes in the order they apply; decisions and withdrawals with the last.
+
+    Each holds as many as fit of what follows, measured one by one, and at least one: that it can travel is for the caller to see.
+    """
+    for part in _packed([Group([change]) for change in sorted(group.changes, key=rank)]):
+        yield Group([change for each in part for change in each.changes])
     for name, all_rows in group.rows.items():
         for low in range(0, len(all_rows), SEGMENT_ROWS):
-            part = all_rows[low : low + SEGMENT_ROWS]
-            step = max(1, len(part) * SEGMENT_BYTES // max(SEGMENT_BYTES, weight_of(part)))
-            for first in range(0, len(part), step):
-                yield Group([], {name: part[first : first + step]})
+            slice_ = Group([], {name: all_rows[low : low + SEGMENT_ROWS]})
+            if Room().fits(slice_.size(), SEGMENT_ROWS, SEGMENT_BYTES):
+                yield slice_
+                continue
+            for part in _packed([Group([], {name: [row]}) for row in slice_.rows[name]]):
+                yield Group([], {name: [row for each in part for row in each.rows[name]]})
     yield Group(decisions=group.decisions, withdrawals=group.withdrawals)
 
 
-def sendable(value: Any) -> Any:
-    """Return an old value as it travels: one that is too long (a central program's) as NULL; it only tells what was before."""
-    return None if length_of(value) > VALUE_BYTES_MAX // 4 and _bytes_of(value) > VALUE_BYTES_MAX else value
+def _packed(singles: Sequence[Group]) -> Iterator[list[Group]]:
+    part, room = list[Group](), Room()
+    for each in singles:
+        size = each.size()
+        if part and not room.fits(size, SEGMENT_ROWS, SEGMENT_BYTES):
+            yield part
+            part, room = [], Room()
+        part.append(each)
+        room.take(size)
+    if part:
+        yield part
+
+
+def _singles(group: Group) -> Iterator[Group]:
+    yield from (Group([change]) for change in group.changes)
+    yield from (Group([], {name: [row]}) for name, rows in group.rows.items() for row in rows)
+
+
+def old_values(change: Change) -> dict[str, Any]:
+    """Return the values before an update as they travel. They only tell what was before: one that is too long (a central program's)
+    goes as NULL, and so do the longest where the update would fit no segment with them (PROTOCOL.md P-5.19).
+    """
+    old = {name: None if length_of(value) > VALUE_BYTES_MAX else value for name, value in change.old.items()}
+    weight = sum(map(length_of, [*old.values(), *_values_of(change)])) + len(change.cells) * sum(map(length_of, change.key))
+    for name in sorted(old, key=lambda name: length_of(old[name]), reverse=True) if weight > SEGMENT_BYTES_MAX else ():
+        if weight <= SEGMENT_BYTES_MAX:
+            break
+        weight -= length_of(old[name])
+        old[name] = None
+    return old
+
+
+def _new(change: Change, column: str) -> Any:
+    assert change.row is not None
+    return change.row[change.table.position[column]]
 
 
 def _values_of(change: Change) -> list[Any]:
-    """Return the new values that a change sends."""
+    """Return the new values that a change sends, beside the key of an update or a delete."""
     if change.row is None:
         return []
     if change.kind == "insert":
         return list(change.row)
-    return [change.row[change.table.position[c]] for cell in change.cells for c in change.table.cell_named[cell].columns]
-
-
-def _weight_of_change(change: Change) -> int:
-    return sum(map(length_of, [*_values_of(change), *(change.old.values() if change.kind == "update" else ())]))
+    return [_new(change, column) for cell in change.cells for column in change.table.cell_named[cell].columns]

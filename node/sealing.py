@@ -7,7 +7,7 @@ replayed over what the centre sends. Spec: PROTOCOL.md §5.3, §5.4. Driven by n
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from hashlib import sha256
 from itertools import groupby
@@ -16,7 +16,8 @@ from typing import Any
 from node import pending, withdrawing, withheld
 from node.below import Below
 from node.database import read_state
-from node.group import SEGMENT_BYTES, Group, pieces, sendable
+from node.group import Group, old_values, pieces
+from node.room import SEGMENT_BYTES, SEGMENT_BYTES_MAX, Room, Size
 from node.skew import untold
 from node.verdicts import find_own, note_withdrawal
 from schema.capture import Change, Row, Store, clean_row
@@ -25,11 +26,13 @@ from schema.keys import key_text
 from sync.builder import SegmentBuilder, new_rows
 from sync.change import NEVER, Delete, Edit, Insert, Key, Op, Update
 from sync.digest import segment_point_of
-from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX, VALUE_BYTES_MAX
+from sync.limits import SEGMENT_PARTS_MAX, SEGMENT_ROWS, SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
 from sync.messages import Point
 
-SEGMENT_BYTES_MAX = 12 * 1024 * 1024
-"""Bytes of texts and blobs from which a transaction travels in parts: with everything else far below the wire's bound."""
+_LONG_VALUE = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
+_LONG_ROW = (
+    f"what was written to one row is more than {SEGMENT_BYTES_MAX // 1024**2} MiB and cannot be sent; shorten it, or take several rows"
+)
 
 
 class Sealing:
@@ -44,36 +47,43 @@ class Sealing:
         self.told: set[tuple[str, Key]] = set()  # rows whose changes are sealed already
         self.below = Below(store)
         self._hidden: dict[str, set[str]] = {}  # keys of rows under pending work, by table; asked for when first needed
-        self.rows_max = min(SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX // _widest(store))  # a segment may hold
+        self.rows = Counter[str]()  # new rows of documents and events that were taken, by table: sealed, or kept here
         self._begin()
 
     def _begin(self) -> None:
         self.name: bytes | None = None  # of the transaction, where it is not the segment's
-        self.weight = 0  # bytes of texts and blobs in it
+        self.room = Room()
         self.id, self.builder, self.own = secrets.token_bytes(16), SegmentBuilder(self.store.schema.rank), defaultdict[str, list[int]](list)
 
     def add(self, group: Group) -> None:
         """Add one transaction."""
-        if group.longest() > VALUE_BYTES_MAX:
-            reason = f"a value is longer than {VALUE_BYTES_MAX // 1024} KiB and cannot be sent; shorten it"
-            self._withhold(group, withheld.LONG, reason)
-            return
         self._make_explicit(group.changes)
         group.withdrawals += tuple(withdrawing.replaced_by(self.store, group, self.id))
-        weight = group.weight()
-        if group.size > self.rows_max or weight > SEGMENT_BYTES_MAX:
-            self._add_in_parts(group)
+        size = group.size()
+        if size.weight > VALUE_BYTES_MAX and group.longest() > VALUE_BYTES_MAX:
+            self._withhold(group, withheld.LONG, _LONG_VALUE)
             return
-        if self.builder.rows + group.size > self.rows_max or self.weight + weight > SEGMENT_BYTES:
-            self._flush(0)
+        if not Room().fits(size, SEGMENT_ROWS_MAX, SEGMENT_BYTES_MAX):
+            if group.can_travel():
+                self._add_in_parts(group)
+            else:
+                self._withhold(group, withheld.LONG, _LONG_ROW)
+            return
+        self._make_room(size, SEGMENT_ROWS_MAX)
         self._put(group)
-        self.weight += weight
         if self.builder.rows >= SEGMENT_ROWS:
             self._flush(0)
 
+    def _make_room(self, size: Size, rows_max: int) -> None:
+        if not self.room.fits(size, rows_max, SEGMENT_BYTES):
+            self._flush(0)
+        self.room.take(size)
+
     def _withhold(self, group: Group, code: str, reason: str) -> None:
         """Keep a transaction that cannot travel: held here, visible, and it stops nothing. A conflict it decides stays open."""
-        name, number = secrets.token_bytes(16), self.number + self.builder.transactions
+        # with what waits already on a row of it, it goes when that goes, as the rows are then
+        waiting = withheld.name_of_work_on(self.store, group.changes) if code == withheld.LONG else None
+        name, number = waiting or secrets.token_bytes(16), self.number + self.builder.transactions
         for change in sorted(group.changes, key=self._rank):
             op = self._op(change, pending.standing(pending.of_row(self.store, change.table, change.key)), number)
             withheld.keep(self.store, name, number, op, _image_before(change))
@@ -82,18 +92,22 @@ class Sealing:
             for row in map(clean_row, rows):
                 values = dict(zip(table.names, row[:-1], strict=True))
                 withheld.keep(self.store, name, number, Insert(table_name, row[: len(table.key)], values), None)
-        withheld.mark(self.store, name, code, reason, self.now_ms)
+            self.rows[table_name] += len(rows)
+        if waiting is None:
+            withheld.mark(self.store, name, code, reason, self.now_ms)
         self.store.connection.executemany("UPDATE _conflict SET deciding = 0 WHERE id = ?", [(key,) for key in group.decisions])
 
     def send_withheld(self) -> None:
         """Add what waited here for a value to be shortened, where it was; the rest of the look leaves those rows out."""
         for name, changes in withheld.waiting(self.store):
-            if Group(changes).longest() <= VALUE_BYTES_MAX:
+            # the centre can never hear of a row under such a key, and nothing can hang under it there
+            changes = [change for change in changes if not _is_given_up(change) or Group([change]).can_travel()]
+            if Group(changes).can_travel():
                 self.told |= {(table.name, key) for table, key in withheld.rows_of(self.store, name)}
                 for change in changes:
                     change.wall = change.wall or self.now_ms
                 # given up alone, whatever becomes of the rest; first: what is known of the rows is what was known when they were written
-                never = [change.kind == "delete" and not change.old for change in changes]
+                never = list(map(_is_given_up, changes))
                 for is_gone in (True, False):
                     part = [change for change, each in zip(changes, never, strict=True) if each is is_gone]
                     if part:
@@ -109,6 +123,7 @@ class Sealing:
             table = self.store.schema.by_name[name]
             self.builder.insert_rows(name, table.names, rows, [index] * len(rows))
             self.own[name] += [row[-1] for row in rows]
+            self.rows[name] += len(rows)
             self._keep_hidden(table, rows, [index] * len(rows))
         for conflict in group.decisions:
             self.builder.decide(index, conflict)
@@ -132,16 +147,17 @@ class Sealing:
             for row in part:
                 self.add(Group([], {table.name: [row]}))
             return
-        if found.weight > SEGMENT_BYTES:
+        width = len(table.names)
+        size = Size(len(part), found.weight, len(part) * width, {("each", table.name, str(part[0][-1])): width})  # a block of its own
+        if not Room().fits(size, SEGMENT_ROWS, SEGMENT_BYTES):
             self._add_part(table, part[: len(part) // 2])
             self._add_part(table, part[len(part) // 2 :])
             return
-        if self.builder.rows + len(part) > SEGMENT_ROWS or self.weight + found.weight > SEGMENT_BYTES:
-            self._flush(0)
-        self.weight += found.weight
+        self._make_room(size, SEGMENT_ROWS)
         self._keep_hidden(table, part, range(self.builder.transactions, self.builder.transactions + len(part)))
         self.builder.insert_each(found, self.now_ms, self.cursor)
         self.own[table.name] += [row[-1] for row in part]
+        self.rows[table.name] += len(part)
 
     def _keep_hidden(self, table: Table, rows: list[Row], indexes: Sequence[int]) -> None:
         """Keep new documents for replay whose key has pending work: one that is held, or was taken back, and is typed anew. When
@@ -189,10 +205,10 @@ class Sealing:
         values = dict(zip(table.names, change.row, strict=True))
         if change.kind == "insert":
             return Insert(table.name, change.key, values, *pending.knowledge_of_insert(before))
-        edits = []
+        edits, before_it = [], old_values(change)
         for name in change.cells:
             columns = table.cell_named[name].columns
-            old, new = tuple(sendable(change.old[c]) for c in columns), tuple(values[c] for c in columns)
+            old, new = tuple(before_it[c] for c in columns), tuple(values[c] for c in columns)
             base, since = pending.knowledge(before, name, self.cursor, number)
             if name in self.untold.get(table.name, ()):
                 base = NEVER  # the program that pulled this row did not know the cell (PROTOCOL.md P-11.8)
@@ -244,13 +260,6 @@ class Sealing:
         self._begin()
 
 
-def _widest(store: Store) -> int:
-    """Return the most values that one row takes in a segment."""
-    tables = store.schema.tables
-    cells = [len(table.key) + 2 * len(cell.columns) for table in tables for cell in table.cells]
-    return max([*cells, *(len(table.names) for table in tables)])
-
-
 def chain_end(store: Store, acked: Point) -> Point:
     """Return the end of this node's own chain: its newest segment, or what the centre has confirmed."""
     row = store.connection.execute("SELECT chain_seq, digest FROM _segment WHERE version IS NULL ORDER BY seq DESC LIMIT 1").fetchone()
@@ -268,12 +277,17 @@ def runs(numbers: list[int]) -> list[tuple[int, int]]:
     return [(run[0], run[-1]) for run in found]
 
 
+def _is_given_up(change: Change) -> bool:
+    """Tell whether a row is deleted that never left this node."""
+    return change.kind == "delete" and not change.old
+
+
 def _image_before(change: Change) -> tuple[Any, ...] | None:
     """Return the row as it was before the change."""
     if change.kind == "insert":
         return None
     if change.row is None:
-        if not change.old:
-            return None  # it never left this node (node/withheld.py)
+        if _is_given_up(change):
+            return None
         return tuple(change.old[name] for name in change.table.names)
     return tuple(change.old.get(name, value) for name, value in zip(change.table.names, change.row, strict=True))

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sync import errors, signature, wire
 from sync.errors import BadNonce, BadReply, BadValue, Internal, Malformed, Offline, OutpostError, PeerError, TooLarge
-from sync.limits import MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
+from sync.limits import BODY_BYTES_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 from sync.messages import (
     HealReply,
     HealRequest,
@@ -114,6 +114,8 @@ class HttpExchange:
     def _request(self, path: str, message: Message, type_: type[T]) -> T:
         """Return the reply; asks once more when the server did not accept the nonce, which it may have forgotten."""
         body = wire.pack(message)
+        if len(body) > BODY_BYTES_MAX:  # a server may hang up before it has said so
+            raise TooLarge(f"The body would be larger than {BODY_BYTES_MAX} bytes.")
         try:
             return self._send(path, body, type_)
         except BadNonce:

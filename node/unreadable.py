@@ -10,11 +10,22 @@ from contextlib import suppress
 from node import verdicts
 from node.database import read_state
 from schema.capture import Store
-from sync.errors import Malformed, MalformedBlock, TooLarge
+from sync.errors import Malformed, MalformedBlock, OutpostError, TooLarge
 
 CODE = "unreadable"
 ASIDE = verdicts.WAITING + 1
 """The version of such a segment: no cursor ever covers it. After a restore of the centre it is sent once more."""
+
+
+def is_any_of(error: OutpostError, segments: int) -> bool:
+    """Tell whether one of several segments makes a push larger than a body may be: nobody looked into it, so nobody knows which."""
+    return isinstance(error, TooLarge) and "segment" not in error.extra and segments > 1
+
+
+def culprit(error: OutpostError, segments: int) -> int | None:
+    """Return the index of the segment that an error of a push lies in; None if it lies in none."""
+    index = error.extra.get("segment", 0 if isinstance(error, TooLarge) else None)
+    return index if type(index) is int and 0 <= index < segments else None
 
 
 def set_aside(store: Store, digest: bytes, reason: str, now_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""Work that waits on the node itself: a value in it is longer than any message, so the centre has never seen it.
+"""Work that waits on the node itself: a value in it, or a row, is longer than any message, so the centre has never seen it.
 
 It is held like work the centre holds: visible, marked, kept, and it stops nothing. When something else is sealed it is looked at
 again, as the rows are by then; once the value is short enough, the transaction is sent as if it had just been written.
@@ -22,7 +22,7 @@ from schema.keys import key_parts, key_text, where_key
 from sync.change import Insert, Op, Update
 
 LONG, LARGE = "long", "large"
-"""Why work waits here: a value is longer than any segment takes, or there are more rows than one transaction may have."""
+"""Why work waits here: a value, or a row, is longer than any segment takes, or there are more rows than one transaction may have."""
 
 
 def keep(store: Store, name: bytes, number: int, op: Op, image: Sequence[Any] | None) -> None:
@@ -32,11 +32,24 @@ def keep(store: Store, name: bytes, number: int, op: Op, image: Sequence[Any] | 
 
 
 def mark(store: Store, name: bytes, code: str, reason: str, now_ms: int) -> None:
-    """Note why a transaction waits here. Only what is too long is looked at again."""
+    """Note why a transaction waits here. Only what is too long (`LONG`) is looked at again."""
     store.connection.execute(
         "INSERT INTO _txn (segment, txn, verdict, version, code, reason, at_ms) VALUES (?, 0, 'held', ?, ?, ?, ?)",
         (name, WAITING, code, reason, now_ms),
     )
+
+
+def name_of_work_on(store: Store, changes: Sequence[Change]) -> bytes | None:
+    """Return the name of work that waits here for something to be shortened, and wrote one of these rows already; the oldest."""
+    sql = (
+        "SELECT o.segment FROM _op o JOIN _txn x ON x.segment = o.segment AND x.txn = o.txn"
+        " WHERE o.tbl = ? AND o.key = ? AND x.code = ? AND x.version = ? AND x.verdict = 'held' ORDER BY o.n, o.id LIMIT 1"
+    )
+    for change in changes:
+        row = store.connection.execute(sql, (change.table.name, key_text(change.key), LONG, WAITING)).fetchone()
+        if row is not None:
+            return bytes(row[0])
+    return None
 
 
 def counted(store: Store) -> int:
@@ -83,8 +96,8 @@ def forget(store: Store, name: bytes) -> None:
 
 def _is_out_of_sight(store: Store, name: bytes, table: Table, key: Row) -> bool:
     """Tell whether a row that was changed is gone, by another's hand: the change stays here, where it can be seen."""
-    updated = any(entry.segment == name and isinstance(entry.op, Update) for entry in pending.of_row(store, table, key))
-    return updated and _row(store, table, key) is None and _before(store, name, table, key) is None
+    kinds = {type(entry.op) for entry in pending.of_row(store, table, key) if entry.segment == name}
+    return Update in kinds and Insert not in kinds and _row(store, table, key) is None and _before(store, name, table, key) is None
 
 
 def _change(store: Store, name: bytes, table: Table, key: Row) -> Change | None:

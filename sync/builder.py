@@ -12,7 +12,7 @@ from typing import Any
 from sync.change import NEVER, Edit, Insert, Key, Op, Update, Withdrawn
 from sync.columns import Column, encode_column
 from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Withdrawal
-from sync.rows import columns_of, longest_of
+from sync.rows import columns_of, longest_of, weight_of_column
 from sync.wire import pack
 
 
@@ -43,8 +43,8 @@ class _DeleteRows:
 
 @dataclass(frozen=True, slots=True)
 class NewRows:
-    """New rows of one table that build on nothing, encoded. `longest`, `weight`: bounds from above, in characters or bytes, of
-    the longest value and of all texts and blobs together.
+    """New rows of one table that build on nothing, encoded. `longest`: the characters or bytes of the longest value; `weight`: the
+    bytes of all texts and blobs together, or a few more.
     """
 
     table: str
@@ -58,8 +58,8 @@ class NewRows:
 def new_rows(table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> NewRows:
     """Return rows encoded. Values beyond `columns` are ignored."""
     values = columns_of(rows, len(columns))
-    longest = list(map(longest_of, values))
-    return NewRows(table, columns, len(rows), values, max(longest), sum(longest) * len(rows))
+    weight = sum(weight_of_column(column, len(rows)) for column in values)
+    return NewRows(table, columns, len(rows), values, max(map(longest_of, values)), weight)
 
 
 class SegmentBuilder:

@@ -71,6 +71,8 @@ class Link:
     def _carry(self, kind: str, request: Any, type_: Any, reply_type: Any) -> Any:
         self.before(kind)
         body = pack(request)
+        if len(body) > BODY_BYTES_MAX:  # as node/transport.py does, and server/app.py
+            raise TooLarge
         self.requests.append((kind, body))
         if len(body) > BODY_BYTES_MAX:  # as server/app.py says it
             raise TooLarge(f"The body is larger than {BODY_BYTES_MAX} bytes.")

@@ -8,7 +8,7 @@ import pytest
 
 from schema.declare import By, Kind
 from schema.registry import build
-from tests.schema.test_declare import declare
+from tests.declared import declare
 from tests.world import World
 
 FURTHER = tuple(f"c{number}" for number in range(498))

@@ -4,42 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from sqlmodel import Field
 
-from schema.declare import BadDeclaration, By, Everyone, Kind, ScopeRule, Sync, Synced, Through, Tie
+from schema.declare import BadDeclaration, By, Everyone, Kind, Synced, Through, Tie
 from schema.derive import table_of
 from schema.past import Conversion, Renamed, Retyped, past
 from schema.registry import Schema, ScopePath, build, load
 from sync.errors import BadValue
+from tests.declared import declare
 
-HERE: tuple[ScopeRule, ...] = (By("branch", "branch_id"),)
-NUMBERS = count()
 NUMBERED = Conversion("numbered", str, int)
-
-
-def declare(table: str = "outing", *, key: tuple[str, ...] = ("id",), columns: dict[str, Any] | None = None, **sync: Any) -> type[Synced]:
-    """Declare a table: text keys, `branch_id`, and further columns by name and type."""
-    fields: dict[str, Any] = {name: (str, Field(primary_key=True)) for name in key}
-    fields |= {"branch_id": (str | None, None)} if "branch_id" not in key else {}
-    fields |= {name: given if isinstance(given, tuple) else (given | None, None) for name, given in (columns or {}).items()}
-    namespace: dict[str, Any] = {
-        "__module__": __name__,
-        "__qualname__": f"Declared{next(NUMBERS)}",
-        "__tablename__": table,
-        "__doc__": "Declared by a test.",
-        "__annotations__": {"sync": ClassVar[Sync], **{name: type_ for name, (type_, _) in fields.items()}},
-        "sync": Sync(**{"kind": Kind.RECORD, "scope": HERE, **sync}),
-        **{name: default for name, (_, default) in fields.items() if default is not ...},
-    }
-    model = type(Synced)(namespace["__qualname__"], (Synced,), namespace, table=True)
-    Synced.metadata.remove(Synced.metadata.tables[table])  # SQLAlchemy keeps every table by name; the next test wants it again
-    return model
-
 
 # --- one table -----------------------------------------------------------------------------------------------------------
 
