@@ -1,6 +1,6 @@
 """The outbox: cutting what was written into transactions, once, oldest first.
 
-    tables, log ─► Look (schema/capture) ─► transactions (here) ─► segments (node/sealing.py) ─► _segment
+    tables, log ─► Look (schema/capture) ─► transactions (here, node/documents.py) ─► segments (node/sealing.py) ─► _segment
 
 Two kinds of writers. Our own code says where its transactions end (`boundaries`). Of other programs we see only what a
 commit left, so rows tied by declared references become one transaction each: a sale with its lines and payments, a
@@ -12,25 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
-from node import withdrawing
+from node import documents, withdrawing
 from node.group import Group
 from node.sealing import Sealing
 from schema.capture import Change, Look, Row, Store, clean_row
 from schema.declare import Table
-from schema.dialects.base import ROW_ID
-from schema.dialects.sqlite import quote
 from sync.change import Withdrawn
-from sync.limits import SEGMENT_ROWS
 
 CHANGES_MAX = 20_000
 """Changed rows of one look that are tied into transactions together; more are sealed in portions."""
-
-ROOTS = 2_000
-"""Documents whose lines are gathered at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +55,7 @@ def seal(store: Store, now_ms: int, boundaries: Sequence[Boundary] | None = None
             if group.changes or group.rows or group.decisions or group.withdrawals:
                 sealing.add(group)
     sealing.finish()
+    documents.require_all(sealing, look)
     look.close()
     return sealing.sealed
 
@@ -84,9 +77,10 @@ def seal_portion(store: Store, now_ms: int, rows: int) -> bool:
     if not look:
         return False
     sealing = _begin(store, look, now_ms)
-    portion = _Portion(look, rows)
+    portion = documents.Portion(look, rows)
     _seal_foreign(sealing, look, portion)
     sealing.finish()
+    documents.require_all(sealing, look)
     look.close()
     return portion.is_cut
 
@@ -94,40 +88,9 @@ def seal_portion(store: Store, now_ms: int, rows: int) -> bool:
 # --- other programs' commits -------------------------------------------------------------------------------------------------
 
 
-class _Portion:
-    """How far a look has been sealed, to end it early: where all rows up to some number are sealed and none beyond."""
-
-    def __init__(self, look: Look, rows: int) -> None:
-        self._look, self._rows, self.is_cut = look, rows, False
-        self._done: dict[str, tuple[int, int]] = {}  # rows sealed, and the highest of them
-
-    def add(self, table: str, rows: Sequence[Row]) -> None:
-        """Note sealed rows (number last)."""
-        count, high = self._done.get(table, (0, self._look.ranges[table][0]))
-        self._done[table] = count + len(rows), max(high, *(row[-1] for row in rows)) if rows else high
-
-    def end(self) -> bool:
-        """End the look here if enough is sealed and nothing is torn apart by it: as a program that writes one document after
-        the other leaves them. As it counts the rows, it is tried again only when twice as many are sealed.
-        """
-        sealed = sum(count for count, _ in self._done.values())
-        if sealed < self._rows:
-            return False
-        self._rows = 2 * sealed
-        plain = bulk_tables(self._look.store)
-        ends = {name: self._done.get(name, (0, low))[1] if name in plain else high for name, (low, high) in self._look.ranges.items()}
-        if ends == {name: high for name, (_, high) in self._look.ranges.items()}:
-            return False
-        if any(self._look.count(name, ends[name]) != self._done.get(name, (0, 0))[0] for name in ends if name in plain):
-            return False
-        self._look.ranges = {name: (low, ends[name]) for name, (low, _) in self._look.ranges.items()}
-        self.is_cut = True
-        return True
-
-
-def _seal_foreign(sealing: Sealing, look: Look, portion: _Portion | None = None) -> None:
+def _seal_foreign(sealing: Sealing, look: Look, portion: documents.Portion | None = None) -> None:
     schema = sealing.store.schema
-    plain = bulk_tables(sealing.store)
+    plain = documents.bulk_tables(schema)
     changes: list[Change] = []
     changes_max = math.inf if look.begins_lives() else CHANGES_MAX
     for change in _changes(look, [table for table in schema.tables if table.name not in plain]):
@@ -138,20 +101,7 @@ def _seal_foreign(sealing: Sealing, look: Look, portion: _Portion | None = None)
             _seal_changes(sealing, changes)
             changes = []
     _seal_changes(sealing, changes)
-    for table in schema.tables:
-        if table.name in plain and not table.ties:
-            _seal_roots(sealing, look, table, plain, portion)
-            if portion is not None and portion.is_cut:
-                return
-    for table in schema.tables:
-        if table.name in plain and table.ties:
-            _seal_strays(sealing, look, table)
-
-
-def bulk_tables(store: Store) -> frozenset[str]:
-    """Return the tables whose new rows need no replay: rows and scopes fixed, tied to nothing that can change."""
-    fixed = store.schema.fixed
-    return frozenset(name for name in fixed if all(tie.table in fixed for tie in store.schema.by_name[name].ties))
+    documents.seal(sealing, look, portion)
 
 
 def _changes(look: Look, tables: Sequence[Table]) -> Iterator[Change]:
@@ -223,74 +173,13 @@ def _value(change: Change, column: str) -> Any:
     return change.old[column]
 
 
-def _seal_roots(sealing: Sealing, look: Look, table: Table, plain: frozenset[str], portion: _Portion | None) -> None:
-    """Seal new documents, each with the new rows tied to it."""
-    low, high = look.ranges.get(table.name, (0, 0))
-    store = sealing.store
-    tied = [
-        (child, tie.column)
-        for child in store.schema.tables
-        if child.name in plain and child.name in look.ranges
-        for tie in child.ties
-        if tie.table == table.name
-    ]
-    for chunk in look.inserted(table, low, high, size=ROOTS if tied else SEGMENT_ROWS):
-        found = {child.name: _tied_rows(look, table, child, column, chunk) for child, column in tied}
-        if not tied:
-            sealing.add_rows(table, chunk)
-        for row in chunk if tied else ():
-            rows = {table.name: [row], **{name: parts[row[-1]] for name, parts in found.items() if row[-1] in parts}}
-            sealing.add(Group([], rows))
-        if portion is not None:
-            portion.add(table.name, chunk)
-            for name, parts in found.items():
-                portion.add(name, [row for part in parts.values() for row in part])
-            if portion.end():
-                return
-
-
-def _tied_rows(look: Look, parent: Table, table: Table, column: str, chunk: list[Row]) -> dict[int, list[Row]]:
-    """Return the new rows tied to each of some documents, by the document's row number."""
-    columns = ", ".join(f"r.{quote(name)}" for name in table.names)
-    low, high = look.ranges[table.name]
-    sql = (
-        f"SELECT {columns}, r.{ROW_ID}, p.{ROW_ID} FROM {quote(parent.name)} p"
-        f" CROSS JOIN {quote(table.name)} r ON r.{quote(column)} = p.{quote(parent.key[0])}"
-        f" WHERE p.{ROW_ID} BETWEEN ? AND ? AND r.{ROW_ID} > ? AND r.{ROW_ID} <= ? ORDER BY p.{ROW_ID}, r.{ROW_ID}"
-    )
-    rows = look.rows(sql, (chunk[0][-1], chunk[-1][-1], low, high))
-    return {number: [row[:-1] for row in tied] for number, tied in groupby(rows, key=itemgetter(-1))}
-
-
-def _seal_strays(sealing: Sealing, look: Look, table: Table) -> None:
-    """Seal new rows tied to a document that is not new, or to none: those of one document together."""
-    low, high = look.ranges.get(table.name, (0, 0))
-    if low == high:
-        return
-    tie = table.ties[0]
-    parent = sealing.store.schema.by_name[tie.table]
-    first = look.marks[parent.name]
-    columns = ", ".join(f"r.{quote(name)}" for name in table.names)
-    sql = (
-        f"SELECT {columns}, r.{ROW_ID} FROM {quote(table.name)} r WHERE r.{ROW_ID} > ? AND r.{ROW_ID} <= ?"
-        f" AND NOT EXISTS (SELECT 1 FROM {quote(parent.name)} p WHERE p.{quote(parent.key[0])} = r.{quote(tie.column)} AND p.{ROW_ID} > ?)"
-        f" ORDER BY r.{quote(tie.column)}, r.{ROW_ID}"
-    )
-    position = table.position[tie.column]
-    for parent_key, rows in groupby(look.rows(sql, (low, high, first)), key=lambda row: row[position]):
-        if parent_key is None:
-            sealing.add_rows(table, list(rows))
-        else:
-            sealing.add(Group([], {table.name: list(rows)}))
-
-
 # --- our own code's transactions -----------------------------------------------------------------------------------------------
 
 
 def _own_groups(store: Store, look: Look, boundaries: Sequence[Boundary]) -> list[Group]:
     """Return our own transactions, as our code ended them. Those that changed the same row are one (RULES §4)."""
     groups = [Group(decisions=boundary.decisions, withdrawals=boundary.withdrawals) for boundary in boundaries]
-    plain = bulk_tables(store)
+    plain = documents.bulk_tables(store.schema)
     joined = list(range(len(boundaries)))
 
     def place(finds: Callable[[Boundary], bool], start: int = 0) -> int:

@@ -185,13 +185,18 @@ class Look:
         return row is not None and row[-1] > self.marks[table.name]
 
     def rows(self, sql: str, parameters: Sequence[Any]) -> Iterator[Row]:
-        """Yield rows of a query of the caller's, streamed; TEXT that is not UTF-8 does not stop it."""
+        """Yield rows of a query of the caller's, streamed; TEXT that is not UTF-8 does not stop it, nor what is read in between."""
         connection, dialect = self.store.connection, self.store.dialect
-        dialect.read_bytes(connection, True)
-        try:
-            yield from connection.execute(sql, parameters)
-        finally:
-            dialect.read_bytes(connection, False)
+        cursor = None
+        found: list[Row] = []
+        while cursor is None or len(found) == _READ_ROWS:
+            dialect.read_bytes(connection, True)
+            try:
+                cursor = cursor or connection.execute(sql, parameters)
+                found = cursor.fetchmany(_READ_ROWS)
+            finally:
+                dialect.read_bytes(connection, False)
+            yield from found
 
     def _row(self, table: Table, where: str, parameters: Sequence[Any]) -> Row | None:
         sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {where}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from node import cycle, outbox
+from node import cycle, documents, outbox
 from node.cycle import Cycle
 from sync.errors import BadReply
 from sync.messages import PushReply, PushRequest
@@ -23,8 +23,8 @@ LINE = "INSERT INTO sale_line (id, sale_id, qty_milli, unit_price_e4, amount_min
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(cycle, "PORTION_ROWS", PORTION)
-    monkeypatch.setattr(outbox, "ROOTS", 20)
-    monkeypatch.setattr(outbox, "SEGMENT_ROWS", PORTION)
+    monkeypatch.setattr(documents, "ROOTS", 20)
+    monkeypatch.setattr(documents, "SEGMENT_ROWS", PORTION)
     made = World(tmp_path)
     yield made
     made.close()
