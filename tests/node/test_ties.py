@@ -28,13 +28,13 @@ def tied(name: str, kind: Kind, above: str, *, through: bool = False) -> type:
 
 
 MODELS = [
-    declare("ticket", kind=Kind.DOCUMENT),
-    tied("line", Kind.DOCUMENT, "ticket", through=True),
+    declare("bill", kind=Kind.DOCUMENT),
+    tied("line", Kind.DOCUMENT, "bill", through=True),
     tied("serial", Kind.DOCUMENT, "line"),
     tied("scan", Kind.EVENT, "serial"),
-    declare("client"),
-    tied("visit", Kind.EVENT, "client"),
-    tied("shot", Kind.EVENT, "visit"),
+    declare("customer"),
+    tied("meeting", Kind.EVENT, "customer"),
+    tied("shot", Kind.EVENT, "meeting"),
     declare("order_", kind=Kind.DOCUMENT),
     tied("item", Kind.DOCUMENT, "order_", through=True),
     tied("delivery", Kind.RECORD, "order_"),
@@ -81,18 +81,18 @@ def pushed(world: World, node: Node) -> list[str]:
     return sorted(" ".join(sorted(str(op.key[0]) for op in work.ops)) for work in works)
 
 
-DEEP = ["ticket t", "line l < t", "line m < t", "serial s < l", "serial r < m", "scan x < s"]
+DEEP = ["bill t", "line l < t", "line m < t", "serial s < l", "serial r < m", "scan x < s"]
 
 GROUPS: dict[str, tuple[list[str], list[str], list[str]]] = {
     # synced before, in one commit, the transactions
     "three levels below a document": ([], DEEP, ["l m r s t x"]),
     "the lowest first": ([], DEEP[::-1], ["l m r s t x"]),
-    "two documents": ([], [*DEEP, "ticket u", "line k < u", "serial q < k"], ["k q u", "l m r s t x"]),
+    "two documents": ([], [*DEEP, "bill u", "line k < u", "serial q < k"], ["k q u", "l m r s t x"]),
     "a line under a document that is there, with what is below it": (DEEP[:2], ["line m < t", "serial r < m", "scan y < r"], ["m r y"]),
     "rows under two lines that are there": (DEEP[:3], ["serial s < l", "serial p < l", "scan x < s", "serial r < m"], ["p s x", "r"]),
     "a row under nothing, with what is below it": ([], ["scan y", "scan z", "serial s < none", "scan x < s"], ["s x", "y", "z"]),
-    "an event of an event of a record": ([], ["client c", "visit v < c", "shot x < v"], ["c v x"]),
-    "an event of an event of no record": ([], ["visit v", "shot x < v"], ["v x"]),
+    "an event of an event of a record": ([], ["customer c", "meeting v < c", "shot x < v"], ["c v x"]),
+    "an event of an event of no record": ([], ["meeting v", "shot x < v"], ["v x"]),
     "a record tied to a document": ([], ["order_ o", "item i < o", "delivery d < o"], ["d i o"]),
 }
 
@@ -121,14 +121,14 @@ def test_a_record_that_is_put_under_a_new_document_goes_with_it(world: World, no
 
 
 def test_what_can_change_takes_everything_tied_to_it_out_of_bulk(world: World) -> None:
-    assert documents.bulk_tables(world.schema) == {"ticket", "line", "serial", "scan"}
+    assert documents.bulk_tables(world.schema) == {"bill", "line", "serial", "scan"}
 
 
 def test_a_backlog_of_nested_documents_goes_in_portions(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each portion holds whole documents; together they hold all."""
     monkeypatch.setattr(documents, "ROOTS", 5)
     for number in range(20):
-        commit(node, f"ticket t{number}", f"line l{number} < t{number}", f"serial s{number} < l{number}", f"scan x{number} < s{number}")
+        commit(node, f"bill t{number}", f"line l{number} < t{number}", f"serial s{number} < l{number}", f"scan x{number} < s{number}")
     portions, more = 0, True
     while more:
         with node.database.writing() as store:
