@@ -1,7 +1,8 @@
 """Older conflicts, told again with their rows: the node may not have had a row for a while, and then it forgot them with it.
 
-A row may have more of them than a page holds. The page is then closed in the middle of them, and the next one goes on there:
-the row is told already, what is `owed` of it goes along in the position. Spec: PROTOCOL.md P-8.6. Driven by server/feed.py.
+A row may have more of them than a page holds. The page is then closed in the middle of them, and the next one goes on there: the row
+is told already, and the position says what is `owed` of it: 0 nothing, else 1 + the number of the conflict told last.
+Spec: PROTOCOL.md P-8.6. Driven by server/feed.py.
 """
 
 from __future__ import annotations
@@ -20,19 +21,6 @@ from sync.limits import PAGE_NOTICES_MAX
 
 CHUNK_ROWS = 256
 """Rows of a table with conflicts that are read at a time: those behind a place where a page was full are told again."""
-
-_STEPS = 1 << 25
-"""More than a sweep has steps, and few enough: with 2^28 conflicts a position's `step` is below 2^53."""
-
-
-def with_owed(step: int, owed: int) -> int:
-    """Return a step's number and what is owed of the row there, as one number for a position."""
-    return step + _STEPS * owed
-
-
-def without_owed(step: int) -> tuple[int, int]:
-    """Return a step's number, and what is owed of the row there: 0 nothing, else 1 + the number of the conflict told last."""
-    return step % _STEPS, step // _STEPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ whose reading finds no newer version; only then does the node apply any of it, s
     what a step tells: rows one by one, runs of rows, segments whole (server/whole.py), removals ─► a page (server/draft.py)
     with rows their older conflicts (server/disputes.py)
 
-A position is (sweep, step, version, row): where to go on; in the step's number is what is owed of the row.
+A position is (sweep, step, version, row, what is owed of the row): where to go on.
 Spec: PROTOCOL.md §8; RULES H2–H5, H18.
 """
 
@@ -26,7 +26,7 @@ from schema.dialects.sqlite import quote
 from schema.keys import key_parts
 from server import conflicts, journal, scopes
 from server import whole as whole_segments
-from server.disputes import CHUNK_ROWS, Disputes, with_owed, without_owed
+from server.disputes import CHUNK_ROWS, Disputes
 from server.draft import Draft
 from server.notices import Notices
 from server.scope_sql import key_condition, keys_sql
@@ -82,7 +82,8 @@ class Feed:
         while True:
             stopped = self._sweep(draft, low, high, number, start)
             if stopped is not None:
-                return draft, Position(low, high, *stopped, self._steps)
+                step, version, row, owed = stopped
+                return draft, Position(low, high, step, version, row, self._steps, owed)
             if high == self.head.number:
                 return draft, None
             low, high, number, start = high, self.head.number, 0, _BEGIN
@@ -99,11 +100,10 @@ class Feed:
             raise Malformed("this position does not lie between the cursor and the centre's version")
         if position.plan != self._steps:  # the centre was upgraded meanwhile: its steps have other numbers now
             return position.low, position.high, 0, _BEGIN
-        step, owed = without_owed(position.step)
-        return position.low, position.high, step, (position.version, position.row, owed)
+        return position.low, position.high, position.step, (position.version, position.row, position.owed)
 
-    def _sweep(self, draft: Draft, low: int, high: int, first: int, start: Stop) -> tuple[int, int, int] | None:
-        """Run the steps of a sweep; return (step, version, row) where the page was full, or None at the end."""
+    def _sweep(self, draft: Draft, low: int, high: int, first: int, start: Stop) -> tuple[int, int, int, int] | None:
+        """Run the steps of a sweep; return (step, version, row, owed) where the page was full, or None at the end."""
         if low == high and not (self.afresh and low == self.cursor):
             return None
         number, self._plan = 0, Sweep(self.store, self.node, self.cursor, low, high, self.scope, self.afresh)
@@ -116,7 +116,7 @@ class Feed:
             if number >= first and (step.mode == "lost" or step.scope in self.scope or step.scope == scopes.node_scope(self.node)):
                 stopped = self._step(draft, step, low, high, start if number == first else _BEGIN)
                 if stopped is not None:
-                    return (with_owed(number, stopped[2]), *stopped[:2])
+                    return (number, *stopped)
             number += 1
         notices = Notices(self.store, self.node, self.inc, self.scope)
         for told in (notices.segments, notices.verdicts, notices.conflicts):
@@ -124,7 +124,7 @@ class Feed:
                 begin = (max(low + 1, start[0]), max(0, start[1])) if number == first else (low + 1, 0)
                 place = told(draft, *begin, high)
                 if place is not None:
-                    return (number, *place)
+                    return (number, *place, 0)
             number += 1
         return None
 

@@ -231,6 +231,7 @@ class Position(Message, frozen=True):
     version: Version
     row: Version
     plan: Count = 0  # of which steps: the centre's tables may have changed since
+    owed: Count = 0  # of the row, where the page was full in the middle of what goes with it
 
 
 class PullRequest(Message, frozen=True):

@@ -316,7 +316,9 @@ class Cases:
         if self.random.random() < 0.3:
             near = (0, 1, 2, head.number - 1, head.number, head.number + 1, -1, 2**62)
             low, high, version, row = (self.random.choice(near) for _ in range(4))
-            position = Position(max(low, -1), max(high, -1), self._one_of(0, 3, 40, rare=(2**53,)), max(version, -1), max(row, -1))
+            plan = int(self.centre.world.schema.centre.digest[:8], 16)  # another one begins the sweep anew (P-8.8)
+            step, owed = self._one_of(0, 3, 40, rare=(2**53,)), self._one_of(0, 1, 7, rare=(2**53,))
+            position = Position(max(low, -1), max(high, -1), step, max(version, -1), max(row, -1), self._one_of(plan, rare=(0,)), owed)
         cursor = self._one_of(self._point(head), rare=(Point(0, bytes(32)),))
         rows = self._one_of(0, 1, 3, 10_000, rare=(2**53, 60_001))
         return PullRequest(

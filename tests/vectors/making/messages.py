@@ -69,7 +69,7 @@ def valid_messages() -> list[tuple[str, Message]]:
         covered=7,
         proof=messages.Proof((messages.TableDigest("contact", 2, DIGEST),), (SEGMENT_ID,)),
     )
-    position = messages.Position(7, 9, 2, 8, 55)
+    position = messages.Position(7, 9, 2, 8, 55, 3, 4)
     key = columns_of([("c1",), ("c2",), ("c3",)], 1)
     ranges = (messages.KeyRange("contact", None, values_of(["c5"]), 0), messages.KeyRange("contact", values_of(["c5"]), None, 100))
     digests = (messages.RangeDigest(1200, DIGEST, (), b""), messages.RangeDigest(1, DIGEST, columns_of([("c7",)], 1), DIGEST))
