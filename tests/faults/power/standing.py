@@ -37,7 +37,7 @@ class Standing:
     def shows(self, files: dict[str, bytes]) -> Any:
         """Return a connection that sees this image, None if only a new one can tell what it is worth."""
         self._met = None
-        names = {name for name in files if name.startswith(self.database)}
+        names = {name for name in files if name == self.database or name.startswith(f"{self.database}-")}
         if names != {self.database, f"{self.database}-wal"}:
             return None  # a hot journal, or no log
         try:
