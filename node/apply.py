@@ -90,7 +90,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     hear(store, last.to)
     retained.pass_points(store, [last.to])
     if last.schema == store.schema.version:
-        healing.try_again(store)
+        healing.try_again(store, last.to.number)
     if last.covered > state.covered:
         retained.forget(store, last.covered)
     done.is_proven = proof.check(store, last.proof, skew.lens_of(store, last), state.begin.number, last.to.number, now_ms)

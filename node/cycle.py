@@ -80,6 +80,7 @@ class Report:
     came_back: int = 0  # transactions of this node, pushed by a life of it that is not in this database
     lost: healing.Lost | None = None
     too_large: int = 0  # rows that a restored centre may lack, and that no request can carry
+    unread: int = 0  # pages that a restored centre may lack, with something in them that it does not know yet
     differing: int | None = None  # rows that differ from the centre's; None: not known
 
     def document(self, cursor: int, unsynced: int) -> dict[str, object]:
@@ -89,7 +90,7 @@ class Report:
         healed["new_series"] = self.new_series
         if self.lost is not None:
             healed["centre_restored"] = {"last_synced_ms": self.lost.as_of_ms, "offered_again": self.lost.transactions}
-        healed["too_large_to_offer"] = self.too_large
+        healed |= {"too_large_to_offer": self.too_large, "pages_not_read_yet": self.unread}
         counts |= {"late": self.late}
         return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, **healed, "differing": self.differing}
 
@@ -107,7 +108,8 @@ class Cycle:
         report = Report()
         for attempt in range(EXCHANGE_RETRIES_MAX):
             try:
-                report.too_large += offering.offer(self.database, self.exchange)
+                offered = offering.offer(self.database, self.exchange)
+                report.too_large, report.unread = report.too_large + offered.too_large, report.unread + offered.unread
                 self.push(report)
                 self._reload(report)
                 reloading = self.database.state().healing == RELOAD

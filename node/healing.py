@@ -14,7 +14,7 @@ is durable and may be repeated. Spec: PROTOCOL.md §7.3, §7.7; RULES H5–H7, H
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from node import aside, centre, pending, retained, series, staging, verdicts
@@ -24,6 +24,7 @@ from schema.capture import Store
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.images import pack_values, unpack_values
+from sync.box import OVERHEAD_BYTES
 from sync.digest import BEGINNING
 from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX, PUSH_BYTES, PUSH_SEGMENTS_MAX
 from sync.messages import HealReply, JoinReply, Offered, Point
@@ -241,7 +242,7 @@ def to_offer(store: Store, *, alone: bool = False) -> list[tuple[int, Offered]]:
 
 def fits(pages: Sequence[tuple[int, Offered]]) -> bool:
     """Tell whether a request has room for these pages. Of several it has: they are taken together only as far as that."""
-    return len(pages) > 1 or len(pages[0][1].box) <= PIECE_BYTES_MAX
+    return len(pages) > 1 or len(pages[0][1].box) <= PIECE_BYTES_MAX + OVERHEAD_BYTES
 
 
 def pass_over(store: Store, number: int) -> int:
@@ -252,14 +253,26 @@ def pass_over(store: Store, number: int) -> int:
     return int(rows)
 
 
-def keep_back(store: Store, numbers: list[int]) -> None:
+def keep_back(store: Store, numbers: Iterable[int]) -> None:
     """Keep pages that the centre cannot read yet until it can (`try_again`)."""
     store.connection.executemany("UPDATE _kept_page SET lost = 2 WHERE number = ?", [(number,) for number in numbers])
 
 
-def try_again(store: Store) -> None:
-    """The centre has this node's declaration, or a later one: offer it what it could not read before."""
-    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE lost = 2")
+def try_again(store: Store, head: int) -> None:
+    """The centre has this node's declaration, or a later one: offer it one of the pages that it could not read before, another one at
+    another version of the centre's. It may lack a table still, and what it once held may be much.
+    """
+    (count,) = store.connection.execute("SELECT COUNT(*) FROM _kept_page WHERE lost = 2").fetchone()
+    if count:
+        sql = (
+            "UPDATE _kept_page SET lost = 1 WHERE number = (SELECT number FROM _kept_page WHERE lost = 2 ORDER BY number LIMIT 1 OFFSET ?)"
+        )
+        store.connection.execute(sql, (head % count,))
+
+
+def try_all_again(store: Store) -> None:
+    """The centre has read all it was offered: so it may read what it could not before."""
+    store.connection.execute("UPDATE _kept_page SET lost = 1 WHERE lost = 2 AND offered IS NULL")
 
 
 def offered(store: Store, numbers: list[int], version: int) -> None:

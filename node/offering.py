@@ -1,39 +1,48 @@
 """Offering: the exchange in which a restored centre gets the rows of others that its lost history held.
 
     healing.to_offer ─► pages in boxes ══offer══► the centre has them again: healing.offered
-                                        └► too large: one by one; too large by itself: passed over, nothing else waits for it
+                                        ├► too large: one by one; too large by itself: passed over, nothing else waits for it
+                                        └► not read whole: kept back, and offered again when the centre may know more
 
 Every step is durable before the next begins. Spec: PROTOCOL.md §7.7. Driven by node/cycle.py.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from node import healing
 from node.database import OFFERING, SOUND, Database, State, hear, read_state
 from node.transport import Exchange
-from sync.errors import Stale, TooLarge, UnknownTable
+from sync.errors import Stale, TooLarge
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import Offered, OfferRequest, PushRequest
 
 
-def offer(database: Database, exchange: Exchange) -> int:
-    """Offer a restored centre what it may lack; return how many rows no request could carry. Raises what an exchange raises."""
-    alone, too_large = False, 0
+@dataclass(slots=True)
+class Offering:
+    """What a restored centre could not be given of rows of others."""
+
+    too_large: int = 0  # rows that no request can carry
+    unread: int = 0  # pages with something that the centre does not know yet; they are offered again
+
+
+def offer(database: Database, exchange: Exchange) -> Offering:
+    """Offer a restored centre what it may lack. Raises what an exchange raises."""
+    alone, done = False, Offering()
     while database.state().healing in (OFFERING, SOUND) and (pages := healing.to_offer(database.store, alone=alone)):
         try:
-            _offer(database, exchange, pages)
-        except UnknownTable:  # of a newer declaration than the centre has now: kept until it is upgraded again
-            with database.writing() as store:
-                healing.keep_back(store, [number for number, _ in pages])
+            done.unread += _offer(database, exchange, pages)
         except TooLarge:
             alone = len(pages) > 1  # one by one until it is found, then together again
             if not alone:
                 with database.writing() as store:
-                    too_large += healing.pass_over(store, pages[0][0])
-    return too_large
+                    done.too_large += healing.pass_over(store, pages[0][0])
+    return done
 
 
-def _offer(database: Database, exchange: Exchange, pages: list[tuple[int, Offered]]) -> None:
+def _offer(database: Database, exchange: Exchange, pages: list[tuple[int, Offered]]) -> int:
+    """Offer pages; return how many of them the centre could not read whole."""
     if not healing.fits(pages):
         raise TooLarge
     state = database.state()
@@ -42,8 +51,13 @@ def _offer(database: Database, exchange: Exchange, pages: list[tuple[int, Offere
     reply = exchange.offer(offered)
     with database.writing() as store:
         require_life(read_state(store.connection), offered)
-        healing.offered(store, [number for number, _ in pages], reply.head.number)
+        unread = {pages[place][0] for place in reply.unread if place < len(pages)}
+        healing.offered(store, [number for number, _ in pages if number not in unread], reply.head.number)
+        healing.keep_back(store, unread)
+        if not unread and state.healing == SOUND:  # one that it could not read before
+            healing.try_all_again(store)
         hear(store, reply.head)
+    return len(unread)
 
 
 def require_life(state: State, request: PushRequest | OfferRequest) -> None:

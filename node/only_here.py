@@ -50,7 +50,7 @@ def look(store: Store) -> OnlyHere:
         withheld=withheld.counted(store),
         unreadable=_number(store, "SELECT COUNT(*) FROM _txn WHERE version = ? AND verdict = 'held'", unreadable.ASIDE),
         aside=_number(store, "SELECT COUNT(*) FROM _quarantine WHERE code = ?", BY_REPAIR),
-        lost=_number(store, "SELECT COALESCE(SUM(rows), 0) FROM _kept_page WHERE lost AND offered IS NULL"),
+        lost=_number(store, "SELECT COALESCE(SUM(rows), 0) FROM _kept_page WHERE lost IN (1, 2) AND offered IS NULL"),
     )
 
 

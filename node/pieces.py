@@ -5,7 +5,7 @@
 
 A page may be four times as large as a request: the centre sends what its programs wrote, and several segments at once. What a restored
 centre takes from a page is rows and deaths, so pieces hold these alone. One row that fits no request is a piece too; healing passes
-it over. Used by node/retained.py. Spec: PROTOCOL.md [P-7.30].
+it over. Used by node/retained.py. Spec: PROTOCOL.md [P-7.31].
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def catch_up(store: Store) -> None:
 
     From the beginning where the last one is gone: another program may have begun the numbering of rows anew.
     """
-    if _TABLE not in store.schema.by_name:
+    table = store.schema.by_name.get(_TABLE)
+    if table is None or _COLUMN not in table.position:
         return
     row = store.connection.execute("SELECT seen FROM _numbering WHERE id = 1").fetchone()
     highest = store.connection.execute(f"SELECT COALESCE(MAX({ROW_ID}), 0) FROM {_TABLE}").fetchone()[0]

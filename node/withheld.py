@@ -2,7 +2,7 @@
 
 It is held like work the centre holds: visible, marked, kept, and it stops nothing. When something else is sealed it is looked at
 again, as the rows are by then; once the value is short enough, the transaction is sent as if it had just been written.
-Spec: PROTOCOL.md P-5.15. Driven by node/sealing.py.
+Spec: PROTOCOL.md P-5.19. Driven by node/sealing.py.
 """
 
 from __future__ import annotations

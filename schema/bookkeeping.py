@@ -18,7 +18,7 @@ import schema.migrations
 from schema.dialects.base import Connection, Dialect
 from schema.dialects.sqlite import quote
 from schema.registry import Schema
-from sync.errors import CannotUpgrade, NewerFile, OtherTables
+from sync.errors import CannotUpgrade, NewerFile, OtherTables, Overtaken
 
 DDL = (
     "CREATE TABLE IF NOT EXISTS _bookkeeping (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, schema INTEGER NOT NULL,"
@@ -100,12 +100,12 @@ def require_declared(connection: Connection, schema: Schema) -> None:
 
 
 def require_mine(connection: Connection, schema: Schema) -> None:
-    """Refuse to go on in a database that another program has opened with another declaration meanwhile. Raises NewerFile, OtherTables."""
+    """Refuse to go on in a database that another program has opened with another declaration meanwhile. Raises Overtaken."""
     written, declared, digest = connection.execute("SELECT version, schema, digest FROM _bookkeeping WHERE id = 1").fetchone()
     if (written, declared) != (version(), schema.version):
-        raise NewerFile("A newer Outpost has brought this database up to date while this program was running. Start it again.")
+        raise Overtaken("A newer Outpost has brought this database up to date while this program was running.")
     if digest != schema.digest:
-        raise OtherTables("Another program has opened this database with other tables while this one was running. Start this one again.")
+        raise Overtaken("Another program has opened this database with other tables while this one was running.")
 
 
 def migrate(connection: Connection, side: Bookkeeping, written: Written) -> None:

@@ -1,7 +1,7 @@
 """Defaults of columns: what a declaration may give a row that leaves a column out.
 
 A default stands in the database, for any program that writes with plain SQL gets it there; so it is one value of the column's
-type, known when the table is made. Used by schema/declare.py. Spec: PROTOCOL.md §2, [P-2.15].
+type, known when the table is made. Used by schema/declare.py. Spec: PROTOCOL.md §2, [P-2.16].
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -41,11 +42,18 @@ def give_name(path: Path, name: Path) -> None:
             raise
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file, durably: whoever looks, now or after a power loss, sees all of it or what was there before."""
+def write_whole(path: Path, text: str, *, like: Path | None = None) -> None:
+    """Write a small file, durably: whoever looks, now or after a power loss, sees all of it or what was there before. It belongs to
+    whom the file `like` belongs to, as far as we may give it away, and has its permissions.
+    """
     new = path.with_name(f"{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        if like is not None and os.name != "nt":
+            there = like.stat()
+            with suppress(PermissionError):
+                os.fchown(descriptor, there.st_uid, there.st_gid)
+            os.fchmod(descriptor, there.st_mode & 0o777)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -25,7 +25,7 @@ from server.holding import Hold, check_required, check_values
 from server.merging.deletes import bury_row
 from sync import box
 from sync.change import NEVER
-from sync.errors import Malformed, TooLarge, UnknownTable
+from sync.errors import Malformed, TooLarge
 from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX
 from sync.merge import CENTRE, FILLED
 from sync.messages import OfferReply, OfferRequest, Page
@@ -39,39 +39,37 @@ Row = tuple[Any, ...]
 
 
 def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferReply:
-    """Take pages of a lost history inside a write transaction with capture off. Raises Malformed, UnknownTable; nothing is kept then."""
+    """Take pages of a lost history inside a write transaction with capture off. Raises Malformed; nothing is kept then."""
     journal.require(store, request.cursor, request.highest)  # the centre may have been restored again, with this epoch's number
     healing.require_restored(store)
     inc, _ = histories.known(store, node, request.incarnation) or (0, None)
     filling = _Filling(store, node, journal.head(store).number + 1, now_ms)
-    digest = sha256()
-    for page, body in _pages(store, request):
+    digest, unread = sha256(), list[int]()
+    for place, page, body in _pages(store, request):
         digest.update(body)
-        filling.take(page, page.head)
+        # of a later declaration: this centre was put back to before its upgrade, with the program of then
+        if page.schema > store.schema.version or not filling.take(page, page.head):
+            unread.append(place)
     if filling.filled or filling.recorded:
         journal.append(store, journal.Entry("fill", inc, digest.digest()), now_ms)
-    return OfferReply(journal.head(store), filling.filled, filling.recorded)
+    return OfferReply(journal.head(store), filling.filled, filling.recorded, tuple(unread))
 
 
-def _pages(store: Store, request: OfferRequest) -> Iterator[tuple[Page, bytes]]:
-    """Yield the pages that can be read, each as bytes too. One that cannot, from a damaged disk, stops none of the others.
-
-    Raises Malformed for one that is none of a lost history, or if there are more rows than a page may have; UnknownTable for one of a
-    newer declaration: this centre was put back to before its upgrade, with the program of then.
+def _pages(store: Store, request: OfferRequest) -> Iterator[tuple[int, Page, bytes]]:
+    """Yield the pages that can be opened, each with its place in the request, and as bytes too. One that cannot, from a damaged disk,
+    stops none of the others. Raises Malformed for one that is none of a lost history, or if there are more rows than a page may have.
     """
     key, epoch, entries = healing.box_key(store), journal.epoch(store), 0
-    for offered in request.pages:
+    for place, offered in enumerate(request.pages):
         try:
             body = box.open_box(key, offered.box)
             page = unpack(Page, body, MESSAGE_BYTES_MAX)
         except (Malformed, TooLarge):
             continue
-        if page.schema > store.schema.version:  # what it cannot read it must not take for taken: the node keeps it until it can
-            raise UnknownTable(f"An offered page is in version {page.schema} of the tables, the centre has {store.schema.version}.")
         entries += entries_of(page)
         if page.epoch >= epoch or page.head != offered.version or entries > PAGE_ROWS_MAX:
             raise Malformed("an offered page is not of a lost history, or there are too many rows in one request")
-        yield page, body
+        yield place, page, body
 
 
 @dataclass(slots=True)
@@ -88,11 +86,14 @@ class _Filling:
     filled: int = 0
     recorded: int = 0
 
-    def take(self, page: Page, version: int) -> None:
-        """Take a page that was read at a version of the lost history. Raises UnknownTable."""
+    def take(self, page: Page, version: int) -> bool:
+        """Take a page that was read at a version of the lost history; tell whether the centre knows all the tables and columns in it.
+        What it does not know must not count as taken: the node keeps the page until it does.
+        """
         self.epoch, self.life, self.schema = page.epoch, page.life, page.schema
         scope = scopes.entitled(self.store, self.node, 0)
-        for lens, told in _rows(self.store, page):
+        rows, is_whole = _rows(self.store, page)
+        for lens, told in rows:
             table, row = lens.newer, lens.up_row(told)
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
@@ -102,12 +103,14 @@ class _Filling:
             else:
                 self._record(table, key, (), row, None)
         for block in page.deaths:
-            of = skew.known_table(self.store, block.table)
-            if len(block.key) == len(of.key):
+            of = self.store.schema.by_name.get(block.table)
+            is_whole = is_whole and of is not None
+            if of is not None and len(block.key) == len(of.key):
                 for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
                     if self._is_newer(of, key, version) and not self._is_behind(of, key, version):
                         self._died(of, key, version)
                         self._note(of, key, version)
+        return is_whole
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
         """Tell whether nothing of this row was taken yet from as late a page of this life that had the same columns."""
@@ -308,9 +311,10 @@ def _added(table: Table) -> list[str]:
     return [cell.columns[0] for cell in table.cells if cell.policy == "add"]
 
 
-def _rows(store: Store, page: Page) -> Iterator[tuple[TableLens, Row]]:
-    """Yield a page's rows, parents first."""
-    return iter(sorted(skew.rows_of_page(store, page), key=lambda entry: store.schema.rank[entry[0].newer.name]))
+def _rows(store: Store, page: Page) -> tuple[list[tuple[TableLens, Row]], bool]:
+    """Return a page's rows, parents first, and whether they are all that is in it."""
+    found, is_whole = skew.rows_of_page(store, page)
+    return sorted(found, key=lambda entry: store.schema.rank[entry[0].newer.name]), is_whole
 
 
 def _is_sound(table: Table, row: Row) -> bool:

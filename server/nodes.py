@@ -51,7 +51,7 @@ def invite(store: Store, name: str, scope: Sequence[str], now_ms: int, *, again:
 
 def _forget_join(store: Store, node: int, name: str, now_ms: int, *, again: bool) -> None:
     """Let nobody have joined under a name: whoever has was never heard of. Raises AlreadyThere."""
-    sql = "SELECT last_push_ms IS NOT NULL OR last_pull_ms IS NOT NULL FROM _node WHERE node = ?"
+    sql = "SELECT last_push_ms IS NOT NULL OR last_pull_ms IS NOT NULL OR unsynced IS NOT NULL FROM _node WHERE node = ?"
     if store.connection.execute(sql, (node,)).fetchone()[0]:
         raise AlreadyThere(f"There is a node named {name} already.")
     if not again:

@@ -25,8 +25,9 @@ Revocations = Mapping[str, int]
 
 
 def file_of(database: Path) -> Path:
-    """Return where a database's revocations are kept."""
-    return database.with_name(database.name + SUFFIX)
+    """Return where a database's revocations are kept: beside the file itself, whatever link leads to it."""
+    place = database.resolve()
+    return place.with_name(place.name + SUFFIX)
 
 
 def note(database: Path, identity: str, now_ms: int) -> None:
@@ -67,6 +68,10 @@ def read(database: Path) -> dict[str, int]:
         return {str(identity): int(at_ms) for identity, at_ms in found.items()}
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise UsError(
+            f"{path}, which keeps which nodes were revoked, cannot be read ({error.strerror}). Let whoever runs the server read it."
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsError(
             f"{path}, which keeps which nodes were revoked, is damaged. Put a copy of it back; or move it away, look through outpost server"
@@ -75,7 +80,8 @@ def read(database: Path) -> dict[str, int]:
 
 
 def _write(database: Path, revocations: Revocations) -> None:
-    write_whole(file_of(database), json.dumps({"revoked": revocations}, indent=1))
+    """Write the file for whoever the database belongs to: `revoke` may be run by another user than the server."""
+    write_whole(file_of(database), json.dumps({"revoked": revocations}, indent=1), like=database)
 
 
 def _revoked(connection: Connection) -> dict[str, int]:

@@ -59,8 +59,12 @@ class Service:
             self._same_epoch(request.epoch, journal.epoch(store))
             number = nodes.number_of(store, node)
             page = pulling.pull(store, number, request, self.database.life)
+            is_new = store.connection.execute("SELECT 1 FROM _node WHERE node = ? AND unsynced IS NULL", (number,)).fetchone() is not None
         if page.position is None:
             self._note_pull(number, request, page, now_ms)
+        elif is_new:  # its first pull may take long: who has the first page was heard of
+            with self.database.writing() as store:
+                store.connection.execute("UPDATE _node SET unsynced = ? WHERE node = ?", (request.told.unsynced, number))
         return page
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:

@@ -9,7 +9,7 @@ Spec: PROTOCOL.md §11.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from schema.declare import Table
 from schema.lens import Lens, TableLens, lens_between
 from schema.notices import down_notice
 from server.holding import Hold
-from sync.errors import UnknownTable
 from sync.messages import Compared, ConflictNotice, Page, Removals, Rows
 from sync.rows import columns_of, rows_of
 from sync.segment import OpenSegment, read_segment
@@ -30,36 +29,22 @@ def open_segment(store: Store, body: bytes) -> OpenSegment:
     return lens_between(store.schema, min(segment.schema, store.schema.version)).up_segment(segment)
 
 
-def rows_of_page(store: Store, page: Page) -> Iterator[tuple[TableLens, tuple[Any, ...]]]:
-    """Yield the rows of a page that was once told, in whatever version, as they were told: (how its version had the table, values).
-
-    Raises UnknownTable where the page holds any that cannot be read: what is passed over must not count as taken.
+def rows_of_page(store: Store, page: Page) -> tuple[list[tuple[TableLens, tuple[Any, ...]]], bool]:
+    """Return the rows of a page that was once told, in whatever version, as they were told: (how its version had the table, values);
+    and whether these are all of them. Of tables and columns that the centre does not know there are none.
     """
-    for block in page.rows:
-        table = _known(store, page.schema, block.table, block.columns)
-        columns = rows_of(block.values, block.count, len(block.columns))
-        yield from ((table, row) for row in zip(*columns, strict=True))
+    blocks = [(page.schema, block.table, block.columns, rows_of(block.values, block.count, len(block.columns))) for block in page.rows]
     for sealed in page.sealed:
         segment = read_segment(sealed.body)
-        for inserts in segment.inserts:
-            table = _known(store, segment.schema, inserts.table, inserts.columns)
-            yield from ((table, row) for row in zip(*inserts.values, strict=True))
-
-
-def known_table(store: Store, name: str) -> Table:
-    """Return a table that an offered page names. Raises UnknownTable."""
-    if name not in store.schema.by_name:
-        raise UnknownTable(f"An offered page tells of {name}, and the centre has no such table. Is OUTPOST_TABLES set there?")
-    return store.schema.by_name[name]
-
-
-def _known(store: Store, version: int, name: str, columns: Sequence[str]) -> TableLens:
-    """Return how a version had a table; these must be all its columns. Raises UnknownTable."""
-    known_table(store, name)
-    table = lens_between(store.schema, min(version, store.schema.version)).tables.get(name)
-    if table is None or tuple(columns) != table.older.names:
-        raise UnknownTable(f"An offered page has {name} in columns that the centre does not know of version {version} of the tables.")
-    return table
+        blocks += [(segment.schema, inserts.table, inserts.columns, inserts.values) for inserts in segment.inserts]
+    found, is_whole = list[tuple[TableLens, tuple[Any, ...]]](), True
+    for version, name, columns, values in blocks:
+        table = lens_between(store.schema, min(version, store.schema.version)).tables.get(name)
+        if table is None or tuple(columns) != table.older.names:
+            is_whole = False
+        else:
+            found += [(table, row) for row in zip(*values, strict=True)]
+    return found, is_whole
 
 
 def waits_for_upgrade(store: Store, hold: Hold, version: int) -> None:

@@ -294,6 +294,14 @@ class NewerFile(UsError):
     todo = "Update this program, then go on."
 
 
+class Overtaken(NewerFile):
+    """Another program has brought this database up to date, or to other tables, while this one was running."""
+
+    code = "home.overtaken"
+    kept = "What was committed before is safe; nothing was written since."
+    todo = "Start this program again."
+
+
 class OtherTables(UsError):
     """This database has tables that this program does not declare."""
 

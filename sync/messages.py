@@ -403,6 +403,7 @@ class OfferReply(Message, frozen=True):
     head: Point
     filled: Count  # rows the server never had
     recorded: Count  # values put on record beside what stands
+    unread: Annotated[tuple[Count, ...], msgspec.Meta(max_length=PUSH_SEGMENTS_MAX)] = ()  # pages of which some could not be read, by place
 
 
 # --- joining and verifying (§9) ---------------------------------------------------------------------------------------

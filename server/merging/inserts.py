@@ -123,10 +123,13 @@ def _new_life(incoming: Incoming, table: Table, op: Insert) -> None:
 
 
 def _stamp(incoming: Incoming, table: Table, rid: int, op: Insert) -> None:
-    """Note who wrote a new row: of a correction, what it left as it was is known to whoever knows the work it takes the place of."""
-    at = incoming.now_stamp(incoming.work.wall)
-    incoming.stamp(table, rid, rows.BIRTH, at, number=op.number)
-    for name, number in op.later.items():
+    """Note who wrote a new row: of a correction, what it left as it was is known to whoever knows the work it takes the place of.
+
+    Which columns a cell has that is not declared here nobody can tell: then the whole row is the correction's.
+    """
+    at, is_known = incoming.now_stamp(incoming.work.wall), op.later.keys() <= table.cell_named.keys()
+    incoming.stamp(table, rid, rows.BIRTH, at, number=op.number if is_known else None)
+    for name, number in op.later.items() if is_known else ():
         incoming.stamp(table, rid, rows.cell_number(table, table.cell_named[name]), at, number=number)
 
 

@@ -175,8 +175,8 @@ def test_a_file_from_the_future_is_refused_and_not_touched(world: KeptWorld, col
         with pytest.raises(NewerFile, match="99"):
             opened(path, world)
         assert path.read_bytes() == before
-    with pytest.raises(NewerFile, match="Start it again"):  # those that have it open notice, and write nothing
+    with pytest.raises(NewerFile, match="while this program was running"):  # those that have it open notice, and write nothing
         world.nodes["k1"].sync()
-    with pytest.raises(NewerFile, match="Start it again"):
+    with pytest.raises(NewerFile, match="while this program was running"):
         world.service.health()
     assert bookkeeping.version() < 99

@@ -13,7 +13,7 @@ from server import nodes
 from server.app import create_app
 from server.nonces import SqliteNonces
 from server.serve import in_background
-from sync.errors import AlreadyThere, BadInvitation, OutpostError, UnknownIncarnation
+from sync.errors import AlreadyThere, BadInvitation, Offline, OutpostError, UnknownIncarnation
 from sync.messages import JoinRequest
 from tests.world import World
 
@@ -141,3 +141,23 @@ def test_an_incarnation_that_is_there_already_joins_nobody(centre: Centre) -> No
     with pytest.raises(UnknownIncarnation):
         centre.world.service.join(JoinRequest((1,), code, bytes(32), taken), centre.world.clock.read())
     centre.join("second", code).close()
+
+
+def test_a_node_whose_first_pull_is_under_way_was_heard_of(world: World) -> None:
+    for number in range(30):
+        world.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'Ann', 'LON')", f"c{number}")
+    lisbon, asked = world.node("lisbon", "branch:LON"), list[str]()
+
+    def cut(kind: str) -> None:
+        asked.append(kind)
+        if asked.count("pull") == 3:
+            raise Offline("The connection broke.")
+
+    lisbon.link.before = cut
+    with pytest.raises(Offline):
+        lisbon.sync(rows=5)
+    with world.database.writing() as store, pytest.raises(AlreadyThere):
+        nodes.invite(store, "lisbon", ["branch:LON"], world.clock.read(), again=True)
+    lisbon.link.before = lambda _kind: None
+    lisbon.sync(rows=5)
+    assert world.agree()

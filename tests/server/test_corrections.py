@@ -11,7 +11,10 @@ import pytest
 from node import held
 from node.cycle import Cycle
 from node.writer import transaction
+from schema.declare import Through
+from schema.registry import Schema, build
 from server import ingest
+from tests.declared import declare
 from tests.healing.copies import clone, copy_of, put_back_centre
 from tests.server.test_held import CONTACT, LINE, a_sale, act, ids, listing
 from tests.simulation.schema import simulated_schema
@@ -252,3 +255,29 @@ def test_what_a_correction_left_as_it_was_is_known_to_a_copy_that_had_typed_it(w
     assert world.sql("SELECT note FROM contact") == [("typed over it",)]
     assert world.sql("SELECT columns FROM _conflict") == [('["phone"]',)]
     assert world.agree()
+
+
+@pytest.mark.parametrize("first", ["parent", "centre"])
+def test_a_correction_under_a_cell_that_the_centre_does_not_have_stops_nobody(tmp_path: Path, first: str) -> None:
+    """A node whose release groups columns otherwise corrects held work; it goes in, in whosever request, with what it says."""
+
+    def tables(**grouped: Any) -> Schema:
+        below = declare("below", columns={"up": str, "street": str, "city": str}, scope=(Through("above", "up"),), **grouped)
+        return build([declare("above"), below])
+
+    world = World(tmp_path, tables())
+    own, world.schema = world.schema, tables(groups={"address": ("street", "city")})
+    grouped = world.node("grouped", "branch:A")
+    world.schema = own
+    other = world.node("other", "branch:A")
+    world.settle()
+    grouped.sql("INSERT INTO below (id, up, street, city) VALUES ('b', 'a', 'one', 'Lisbon')")
+    grouped.sync()
+    grouped.sql("UPDATE below SET street = 'two' WHERE id = 'b'")
+    grouped.sync()
+    assert [each["code"] for each in listing(world)] == ["parent"]
+    (other if first == "parent" else world).sql("INSERT INTO above (id, branch_id) VALUES ('a', 'A')")
+    world.settle()
+    assert world.sql("SELECT street, city FROM below") == [("two", "Lisbon")]
+    assert world.agree()
+    world.close()

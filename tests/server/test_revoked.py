@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import server.database
 from server import backup, nodes, revoked
+from server.database import Database
 from sync.errors import Revoked, UsError
 from tests.healing.copies import copy_of, put_back_centre
 from tests.world import START_MS, Node, World
@@ -109,3 +112,32 @@ def test_a_damaged_file_is_said_to_be_one_before_anything_is_changed(world: Worl
     with pytest.raises(UsError, match="is damaged"):
         backup.restore(tmp_path / "b", world.database.path, world.schema, START_MS)
     assert list(tmp_path.glob("*before-restore*")) == []
+
+
+def test_a_restore_by_a_link_knows_who_was_revoked(tmp_path: Path) -> None:
+    """The database lies elsewhere, and the server's folder has a link to it; `revoke` and `restore` may come by different names."""
+    world = World(tmp_path / "real")
+    world.node("k2", "branch:LON")
+    world.close()
+    link = tmp_path / "home" / "server.db"
+    link.parent.mkdir()
+    link.symlink_to(world.database.path)
+    file = tmp_path / "backup.db"
+    with closing(Database(link, world.schema)) as database:
+        backup.backup(database, file, 1)
+        with database.writing() as store:
+            nodes.revoke(store, "k2", 5)
+    done = backup.restore(file, link, world.schema, 9)
+    assert (done.admitted, done.revoked_again, done.is_record_here) == ([], ["k2"], True)
+    with closing(Database(link, world.schema)) as database, database.reading() as store:
+        assert nodes.names(store, is_revoked=True) == ["k2"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no owners and modes there")
+def test_the_file_has_the_permissions_of_the_database(world: World) -> None:
+    """`sudo outpost server revoke` must not leave a file that the server's own user cannot read."""
+    world.database.path.chmod(0o640)
+    world.node("k2", "branch:LON")
+    with world.database.writing() as store:
+        nodes.revoke(store, "k2", 5)
+    assert revoked.file_of(world.database.path).stat().st_mode & 0o777 == 0o640

@@ -18,7 +18,7 @@ from schema.registry import Schema, build
 from server import backup, centre
 from server.app import problem_response
 from server.service import Service
-from sync.errors import OtherTables
+from sync.errors import OtherTables, Overtaken
 from tests.healing.copies import copy_of, replace_file
 from tests.skew.declarations import MODELS, declared
 from tests.skew.test_upgrade import contents
@@ -112,9 +112,9 @@ def test_a_program_that_runs_while_a_table_comes_writes_nothing_more(tmp_path: P
     for side in SIDES:
         opened(world, side, WITH.at(1)).close()
     k1.sql(COUPON, "c1")
-    with pytest.raises(OtherTables, match="Start this one again"), k1.database.writing() as store:
+    with pytest.raises(Overtaken, match="opened this database with other tables"), k1.database.writing() as store:
         outbox.seal(store, 1)
-    with pytest.raises(OtherTables, match="Start this one again") as found:
+    with pytest.raises(Overtaken, match="opened this database with other tables") as found:
         world.service.health()
     assert problem_response(found.value).status_code == 500  # nodes try again
     k1.database.close()
@@ -231,4 +231,35 @@ def test_what_held_work_hangs_under_is_told_as_soon_as_its_table_is_known(tmp_pa
     k1.sql("DELETE FROM person")
     k1.sync()
     assert world.held() == ["right", "depends"]
+    world.close()
+
+
+@pytest.mark.covers("P-7.28")
+def test_what_the_restored_centre_can_read_of_a_page_comes_back_beside_what_it_cannot(tmp_path: Path) -> None:
+    """The page that has both is kept, and offered again: one a sync, for as long as the table is missing; the sync says so."""
+    world = SkewedWorld(tmp_path, 1, WITH)
+    centre_with(world, WITH.at(1))
+    here, gone = world.node_of(1, "here"), world.node_of(1, "gone")
+    world.settle()
+    world.sql("DROP TABLE coupon")
+    world.sql("DELETE FROM _table WHERE name = 'coupon'")
+    copy = copy_of(world.database.path)
+    centre_with(world, WITH.at(1))
+    for number in range(4):
+        insert(gone, "slip", {"id": f"s{number}", "branch_id": "LON", "total_minor": 100})
+        gone.sql(COUPON, f"c{number}")
+        gone.sync()
+        here.sync()
+    world.nodes.pop("gone").database.close()
+    centre_with(world, declared(1), copy)
+    assert here.sync().unread == 4
+    slips = [(f"s{number}",) for number in range(4)]
+    assert world.sql("SELECT id FROM slip ORDER BY id") == here.sql("SELECT id FROM slip ORDER BY id") == slips
+    assert here.sync().unread == 1
+    centre_with(world, WITH.at(1))
+    world.settle(3)
+    assert world.sql("SELECT id FROM coupon ORDER BY id") == here.sql("SELECT id FROM coupon ORDER BY id")
+    assert len(world.sql("SELECT id FROM coupon")) == 4
+    assert world.sql("SELECT id FROM slip ORDER BY id") == slips
+    assert world.agree()
     world.close()

@@ -99,7 +99,7 @@ def test_an_upgrade_that_is_cut_anywhere_changes_nothing(world: SkewedWorld, sid
 
 def test_a_server_whose_file_was_upgraded_under_it_asks_nodes_to_try_again(world: SkewedWorld) -> None:
     server.database.Database(world.database.path, declared(NEWEST), clock_ms=world.clock.read).close()
-    with pytest.raises(NewerFile, match="Start it again") as found:
+    with pytest.raises(NewerFile, match="while this program was running") as found:
         world.service.health()
     response = problem_response(found.value)
     assert (response.status_code, json.loads(bytes(response.body))["retry"]) == (500, True)
