@@ -156,12 +156,14 @@ def _entitle(store: Store, node: int, wanted: frozenset[str], now_ms: int) -> No
     if current == wanted:
         return
     content = f"{node}\0" + "\0".join(sorted(wanted))
-    version = journal.append(store, journal.Entry("rescope", 0, content.encode()), now_ms)
-    for scope in sorted(current - wanted):
-        store.connection.execute("UPDATE _entitled SET until = ? WHERE node = ? AND scope = ? AND until IS NULL", (version, node, scope))
-    for scope in sorted(wanted - current):
-        store.connection.execute("INSERT INTO _entitled (node, scope, since) VALUES (?, ?, ?)", (node, scope, version))
-    with centre.engine_writes(store, now_ms):
+    with centre.engine_writes(store, now_ms):  # what the centre had moved away before must have an earlier version (P-6.34)
+        version = journal.append(store, journal.Entry("rescope", 0, content.encode()), now_ms)
+        for scope in sorted(current - wanted):
+            store.connection.execute(
+                "UPDATE _entitled SET until = ? WHERE node = ? AND scope = ? AND until IS NULL", (version, node, scope)
+            )
+        for scope in sorted(wanted - current):
+            store.connection.execute("INSERT INTO _entitled (node, scope, since) VALUES (?, ?, ?)", (node, scope, version))
         ingest.release(store, now_ms)
 
 

@@ -9,6 +9,7 @@ import pytest
 from server import held_list, ingest
 from sync.messages import Page
 from tests.healing.copies import copy_of, put_back_centre
+from tests.protocol.test_pull import a_pull
 from tests.server.test_scopes import receipt
 from tests.world import Node, World
 
@@ -147,4 +148,20 @@ def test_a_line_brought_back_in_another_branch_is_not_for_the_old_one(world: Wor
     other.sync()
     assert "sale_line" not in {block.table for page in pages for block in page.rows}
     assert not any(contents(other)[table] for table in ("sale", "sale_line", "payment"))
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.34")
+def test_a_node_that_is_given_a_branch_hears_nothing_of_what_had_left_it_before(world: World) -> None:
+    """A central program moves a contact away, or deletes it; before any exchange somebody gives its old branch to a node (fuzzing)."""
+    for key in ("moved", "deleted"):
+        world.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', 'Ann', 'LON')", key)
+    k2 = world.node("k2", "branch:PAR")
+    k2.sync()
+    world.sql("UPDATE contact SET branch_id = 'OPO' WHERE id = 'moved'")
+    world.sql("DELETE FROM contact WHERE id = 'deleted'")
+    world.rescope("k2", "branch:PAR", "branch:LON")
+    page = k2.link.pull(a_pull(k2))
+    assert (page.rows, page.removals, page.deaths) == ((), (), ())
+    k2.sync()
     assert world.agree()
