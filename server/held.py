@@ -14,7 +14,7 @@ from server import healing
 from server.skew import open_segment
 from sync.change import Transaction
 from sync.compose import Row, compose
-from sync.errors import Malformed, TooLarge
+from sync.errors import TooLarge
 from sync.limits import SEGMENT_PARTS_MAX
 from sync.segment import OpenSegment, transactions
 
@@ -156,12 +156,8 @@ def whole_transactions(store: Store, parts: Sequence[OpenSegment]) -> list[Trans
 
 
 def keys_of_inserts(store: Store, segment: OpenSegment) -> dict[str, tuple[str, ...]]:
-    """Return the key columns of the tables a segment inserts into. Raises Malformed where rows come without them."""
-    keys: dict[str, tuple[str, ...]] = {}
-    for block in segment.inserts:
-        table = store.schema.by_name.get(block.table)
-        key = table.key if table else block.columns[:1]
-        if any(name not in block.columns for name in key):
-            raise Malformed(f"rows of {block.table} come without their key")
-        keys[block.table] = key
-    return keys
+    """Return the key columns of the tables a segment inserts into, as far as the centre has them. Rows that come without their
+    key are named by their first column, and held (server/merging/judging.py).
+    """
+    found = ((block.table, store.schema.by_name.get(block.table)) for block in segment.inserts)
+    return {name: table.key if table else () for name, table in found}

@@ -235,8 +235,8 @@ def lowered(segment: OpenSegment, floor: int) -> OpenSegment:
 
 def transactions(segment: OpenSegment, key_columns: dict[str, tuple[str, ...]], wanted: Iterable[int] | None = None) -> list[Transaction]:
     """Return the segment's transactions one by one (or only the `wanted` indexes), changes in the order they apply:
-    deletes, then inserts, then updates, each as the blocks hold them (§5.2). `key_columns` names each table's key. An index
-    that is not there is passed over.
+    deletes, then inserts, then updates, each as the blocks hold them (§5.2). `key_columns` names each table's key; rows that come
+    without it, or whose key is not known (an empty one), are named by their first column. An index that is not there is passed over.
     """
     every = range(segment.transactions)
     keep = set(every) if wanted is None else set(every).intersection(wanted)
@@ -260,7 +260,8 @@ def transactions(segment: OpenSegment, key_columns: dict[str, tuple[str, ...]], 
 
 
 def _spread_inserts(block: InsertBlock, key: tuple[str, ...], keep: set[int], found: dict[int, Transaction]) -> None:
-    positions = [block.columns.index(name) for name in key]
+    is_known = bool(key) and set(key).issubset(block.columns)
+    positions = [block.columns.index(name) for name in key] if is_known else [0]
     rows = zip(*block.values, strict=True)
     for index, base, since, row in zip(block.transaction, block.base, block.since, rows, strict=True):
         if index in keep:

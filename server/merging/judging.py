@@ -27,6 +27,8 @@ def _check(incoming: Incoming, op: Op) -> None:
     table = incoming.store.schema.by_name.get(op.table)
     if table is None:
         raise Hold("schema", f"the centre has no table {op.table}")
+    if isinstance(op, Insert) and not op.values.keys() >= set(table.key):
+        raise Hold("schema", f"rows of {op.table} come without the key that the centre has")
     if len(op.key) != len(table.key) or any(type(part) is not str or len(part.encode()) > KEY_BYTES_MAX for part in op.key):
         raise Hold("text" if any(isinstance(part, RawText) for part in op.key) else "type", f"{op.table}: not a usable key")
     accepts = AHEAD if incoming.work.schema > incoming.store.schema.version else ACCEPTS

@@ -15,10 +15,11 @@ from schema.declare import By, Kind, Sync, Synced, Through
 from schema.install import known_numbers
 from schema.past import Added, past
 from schema.registry import Schema, build
-from server import backup, centre
+from server import backup, centre, held_list, ingest
 from server.app import problem_response
 from server.service import Service
 from sync.errors import OtherTables, Overtaken
+from tests.declared import declare
 from tests.healing.copies import copy_of, replace_file
 from tests.skew.declarations import MODELS, declared
 from tests.skew.test_upgrade import contents
@@ -262,4 +263,48 @@ def test_what_the_restored_centre_can_read_of_a_page_comes_back_beside_what_it_c
     assert len(world.sql("SELECT id FROM coupon")) == 4
     assert world.sql("SELECT id FROM slip ORDER BY id") == slips
     assert world.agree()
+    world.close()
+
+
+@pytest.mark.covers("P-11.6")
+def test_held_work_without_the_key_that_the_centre_declares_later_stays_held_and_stops_nobody(tmp_path: Path) -> None:
+    """A node's own table has a key column of another name: what it sent cannot be read, and the centre opens and goes on."""
+    world = SkewedWorld(tmp_path, 1)
+    mine, world.schema = world.schema, build((*MODELS, declare("tour", key=("number",), columns={"words": str}))).at(1)
+    k1 = world.node("k1", "branch:LON")
+    world.schema = mine
+    k2 = world.node("k2", "branch:LON")
+    k1.sql("INSERT INTO tour (number, branch_id, words) VALUES ('5', 'LON', 'to the lake')")
+    k1.sync()
+    assert world.held() == ["schema"]
+    centre_with(world, build((*MODELS, declare("tour", columns={"words": str}))).at(1))
+    assert world.held() == ["schema"]
+    insert(k2, "person", ANN)
+    k1.sync()
+    k2.sync()
+    assert world.sql("SELECT id FROM person") == [("ann",)]
+    with world.database.reading() as store:
+        assert [(row["key"], row["values"]["words"]) for row in held_list.listing(store)] == [("5", "to the lake")]
+        assert [row["key"] for row in held_list.export(store)["held"]] == ["5"]
+    with world.database.writing() as store:
+        assert ingest.decide(store, 1, False, world.clock.read())
+    assert world.held() == []
+    k1.sync()
+    assert [work["verdict"] for work in k1.held()] == ["refused"]
+    world.close()
+
+
+@pytest.mark.covers("P-11.6")
+def test_fresh_rows_without_the_key_that_the_centre_declares_are_held_and_what_came_with_them_is_not(tmp_path: Path) -> None:
+    world = SkewedWorld(tmp_path, 1)
+    mine, world.schema = world.schema, build((*MODELS, declare("tour", key=("number",), columns={"words": str}))).at(1)
+    k1 = world.node("k1", "branch:LON")
+    world.schema = mine
+    centre_with(world, build((*MODELS, declare("tour", columns={"words": str}))).at(1))
+    k1.sql("INSERT INTO tour (number, branch_id, words) VALUES ('5', 'LON', 'to the lake')")
+    insert(k1, "person", ANN)
+    k1.sync()
+    assert world.held() == ["schema"]
+    assert world.sql("SELECT id FROM person") == [("ann",)]
+    assert [(row["code"], row["key"]) for row in k1.held()] == [("schema", "5")]
     world.close()
