@@ -21,6 +21,7 @@ WHY: Final = {
     "row": "The centre never had the row that it changes.",
     "right": "It belongs to a branch or owner this node does not write for.",
     "key": "Its id is taken already by something else.",
+    "check": "A rule of the central office's own database refuses it.",
     "long": "A value, or a row, is too long to be sent.",
     "large": "It is too much for one transaction.",
     "gone": "What it builds on was refused or withdrawn.",
@@ -46,6 +47,7 @@ _CORRECT: Final = {
     "type": "write a value of the right kind",
     "right": "give it to a branch or owner you write for",
     "key": "give it another id",
+    "check": "write what that rule allows",
     "long": "shorten it: it is sent by itself then",
     "parent": "put it under something the centre has",
     "immutable": "take the change back and record a correction, such as a return, as something new",
@@ -78,8 +80,13 @@ def for_node(identity: str, code: str, verdict: str) -> list[Advice]:
         found.append(_advice("withdraw", f"outpost node held withdraw {identity}", "take it back; it is kept, and can be exported"))
     if code in _APPROVE:
         found.append(_advice("ask", "", "ask the central office to approve it"))
-    if code in ("right", "schema", "large"):
-        words = {"right": "to give this node the right", "schema": "to update the centre", "large": "for help: it stays here, whole"}
+    if code in ("right", "schema", "large", "check"):
+        words = {
+            "check": "to change that rule, or to let it in",
+            "right": "to give this node the right",
+            "schema": "to update the centre",
+            "large": "for help: it stays here, whole",
+        }
         found.append(_advice("ask", "", f"ask the central office {words[code]}"))
     return found
 
@@ -99,6 +106,8 @@ def for_centre(held: int, code: str, approved: bool, revoked: bool) -> list[Advi
         found.append(_advice("approve", f"outpost server approve {held}", "let it in although a rule holds it"))
     if not approved and code in ("depends", "parent", "row"):
         found.append(_advice("approve", f"outpost server approve {held}", "let it in as soon as what it waits for is there"))
+    if code == "check":  # approved or not: no cause of ours tells that another program's rule has changed
+        found.append(_advice("approve", f"outpost server approve {held}", "try it again, after the trigger, index or check lets it pass"))
     if code == "right" and not revoked:
         found.append(
             _advice("rescope", "outpost server rescope NAME --scope …", "give the node the right; name all its scopes, those it has too")

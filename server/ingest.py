@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 import msgspec
+from sqlcipher3 import dbapi2
 
 from schema.capture import Store
 from schema.keys import key_text
@@ -144,7 +145,7 @@ def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, ve
         work, place = withdrawals.carry_out(store, pusher.node, work, segment, version, now_ms)
     store.connection.execute("SAVEPOINT one")
     try:
-        verdict = merge(Incoming(store, pusher, work, version, now_ms, name_of(segment, work.index), held_id=place))
+        verdict = _merged(Incoming(store, pusher, work, version, now_ms, name_of(segment, work.index), held_id=place))
     except Hold as hold:
         store.connection.execute("ROLLBACK TO one")
         store.connection.execute("RELEASE one")
@@ -154,6 +155,19 @@ def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, ve
     store.connection.execute("RELEASE one")
     if verdict != "accepted":
         say(store, pusher.node, segment, work.index, version, verdict, "", "")
+
+
+def _merged(incoming: Incoming) -> str:
+    """Judge and merge a transaction, and return its verdict. Raises Hold, also where a rule refuses it that another program gave the
+    centre's database: one row must not stop its node, nor, once it is held, everybody's requests. A trigger that rolls everything
+    back leaves nothing to go on with, and raises what the database raised; so does a disk that is full or locked.
+    """
+    try:
+        return merge(incoming)
+    except dbapi2.IntegrityError as error:
+        if not incoming.store.connection.in_transaction:
+            raise
+        raise Hold("check", f"the centre's database refuses it: {error}") from error
 
 
 def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int, hold: Hold, place: int) -> None:
@@ -290,7 +304,7 @@ def _try(store: Store, held: Held, work: Transaction, now_ms: int) -> int:
     version = journal.append(store, journal.Entry("release", held.inc, name_of(held.segment, held.txn)), now_ms)
     incoming = Incoming(store, pusher, work, version, now_ms, name_of(held.segment, held.txn), bool(held.approved), held.id)
     try:
-        verdict = merge(incoming)
+        verdict = _merged(incoming)
     except Hold as hold:
         store.connection.execute("ROLLBACK TO try")
         store.connection.execute("RELEASE try")

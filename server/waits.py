@@ -22,7 +22,7 @@ RIGHTS = ("right", "key")
 ROWS = ("parent", "row")
 """Codes of work that waits for a row to be there."""
 
-DECLARED = ("schema", "type", "null")
+DECLARED = ("schema", "type", "null", "check")
 """Codes of work that another version of the declaration may let pass."""
 
 

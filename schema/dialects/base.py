@@ -44,6 +44,10 @@ class Cursor(Protocol):
 class Connection(Protocol):
     """The part of DB-API connections the engine uses."""
 
+    @property
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open."""
+
     def execute(self, sql: str, parameters: Sequence[object] = ..., /) -> Cursor:
         """Run one statement."""
 

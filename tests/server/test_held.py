@@ -555,3 +555,35 @@ def test_a_document_in_a_new_life_is_on_record_on_either_path(is_plain: bool, wo
             writing.insert("contact", {"id": "c9", "kind": "person", "name": "Ann", "branch_id": "LIS"})
     k2.sync()
     assert world.sql("SELECT rule FROM _conflict") == [("new life",)]
+
+
+@pytest.mark.covers("P-6.8", "P-6.15")
+def test_what_a_rule_of_another_program_refuses_is_held_and_stops_nobody(world: World, k2: Node) -> None:
+    """At once, and as held work that is tried again in somebody else's request; approved, it goes in when the rule is gone."""
+    other = world.node("other", "branch:ODS")
+    words = "the centre's database refuses it: too long a meeting"
+    world.sql("CREATE TRIGGER short BEFORE INSERT ON activity WHEN NEW.minutes > 600 BEGIN SELECT RAISE(ABORT, 'too long a meeting'); END")
+    k2.sql("INSERT INTO activity (id, contact_id, minutes) VALUES ('m1', 'x', 700)")
+    k2.sync()
+    assert [row["code"] for row in listing(world)] == ["parent"]
+    world.sql("INSERT INTO contact (id, kind, name, branch_id) VALUES ('x', 'person', 'X', 'LIS')")
+    other.sync()
+    assert [(row["code"], row["reason"]) for row in listing(world)] == [("check", words)]
+    k2.sync()
+    k2.sql("INSERT INTO activity (id, contact_id, minutes) VALUES ('m2', 'x', 800)")
+    a_sale(k2, "s1", "LIS")
+    k2.sync()
+    assert world.sql("SELECT id FROM sale") == [("s1",)]
+    assert [(row["key"], row["code"], row["reason"]) for row in listing(world)] == [("m1", "check", words), ("m2", "check", words)]
+    assert [row["code"] for row in k2.held()] == ["check", "check"]
+    first, second = ids(world)
+    act(world, ingest.decide, first, True)
+    assert ids(world) == [first, second], "the rule still refuses it"
+    world.sql("DROP TRIGGER short")
+    for number in (first, second):
+        assert "approve" in [each["do"] for each in listing(world)[0]["can"]]
+        act(world, ingest.decide, number, True)
+    assert sorted(world.sql("SELECT id FROM activity")) == [("m1",), ("m2",)]
+    world.settle()
+    assert k2.held() == []
+    assert world.agree()

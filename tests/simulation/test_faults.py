@@ -162,7 +162,7 @@ def test_a_read_keeps_its_temporary_tables(world: History) -> None:
     with pytest.raises(ZeroDivisionError), world.database.reading() as store:
         raise ZeroDivisionError
     with world.database.reading() as store:
-        assert store.connection.in_transaction  # type: ignore[attr-defined]
+        assert store.connection.in_transaction
 
 
 def test_a_second_process_that_pushes_while_the_first_gathers_its_push(world: History) -> None:
