@@ -66,7 +66,9 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS _held_waits ON _held (wait_tbl, wait_key)",
     "CREATE TABLE IF NOT EXISTS _held_row (held INTEGER NOT NULL, node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
     " PRIMARY KEY (node, tbl, key, held)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _refused_insert (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID",
+    # rows a node had made new in work that was refused, until it makes them anew
+    "CREATE TABLE IF NOT EXISTS _refused_key (node INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
+    " PRIMARY KEY (node, tbl, key)) WITHOUT ROWID",
     # after a restore: segments that came again, and what had become of whose transactions before; rows that nodes had pulled
     "CREATE TABLE IF NOT EXISTS _again (segment BLOB PRIMARY KEY, version INTEGER NOT NULL, floor INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _before (inc INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, verdict TEXT NOT NULL,"

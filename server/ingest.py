@@ -143,6 +143,7 @@ def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, ve
     place = withdrawals.LAST
     if work.withdrawals:
         work, place = withdrawals.carry_out(store, pusher.node, work, segment, version, now_ms)
+    waits.made_anew(store, pusher.node, work.ops)
     store.connection.execute("SAVEPOINT one")
     try:
         verdict = _merged(Incoming(store, pusher, work, version, now_ms, name_of(segment, work.index), held_id=place))
@@ -207,8 +208,8 @@ def _show_standing(store: Store, pusher: Pusher, work: Transaction, version: int
 def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: int, why: Hold) -> None:
     """Put a transaction aside for good; what was new in it is remembered as refused, for what builds on it."""
     store.connection.executemany(
-        "INSERT OR IGNORE INTO _refused_insert (tbl, key) VALUES (?, ?)",
-        [(op.table, key_text(op.key)) for op in work.ops if isinstance(op, Insert)],
+        "INSERT OR IGNORE INTO _refused_key (node, tbl, key) VALUES (?, ?, ?)",
+        [(node, op.table, key_text(op.key)) for op in work.ops if isinstance(op, Insert)],
     )
     waits.stay(store, node, work.ops, version)
     say(store, node, segment, work.index, version, "refused", why.code, why.reason)

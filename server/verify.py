@@ -137,15 +137,15 @@ def _found(view: View, node: int, wanted: Wanted) -> Found:
 
 
 def _was_ever(store: Store, node: int, table: Table, key: tuple[Any, ...]) -> bool:
-    """Tell whether the centre has, had or refused a row, holds work of this node on it, or the node took it back before it was here:
-    then the node's own is no news to it.
+    """Tell whether the centre has or had a row, refused it of this node, holds work of this node on it, or the node took it back
+    before it was here: then the node's own is no news to it.
     """
     where, parameters = where_key(table, key)
     connection, name = store.connection, key_text(key)
     looks: list[tuple[str, list[Any]]] = [
         (f"SELECT {ROW_ID} FROM {quote(table.name)} WHERE {where}", parameters),
         ("SELECT 1 FROM _tombstone WHERE t = ? AND key = ?", [store.numbers[table.name], name]),
-        ("SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?", [table.name, name]),
+        ("SELECT 1 FROM _refused_key WHERE node = ? AND tbl = ? AND key = ?", [node, table.name, name]),
         ("SELECT 1 FROM _held_row WHERE node = ? AND tbl = ? AND key = ?", [node, table.name, name]),
         ("SELECT 1 FROM _given_up WHERE node = ? AND tbl = ? AND key = ?", [node, table.name, name]),
     ]

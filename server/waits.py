@@ -71,7 +71,7 @@ _ENTITLED = (
 
 _GONE = (
     "COALESCE((SELECT 'dead ' || MAX(ver) FROM _tombstone WHERE t = {t} AND key = h.wait_key),"
-    " (SELECT 'refused' FROM _refused_insert d WHERE d.tbl = h.wait_tbl AND d.key = h.wait_key),"
+    " (SELECT 'refused' FROM _refused_key d WHERE d.node = h.node AND d.tbl = h.wait_tbl AND d.key = h.wait_key),"
     " (SELECT 'withdrawn' FROM _given_up g WHERE g.node = h.node AND g.tbl = h.wait_tbl AND g.key = h.wait_key), '')"
 )
 
@@ -113,10 +113,22 @@ def _row_sql(store: Store, table: Table) -> str:
 
 def lost(store: Store, node: int, table: str, key: str) -> str:
     """Return whether a row that never was at the centre will not come from this node: 'refused', 'withdrawn', or ''."""
-    if store.connection.execute("SELECT 1 FROM _refused_insert WHERE tbl = ? AND key = ?", (table, key)).fetchone():
-        return "refused"
-    sql = "SELECT 1 FROM _given_up WHERE node = ? AND tbl = ? AND key = ?"
-    return "withdrawn" if store.connection.execute(sql, (node, table, key)).fetchone() else ""
+    for fate, noted in _LOST:
+        if store.connection.execute(f"SELECT 1 FROM {noted} WHERE node = ? AND tbl = ? AND key = ?", (node, table, key)).fetchone():
+            return fate
+    return ""
+
+
+_LOST = (("refused", "_refused_key"), ("withdrawn", "_given_up"))
+"""Where it is noted which rows will not come from a node."""
+
+
+def made_anew(store: Store, node: int, ops: Iterable[Op]) -> None:
+    """Forget that rows were refused or taken back which their node makes anew: what hangs under them may come with them."""
+    for _, noted in _LOST:
+        if store.connection.execute(f"SELECT 1 FROM {noted} WHERE node = ? LIMIT 1", (node,)).fetchone():
+            made = [(node, op.table, key_text(op.key)) for op in ops if isinstance(op, Insert)]
+            store.connection.executemany(f"DELETE FROM {noted} WHERE node = ? AND tbl = ? AND key = ?", made)
 
 
 def give_up(store: Store, node: int, table: str, key: str) -> None:

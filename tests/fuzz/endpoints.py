@@ -228,7 +228,7 @@ def _afterwards(centre: Centre, findings: Findings, where: str) -> None:
         assert node.unsynced() == 0, f"{where}: {name} has work that does not go"
     assert newcomer.sql("SELECT COUNT(*) FROM contact WHERE id LIKE 'honest-%'") == [(2,)], where
     findings.facts["centres where honest nodes agreed"] += 1
-    for name in ("_held", "_conflict", "_tombstone", "_journal", "_refused_insert", "_incarnation"):
+    for name in ("_held", "_conflict", "_tombstone", "_journal", "_refused_key", "_incarnation"):
         findings.facts[f"rows of {name}"] += centre.all(f"SELECT COUNT(*) FROM {name}")[0][0]
     _commands(centre)
     findings.facts.update(office.decide(centre))

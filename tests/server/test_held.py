@@ -587,3 +587,25 @@ def test_what_a_rule_of_another_program_refuses_is_held_and_stops_nobody(world: 
     world.settle()
     assert k2.held() == []
     assert world.agree()
+
+
+@pytest.mark.covers("P-6.8", "P-6.40")
+def test_a_refusal_counts_for_its_node_alone_and_until_the_row_comes_anew(world: World, k2: Node) -> None:
+    """What others hang under a key that a stranger had typed by mistake waits for the real one; so does the stranger's own."""
+    stranger, colleague = world.node("stranger", "branch:KYV"), world.node("colleague", "branch:LIS")
+    stranger.sql(CONTACT, "c7", "LIS")
+    stranger.sync()
+    colleague.sql(ACTIVITY, "m1", "c7")
+    colleague.sync()
+    act(world, ingest.decide, ids(world)[0], False)
+    assert [row["code"] for row in listing(world)] == ["parent"]
+    k2.sql(CONTACT, "c7", "LIS")
+    world.settle()
+    assert world.sql("SELECT id FROM activity") == [("m1",)]
+    stranger.sql(CONTACT, "c8", "LIS")
+    stranger.sync()
+    act(world, ingest.decide, ids(world)[0], False)
+    stranger.sync()
+    stranger.sql(CONTACT, "c8", "LIS")
+    stranger.sync()
+    assert world.sql("SELECT key FROM _refused_key") == [("c7",)]
