@@ -37,6 +37,7 @@ def delete(incoming: Incoming, op: Delete) -> None:
     is_reborn = (op.table, op.key) in incoming.inserted
     version, writer = incoming.version, incoming.pusher.inc
     bury_row(incoming.store, table, row.rid, row.values, version, writer, row.keys, reborn=is_reborn, moved=incoming.moved)
+    incoming.buried.add(table, row.values)
 
 
 def _is_own(incoming: Incoming, row: Standing, op: Delete) -> bool:

@@ -12,6 +12,7 @@ from schema.keys import key_text
 from server import conflicts, rows, scopes
 from server.conflicts import Conflict
 from server.holding import Hold, Refuse
+from server.merging.renamed import Buried
 from sync.change import Edit, Key, Transaction
 from sync.merge import CENTRE, Lineage, Meta, Outcome
 
@@ -59,6 +60,7 @@ class Incoming:
     deleted: set[tuple[str, Key]] = field(default_factory=set)
     inserted: set[tuple[str, Key]] = field(default_factory=set)
     moved: set[tuple[str, Key]] = field(default_factory=set)  # hung under a parent that this does not delete
+    buried: Buried = field(default_factory=Buried)
     orphaned: Refuse | None = None  # a parent it can do without will not come
 
     def scope(self, base: int) -> frozenset[str]:

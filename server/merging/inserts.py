@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from schema.capture import same
 from schema.declare import Cell, Table
 from schema.keys import key_text
+from schema.lens import TableLens, lens_between
 from server import below, conflicts, rows, scopes
 from server.holding import Hold
 from server.merging import cells, parents
@@ -104,11 +105,12 @@ def _edits(row: Standing, op: Insert, of: Iterable[Cell], base: int, since: int,
 def _new_life(incoming: Incoming, table: Table, op: Insert) -> None:
     old = rows.grave(incoming.store, table, op.key)
     _check_below(incoming, table, op, old)
+    values = incoming.buried.completed(table, op.values, _lens(incoming, table))
     foreign = old is not None and old.writer != incoming.pusher.inc and old.version > incoming.work.base
     if old is not None and foreign and scopes.died_in(incoming.store, table, old.rid, incoming.scope(incoming.work.base), old.version):
-        inserted = tuple(op.values.get(name) for name in table.names)
+        inserted = tuple(values.get(name) for name in table.names)
         incoming.record(table, op.key, (), None, inserted, old.values, "new life", "mine", old.writer)
-    rid = rows.insert(incoming.store, table, op.values)
+    rid = rows.insert(incoming.store, table, values)
     now = scopes.keys_of(incoming.store, table, rid)
     if now.isdisjoint(incoming.scope(incoming.work.base)) and not _may_be_elsewhere(incoming, table, op, old):
         if incoming.orphaned is not None:
@@ -120,6 +122,12 @@ def _new_life(incoming: Incoming, table: Table, op: Insert) -> None:
     if old is not None and old.writer != incoming.pusher.inc:
         scopes.note(incoming.store, table, now, incoming.version, rid, CENTRE, scopes.STATE)
     incoming.out_of_sight(table, rid, now)
+
+
+def _lens(incoming: Incoming, table: Table) -> TableLens | None:
+    """Return how the writer's version of the declaration has a table; None where that is later than the centre's."""
+    schema, version = incoming.store.schema, incoming.work.schema
+    return lens_between(schema, version).tables.get(table.name) if version <= schema.version else None
 
 
 def _stamp(incoming: Incoming, table: Table, rid: int, op: Insert) -> None:
