@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from schema.declare import Table
+from schema.declare import Cell, Table
 from schema.lens import complete, lens_between
 from server import conflicts, rows
 from server.holding import check_values
@@ -15,18 +16,24 @@ from sync.merge import CENTRE, FILLED, Meta, Outcome, merge_cell, same_values, s
 from sync.policy import policies
 
 
-def edit(incoming: Incoming, row: Standing, edits: Iterable[Edit], *, insert: bool = False) -> bool:
+def edit(incoming: Incoming, row: Standing, edits: Sequence[Edit], *, insert: bool = False) -> bool:
     """Merge cells into a living row; tell whether any ended other than as pushed."""
     table, metas = row.table, incoming.metas(row.table, row.rid)
     altered = False
     now: dict[str, Any] = {}
-    for pushed in edits:
+    asked: set[str] = set()
+    for place, pushed in enumerate(edits):
+        if pushed.cell in asked:
+            continue
         cell = table.cell_named[pushed.cell]
         number = rows.cell_number(table, cell)
         standing = tuple(now.get(name, stands) for name, stands in zip(cell.columns, row.named(cell.columns), strict=True))
         edit = _whole(incoming, table, complete(pushed, cell, standing), standing)
         meta = metas.get(number) or metas.get(rows.BIRTH) or Meta(0, CENTRE, 0, 0, "")
         outcome = _outcome(incoming, table, edit, standing, meta, insert)
+        if outcome.ask:  # one question of a cell: what was typed last is what its person wants now
+            asked.add(pushed.cell)
+            edit = _with_later(edit, edits[place + 1 :], cell, standing)
         if outcome.conflict:
             other = incoming.node_of(meta.writer)
             rule = conflicts.RESTORED if _is_in(incoming, meta) else cell.policy
@@ -50,6 +57,11 @@ def _whole(incoming: Incoming, table: Table, edit: Edit, standing: Key) -> Edit:
         return edit
     lens = lens_between(incoming.store.schema, incoming.work.schema).tables.get(table.name)
     return edit if lens is None or lens.is_plain else lens.unrounded(edit, standing)
+
+
+def _with_later(edit: Edit, later: Iterable[Edit], cell: Cell, standing: Key) -> Edit:
+    """Return an edit of a cell as one with the edits of that cell that follow it in its transaction."""
+    return replace(edit, new=[edit.new, *(complete(each, cell, standing).new for each in later if each.cell == cell.name)][-1])
 
 
 def _is_in(incoming: Incoming, meta: Meta) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from node import held
 from node.cycle import Cycle
 from node.writer import transaction
-from schema.declare import Through
+from schema.declare import Kind, Through
 from schema.registry import Schema, build
 from server import ingest
 from tests.declared import declare
@@ -279,5 +279,29 @@ def test_a_correction_under_a_cell_that_the_centre_does_not_have_stops_nobody(tm
     (other if first == "parent" else world).sql("INSERT INTO above (id, branch_id) VALUES ('a', 'A')")
     world.settle()
     assert world.sql("SELECT street, city FROM below") == [("two", "Lisbon")]
+    assert world.agree()
+    world.close()
+
+
+@pytest.mark.covers("P-6.21", "P-6.37")
+def test_a_corrected_sum_that_asks_offers_what_was_typed_last(tmp_path: Path) -> None:
+    tables = [declare("item", columns={"qty": int}, policies={"qty": "add"}), declare("rate", columns={"v": int}, kind=Kind.REFERENCE)]
+    world = World(tmp_path, build(tables))
+    k2 = world.node("k2", "branch:A")
+    world.sql("INSERT INTO item (id, branch_id, qty) VALUES ('i', 'A', 5)")
+    world.settle()
+    with transaction(k2.database) as tx:  # held, as a proposal is in it
+        tx.insert("rate", {"id": "r", "branch_id": "A", "v": 1})
+        tx.update("item", ("i",), {"qty": 10})
+    k2.sync()
+    for value in (20, 30):
+        k2.sql("UPDATE item SET qty = ?", value)
+        k2.sync()
+    world.sql("UPDATE item SET qty = 'about five'")  # nothing to add to
+    (number,) = ids(world)
+    act(world, ingest.decide, number, True)
+    world.settle()
+    (found,) = k2.conflicts()
+    assert (found["base"], found["mine"], found["theirs"], found["open"]) == (5, 30, "about five", True)
     assert world.agree()
     world.close()
