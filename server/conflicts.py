@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from schema.capture import Store, same
+from schema.capture import Store
 from schema.declare import Table
 from schema.images import pack_tuple, unpack_tuple
 from schema.keys import cell_json, column_json, key_json, key_parts, key_text
-from server import rows, scopes
+from server import scopes
 from server.draft import PAGE_BYTES
 from sync.columns import encode_column
 from sync.limits import ROW_BYTES_MAX
@@ -48,11 +48,12 @@ class Conflict:
 
 def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: bytes) -> bool:
     """Keep a conflict; False if it is on record. Its id follows from what it is about, so that the same push records it once."""
+    number = _id(seed, (conflict.table, conflict.key, conflict.columns))
     done = store.connection.execute(
         "INSERT OR IGNORE INTO _conflict (id, ver, tbl, key, columns, base, mine, theirs, rule, winner, open, mine_node, theirs_node,"
         " at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            _id(seed, (conflict.table, conflict.key, conflict.columns)),
+            number,
             version,
             conflict.table,
             key_text(conflict.key),
@@ -68,7 +69,12 @@ def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: byt
             at_ms,
         ),
     )
-    return done.rowcount == 1
+    if done.rowcount == 0:
+        return False
+    rid = scopes.rid_of(store, store.schema.by_name[conflict.table], conflict.key)
+    if rid is not None:
+        store.connection.execute("INSERT INTO _about (conflict, rid) VALUES (?, ?)", (number, rid))
+    return True
 
 
 def _id(seed: bytes, about: tuple[str, Sequence[Any], tuple[str, ...]]) -> bytes:
@@ -80,42 +86,14 @@ def came_back(store: Store, seed: bytes, about: tuple[str, Sequence[Any], tuple[
     store.connection.execute("UPDATE _conflict SET winner = 'mine', ver = ? WHERE id = ?", (version, _id(seed, about)))
 
 
-def close(store: Store, conflict_id: bytes, version: int, node: int, at_ms: int) -> None:
-    """Note that a person decided on a node whose edits took part. Deciding twice keeps the first decision; an unknown id, or
-    one of others' conflicts, is nobody's harm. What stands then is the winner, or is told if it is neither side's.
-    """
-    found = store.connection.execute(
-        "SELECT tbl, key, columns, mine, theirs, winner FROM _conflict WHERE id = ? AND decided_ms IS NULL"
-        " AND (mine_node = ? OR theirs_node = ?)",
-        (conflict_id, node, node),
-    ).fetchone()
-    if found is None:
-        return
-    standing, (mine, theirs), winner = _standing(store, *found[:3]), map(unpack_tuple, found[3:5]), found[5]
-    decided = None
-    if standing is not None:
-        sides = [side for side, values in (("mine", mine), ("theirs", theirs)) if values is not None and all(map(same, values, standing))]
-        winner, decided = (winner if winner in sides else sides[0], None) if sides else (winner, standing)
-    store.connection.execute(
-        "UPDATE _conflict SET open = 0, decided_ms = ?, decided_node = ?, ver = ?, winner = ?, decided = ? WHERE id = ?",
-        (at_ms, node, version, winner, pack_tuple(decided), conflict_id),
-    )
-
-
-def _standing(store: Store, name: str, key: str, columns: str) -> tuple[Any, ...] | None:
-    """Return what stands in the columns of a conflict; None for a row that is gone, or a conflict about a whole row."""
-    table, names = store.schema.by_name[name], json.loads(columns)
-    row = rows.load(store, table, key_parts(key, len(table.key))) if names else None
-    return tuple(row[1][table.position[column]] for column in names) if row else None
-
-
 _COLUMNS = (
     "c.id, c.ver, c.tbl, c.key, c.columns, c.base, c.mine, c.theirs, c.rule, c.winner, c.open, c.mine_node, c.theirs_node, c.at_ms,"
     " COALESCE(m.name, 'centre'), COALESCE(o.name, 'centre'), c.decided_ms, COALESCE(d.name, 'centre'),"
-    " c.decided"
+    " c.decided, a.rid"
 )
 _JOINS = (
     "LEFT JOIN _node m ON m.node = c.mine_node LEFT JOIN _node o ON o.node = c.theirs_node LEFT JOIN _node d ON d.node = c.decided_node"
+    " LEFT JOIN _about a ON a.conflict = c.id"
 )
 
 
@@ -149,7 +127,8 @@ def notices_of_row(
         (table.name, key_text(key), *span, node, limit + 1),
     )
     looked, size, more = _up_to(rows, limit, room)
-    return [_notice(store, row, node) for row in looked if _is_told(row)], looked[-1][-1] if looked else span[0], size, more
+    found = [_notice(store, row, node) for row in looked if _is_told(row) and living(store, row[2], row[3], row[19]) is not None]
+    return found, looked[-1][-1] if looked else span[0], size, more
 
 
 def _up_to(rows: Iterable[Sequence[Any]], limit: int, room: int | None) -> tuple[list[Sequence[Any]], int, bool]:
@@ -180,9 +159,8 @@ def disputed(store: Store, table: Table) -> bool:
 
 
 def _in_scope(store: Store, row: Sequence[Any], scope: frozenset[str]) -> bool:
-    table = store.schema.by_name[row[2]]
-    rid = scopes.rid_of(store, table, key_parts(row[3], len(table.key)))
-    return rid is not None and not scope.isdisjoint(scopes.keys_of(store, table, rid))
+    rid = living(store, row[2], row[3], row[19])
+    return rid is not None and not scope.isdisjoint(scopes.keys_of(store, store.schema.by_name[row[2]], rid))
 
 
 def _notice(store: Store, row: Sequence[Any], node: int) -> ConflictNotice:
@@ -232,13 +210,21 @@ def _shown(values: Sequence[Any]) -> str:
 
 def waiting(store: Store, node: int | None = None) -> int:
     """Return how many conflicts wait for a person, of a node or of all: nobody is asked about a row that is gone."""
-    sql = "SELECT tbl, key FROM _conflict WHERE open = 1 AND (?1 IS NULL OR mine_node = ?1 OR theirs_node = ?1)"
-    return sum(_is_here(store, name, key) for name, key in store.connection.execute(sql, (node,)).fetchall())
+    sql = (
+        "SELECT c.tbl, c.key, a.rid FROM _conflict c LEFT JOIN _about a ON a.conflict = c.id"
+        " WHERE c.open = 1 AND (?1 IS NULL OR c.mine_node = ?1 OR c.theirs_node = ?1)"
+    )
+    return sum(living(store, *about) is not None for about in store.connection.execute(sql, (node,)).fetchall())
 
 
-def _is_here(store: Store, name: str, key: str) -> bool:
+def living(store: Store, name: str, key: str, about: int | None) -> int | None:
+    """Return the number of the row that a conflict is about, or None if it is gone: a later life of its key is another row.
+
+    `about`: its number when the conflict was recorded; None: it was not there then, or nobody kept it, so any life is meant.
+    """
     table = store.schema.by_name[name]
-    return scopes.rid_of(store, table, key_parts(key, len(table.key))) is not None
+    rid = scopes.rid_of(store, table, key_parts(key, len(table.key)))
+    return rid if about is None or rid == about else None
 
 
 def listing(store: Store, only_open: bool = False) -> list[dict[str, object]]:
@@ -248,7 +234,7 @@ def listing(store: Store, only_open: bool = False) -> list[dict[str, object]]:
     every = store.connection.execute(
         f"SELECT {_COLUMNS} FROM _conflict c {_JOINS} WHERE c.open >= ? ORDER BY c.ver DESC, c.id", (int(only_open),)
     ).fetchall()
-    rows = [row for row in every if not only_open or _is_here(store, row[2], row[3])]
+    rows = [row for row in every if not only_open or living(store, row[2], row[3], row[19]) is not None]
     return [
         {
             "id": row[0].hex(),

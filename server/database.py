@@ -110,6 +110,8 @@ _TABLES = (
     " decided BLOB)",
     "CREATE INDEX IF NOT EXISTS _conflict_ver ON _conflict (ver)",
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
+    # the row that a conflict is about: a later row with its key is another one
+    "CREATE TABLE IF NOT EXISTS _about (conflict BLOB PRIMARY KEY, rid INTEGER NOT NULL) WITHOUT ROWID",
     # what imports have brought (schema/importer/brought.py)
     brought.TABLE,
 )

@@ -11,7 +11,7 @@ H16, H17, H19.
 
 from __future__ import annotations
 
-from server import conflicts
+from server import deciding
 from server.merging.deletes import delete
 from server.merging.incoming import Incoming
 from server.merging.inserts import insert
@@ -36,7 +36,7 @@ def merge(incoming: Incoming) -> str:
             case Update():
                 update(incoming, op)
     for conflict in incoming.work.decisions:
-        conflicts.close(incoming.store, conflict, incoming.version, incoming.pusher.node, incoming.at_ms)
+        deciding.close(incoming.store, conflict, incoming.version, incoming.pusher.node, incoming.at_ms)
     return incoming.verdict
 
 

@@ -106,11 +106,11 @@ def _new_life(incoming: Incoming, table: Table, op: Insert) -> None:
     old = rows.grave(incoming.store, table, op.key)
     _check_below(incoming, table, op, old)
     values = incoming.buried.completed(table, op.values, _lens(incoming, table))
+    rid = rows.insert(incoming.store, table, values)
     foreign = old is not None and old.writer != incoming.pusher.inc and old.version > incoming.work.base
     if old is not None and foreign and scopes.died_in(incoming.store, table, old.rid, incoming.scope(incoming.work.base), old.version):
         inserted = tuple(values.get(name) for name in table.names)
         incoming.record(table, op.key, (), None, inserted, old.values, "new life", "mine", old.writer)
-    rid = rows.insert(incoming.store, table, values)
     now = scopes.keys_of(incoming.store, table, rid)
     if now.isdisjoint(incoming.scope(incoming.work.base)) and not _may_be_elsewhere(incoming, table, op, old):
         if incoming.orphaned is not None:

@@ -40,6 +40,7 @@ def _back_from_the_dead(incoming: Incoming, table: Table, op: Update, base: int)
         never = f"{table.name} {key_text(op.key)} was never in this node's scope"
         raise Hold("right", never, (table.name, key_text(op.key)))
     new = tuple(edit.new for edit in op.edits)
+    row = parents.revive(incoming, table, op.key, incoming.pusher.inc, recorded=True)
     incoming.record(table, op.key, (), None, [value for part in new for value in part], None, "edit wins", "mine", old.writer)
     incoming.raise_to("merged")
-    return parents.revive(incoming, table, op.key, incoming.pusher.inc, recorded=True)
+    return row

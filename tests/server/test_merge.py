@@ -8,7 +8,7 @@ import pytest
 
 from node.cycle import Cycle
 from node.cycle import Report as SyncReport
-from server import conflicts
+from server import conflicts, deciding
 from tests.world import Node, ReplyLost, World
 
 YEAR_MS = 365 * 24 * 3600 * 1000
@@ -300,3 +300,60 @@ def test_nobody_is_asked_about_a_row_that_is_gone(world: World, pair: tuple[Node
     k2.sql("DELETE FROM contact WHERE id = 'c1'")
     world.settle()
     assert asked() == (0, 1)
+
+
+@pytest.mark.covers("P-6.33")
+@pytest.mark.parametrize(("take", "winner", "left"), [("mine", "mine", []), ("theirs", "theirs", [("2",)])])
+def test_a_decided_conflict_about_a_whole_row_names_who_has_what_stands(
+    world: World, pair: tuple[Node, Node], take: str, winner: str, left: list[Any]
+) -> None:
+    k2, l3 = pair
+    edit(l3, "phone = '2'")
+    l3.sync()
+    k2.sql("DELETE FROM contact")
+    world.settle()
+    k2.resolve(k2.conflicts()[0]["id"], take)
+    world.settle()
+    with world.database.reading() as store:
+        (found,) = conflicts.listing(store)
+    assert (found["rule"], found["winner"], found["why"]) == ("edit wins", winner, "decided by k2")
+    assert world.sql("SELECT phone FROM contact") == left
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.45")
+def test_a_question_about_a_row_is_not_asked_over_another_with_its_key(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "note = 'k2'")
+    edit(l3, "note = 'l3'")
+    world.settle()
+    asked = bytes.fromhex(k2.conflicts()[0]["id"])
+    world.sql("DELETE FROM contact WHERE id = 'c1'")
+    world.settle()
+    world.sql("INSERT INTO contact (id, kind, name, branch_id, note) VALUES ('c1', 'person', 'Zed', 'LON', 'of another person')")
+    world.settle()
+    assert world.sql("SELECT COUNT(*) FROM contact") == k2.sql("SELECT COUNT(*) FROM contact") == [(1,)]
+    assert (k2.conflicts(), l3.conflicts()) == ([], [])
+    with world.database.writing() as store:
+        deciding.close(store, asked, 99, 1, 0)
+        deciding.close(store, asked, 99, 2, 0)
+        assert (conflicts.waiting(store), conflicts.listing(store, only_open=True)) == (0, [])
+        assert [each["why"].split(" changed")[0] for each in conflicts.listing(store)] in (["l3 and k2"], ["k2 and l3"])
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.45")
+def test_a_question_about_a_row_is_asked_again_when_the_row_is_back(world: World, pair: tuple[Node, Node]) -> None:
+    k2, l3 = pair
+    edit(k2, "note = 'k2'")
+    edit(l3, "note = 'l3'")
+    world.settle()
+    edit(l3, "phone = 'late'")
+    world.sql("DELETE FROM contact WHERE id = 'c1'")
+    k2.sync()
+    assert k2.conflicts() == []
+    world.settle()
+    assert world.sql("SELECT phone FROM contact") == [("late",)]
+    assert [each["open"] for each in k2.conflicts() if each["rule"] == "ask"] == [True]
+    with world.database.reading() as store:
+        assert conflicts.waiting(store) == 1
