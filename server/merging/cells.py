@@ -9,7 +9,7 @@ from typing import Any
 from schema.declare import Cell, Table
 from schema.lens import complete, lens_between
 from server import conflicts, rows
-from server.holding import check_values
+from server.holding import Hold, check_values
 from server.merging.incoming import Incoming, Standing
 from sync.change import NEVER, Edit, Key
 from sync.merge import CENTRE, FILLED, Meta, Outcome, merge_cell, same_values, seen
@@ -40,8 +40,7 @@ def edit(incoming: Incoming, row: Standing, edits: Sequence[Edit], *, insert: bo
             incoming.conflict(row, cell.columns, edit, standing, rule, outcome, other)
         if outcome.write:
             is_alone = True
-            if policies()[cell.policy].differential:  # a sum need not be of the type of what was added
-                check_values(table, dict(zip(cell.columns, outcome.value, strict=True)))
+            if policies()[cell.policy].differential:
                 is_alone = seen(meta, pushed.base, pushed.since, incoming.pusher.lineage, insert=insert)
             now.update(zip(cell.columns, outcome.value, strict=True))
             incoming.stamp(table, row.rid, number, outcome.stamp, is_alone=is_alone)
@@ -80,4 +79,16 @@ def _outcome(incoming: Incoming, table: Table, edit: Edit, standing: Key, meta: 
     is_untold = edit.base == NEVER and edit.since == incoming.work.number  # else it was typed on an insert of its own (P-5.16)
     if is_untold and not insert and same_values(edit.old, standing):
         known = True  # it had not been told of the cell, and shown what stands (P-11.8)
-    return merge_cell(policy, edit.old, edit.new, at, incoming.pusher.node_id, standing, meta, known)
+    outcome = merge_cell(policy, edit.old, edit.new, at, incoming.pusher.node_id, standing, meta, known)
+    if policy.differential and outcome.write and not _fits(table, edit.columns, outcome.value):
+        return Outcome(standing, outcome.stamp, False, True, "theirs", True, True)
+    return outcome
+
+
+def _fits(table: Table, columns: tuple[str, ...], value: Key) -> bool:
+    """Tell whether a sum is of its column's type: it need not be where what stands, by a central program, is not."""
+    try:
+        check_values(table, dict(zip(columns, value, strict=True)))
+    except Hold:
+        return False
+    return True

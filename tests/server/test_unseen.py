@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from node import outbox
+from schema.registry import build
 from server import held as held_work
 from server import ingest
+from tests.declared import declare
 from tests.healing.stories import decide_all
 from tests.healing.stories import world as world  # a fixture
 from tests.world import Node, World
@@ -144,7 +148,7 @@ def test_a_new_life_does_not_show_what_became_of_the_row_in_others_scope(world: 
     assert world.sql("SELECT memo FROM client") == [("mine",)]
 
 
-def test_a_sum_that_is_of_another_type_than_its_column_is_held(world: World) -> None:
+def test_a_sum_with_what_was_refused_is_asked_about_where_it_is_of_another_type(world: World) -> None:
     a, _ = two(world, A_CLIENT)
     a.sql("UPDATE client SET points = 1.5")
     seal(a)
@@ -154,7 +158,8 @@ def test_a_sum_that_is_of_another_type_than_its_column_is_held(world: World) -> 
         ingest.decide(store, held_work.waiting(store)[0].id, False, world.clock.read())
     a.sync()
     assert world.sql("SELECT points, typeof(points) FROM client") == [(10, "integer")]
-    assert sorted((each["verdict"], each["code"]) for each in a.held()) == [("held", "type"), ("refused", "refused")]
+    assert [(each["verdict"], each["code"]) for each in a.held()] == [("refused", "refused")]
+    assert [(each["base"], each["mine"], each["theirs"], each["open"]) for each in a.conflicts()] == [(1.5, 3, 10, True)]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE errand SET title = 'newer'", "UPDATE errand SET client_id = NULL"])
@@ -178,3 +183,22 @@ def test_an_element_that_nobody_wrote_through_sync_may_be_added_again(world: Wor
     world.node("late", "branch:A").sql("INSERT INTO client_label (client_id, label) VALUES ('c1', 'vip')")
     assert agreed(world)
     assert world.sql("SELECT label FROM client_label") == [("vip",)]
+
+
+@pytest.mark.covers("P-6.44", "P-2.13")
+def test_a_sum_that_is_not_of_its_columns_type_is_asked_about(tmp_path: Path) -> None:
+    world = World(tmp_path, build([declare("item", columns={"qty": int, "words": str}, policies={"qty": "add"})]))
+    k2 = world.node("k2", "branch:A")
+    world.sql("INSERT INTO item (id, branch_id, qty) VALUES ('i', 'A', 5)")
+    world.settle()
+    world.sql("UPDATE item SET qty = 5.5")  # a central program's slip
+    k2.sql("UPDATE item SET qty = 8, words = 'counted'")
+    world.settle()
+    assert world.sql("SELECT qty, words FROM item") == [(5.5, "counted")]
+    (found,) = k2.conflicts()
+    assert (found["base"], found["mine"], found["theirs"], found["open"], k2.held()) == (5, 8, 5.5, True, [])
+    k2.resolve(found["id"], "mine")
+    world.settle()
+    (found,) = k2.conflicts()
+    assert (found["open"], world.agree()) == (False, True)
+    world.close()
