@@ -156,7 +156,8 @@ def _entitle(store: Store, node: int, wanted: frozenset[str], now_ms: int) -> No
     if current == wanted:
         return
     content = f"{node}\0" + "\0".join(sorted(wanted))
-    with centre.engine_writes(store, now_ms):  # what the centre had moved away before must have an earlier version (P-6.34)
+    with centre.engine_writes(store, now_ms):  # what had moved away before, or may without this, gets an earlier version (P-6.34)
+        ingest.release(store, now_ms)
         version = journal.append(store, journal.Entry("rescope", 0, content.encode()), now_ms)
         for scope in sorted(current - wanted):
             store.connection.execute(
