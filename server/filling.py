@@ -9,10 +9,13 @@ PROTOCOL.md §7.7; RULES H15.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
+
+from sqlcipher3 import dbapi2
 
 from schema.capture import Store, same
 from schema.declare import Table
@@ -98,17 +101,15 @@ class _Filling:
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
                 continue
-            if _is_sound(table, row):
-                self._take(lens, told, row, version, scope)
-            else:
+            if not _is_sound(table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
                 self._record(table, key, (), row, None)
         for block in page.deaths:
             of = self.store.schema.by_name.get(block.table)
             is_whole = is_whole and of is not None
             if of is not None and len(block.key) == len(of.key):
                 for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
-                    if self._is_newer(of, key, version) and not self._is_behind(of, key, version):
-                        self._died(of, key, version)
+                    is_news = self._is_newer(of, key, version) and not self._is_behind(of, key, version)
+                    if is_news and self._is_let(partial(self._died, of, key, version)):
                         self._note(of, key, version)
         return is_whole
 
@@ -138,6 +139,21 @@ class _Filling:
             " filled = MAX(filled, excluded.filled), node = excluded.node",
             (*self._place(table, key), self.life, version, self.schema, filled, self.node),
         )
+
+    def _is_let(self, act: Callable[[], None]) -> bool:
+        """Do something to a row; False where a rule refuses it that another program gave the centre's database: one row stops no offer."""
+        connection = self.store.connection
+        connection.execute("SAVEPOINT page_row")
+        try:
+            act()
+        except dbapi2.IntegrityError:
+            if not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK TO page_row")
+            connection.execute("RELEASE page_row")
+            return False
+        connection.execute("RELEASE page_row")
+        return True
 
     def _take(self, lens: TableLens, told: Row, row: Row, version: int, scope: frozenset[str]) -> None:
         """Take a row. What could not be brought back is not noted: as late a page of a node that may have it still can bring it.

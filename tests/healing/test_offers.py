@@ -305,3 +305,24 @@ def test_a_label_that_was_taken_off_and_put_on_again_comes_back(world: World) ->
     assert settled(world)
     assert world.sql("SELECT label FROM client_label") == [("vip",)]
     assert a.conflicts() == []
+
+
+def test_a_row_that_a_rule_of_another_program_refuses_stops_no_offer(world: World) -> None:
+    """It is put on record, and what else the page holds comes back."""
+    n1, n2, _ = three(world)
+    copy = copy_of(world.database.path)
+    for key in ("c2", "c3"):
+        n1.sql(CLIENT, key)
+    n1.sql("DELETE FROM client WHERE id = 'c1'")
+    n1.sync()
+    n2.sync()
+    put_back_centre(world, copy)
+    world.sql("CREATE TRIGGER no_c2 BEFORE INSERT ON client WHEN NEW.id = 'c2' BEGIN SELECT RAISE(ABORT, 'not this one'); END")
+    world.sql("CREATE TRIGGER keep BEFORE DELETE ON client BEGIN SELECT RAISE(ABORT, 'nobody goes'); END")
+    gone(world, "n1")
+    assert offer(world, n2, *kept(n2)).filled == 1
+    assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c3",)]
+    assert world.sql("SELECT key, rule FROM _conflict WHERE key = 'c2'") == [("c2", "restored")]
+    world.sql("DROP TRIGGER no_c2")
+    assert offer(world, n2, *kept(n2)).filled == 1
+    assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c2",), ("c3",)]
