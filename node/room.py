@@ -21,8 +21,8 @@ BODY_BYTES = BODY_BYTES_MAX - 512 * 1024
 _VALUE_BYTES = 10
 """Bytes that a number takes in any form of a column, and a text or blob beside its own bytes."""
 
-_ROW_BYTES = 4 * _VALUE_BYTES + 2 * _VALUE_BYTES
-"""Bytes of what travels with a changed row or cell, and with its transaction: index, base, since, walls; more than that of a withdrawal."""
+_ROW_BYTES = 6 * _VALUE_BYTES
+"""Bytes of what travels with a changed row or cell, and with its transaction: index, base, since, walls; more than a withdrawal takes."""
 
 _COLUMN_BYTES = NAME_BYTES_MAX + 32
 _BLOCK_BYTES = 2 * NAME_BYTES_MAX + 128

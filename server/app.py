@@ -39,7 +39,6 @@ from sync.errors import (
     MethodNotAllowed,
     NewerFile,
     NotFound,
-    OtherTables,
     OutpostError,
     TooBusy,
     TooLarge,
@@ -313,7 +312,7 @@ def problem_response(error: Exception) -> Response:
     """Return the problem document of the error; one that is not of our tree is logged and said to be ours. So is a database
     that a newer program, or one with other tables, has opened: nodes try again, once somebody has started this server anew.
     """
-    if not isinstance(error, OutpostError) or isinstance(error, NewerFile | OtherTables):
+    if not isinstance(error, OutpostError) or isinstance(error, NewerFile):
         incident = secrets.token_hex(4)
         log.error("incident %s", incident, exc_info=error)
         error = Internal(incident=incident)
