@@ -24,8 +24,8 @@ def put_aside(
     rows = store.connection.execute("SELECT tbl, key FROM _op WHERE segment = ? AND txn = ?", name).fetchall()
     store.connection.execute("DELETE FROM _quarantine WHERE segment = ? AND txn = ?", name)  # of an earlier life of the centre
     store.connection.execute(
-        "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms)"
-        " SELECT segment, txn, tbl, key, kind, body, ?, ?, ? FROM _op WHERE segment = ? AND txn = ? ORDER BY id",
+        "INSERT INTO _quarantine (n, segment, txn, tbl, key, kind, body, code, reason, at_ms)"
+        " SELECT n, segment, txn, tbl, key, kind, body, ?, ?, ? FROM _op WHERE segment = ? AND txn = ? ORDER BY n, id",
         (code, reason, now_ms, *name),
     )
     if successor is not None:

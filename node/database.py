@@ -71,9 +71,10 @@ _TABLES = (
     # held work that transactions of ours take back, or take the place of, while it is not known what became of it
     "CREATE TABLE IF NOT EXISTS _withdrawal (segment BLOB NOT NULL, txn INTEGER NOT NULL, by_segment BLOB NOT NULL,"
     " by_txn INTEGER NOT NULL, replaced INTEGER NOT NULL, PRIMARY KEY (segment, txn, by_segment, by_txn)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, segment BLOB NOT NULL, txn INTEGER NOT NULL,"
-    " tbl TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,"
-    " at_ms INTEGER NOT NULL)",
+    # changes that left what people see; n: as in _op, 0 for what a repair put here
+    "CREATE TABLE IF NOT EXISTS _quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, n INTEGER NOT NULL, segment BLOB NOT NULL,"
+    " txn INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, code TEXT NOT NULL,"
+    " reason TEXT NOT NULL, at_ms INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _conflict (id BLOB PRIMARY KEY, version INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
     " body BLOB NOT NULL, open INTEGER NOT NULL, deciding INTEGER NOT NULL DEFAULT 0)",
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",

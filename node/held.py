@@ -87,7 +87,7 @@ def works(store: Store, low: bytes = b"", high: bytes = b"\xff" * 17) -> list[Wo
         work = found.setdefault((segment, txn, verdict), new)
         if name is not None:
             work.ops.append(pending.unpack(name, kind, body))
-    sql = "SELECT segment, txn, tbl, kind, body, code, reason, at_ms FROM _quarantine WHERE segment BETWEEN ? AND ? ORDER BY id"
+    sql = "SELECT segment, txn, tbl, kind, body, code, reason, at_ms FROM _quarantine WHERE segment BETWEEN ? AND ? ORDER BY n, id"
     for segment, txn, name, kind, body, code, reason, at_ms in store.connection.execute(sql, (low, high)).fetchall():
         verdict = WITHDRAWN if code in (REPLACED, WITHDRAWN) else REFUSED
         work = found.setdefault((segment, txn, "aside"), Work(segment, txn, verdict, code, reason, at_ms))

@@ -144,7 +144,7 @@ class _Mending:
         if self.store.connection.execute(known, place).fetchone():
             return False
         self.store.connection.execute(
-            "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO _quarantine (n, segment, txn, tbl, key, kind, body, code, reason, at_ms) VALUES (0, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
             (secrets.token_bytes(16), *place, BY_REPAIR, reason, self.now_ms),
         )
         return True

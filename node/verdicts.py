@@ -128,28 +128,29 @@ def spell_out(store: Store, segment: bytes, indexes: list[int]) -> None:
                 note_withdrawal(store, withdrawn, name)
             ops = [op for op in translated(store, opened, work.ops) if not pending.is_kept(store, *name, op)]
             for replaced in (each for each in work.withdrawals if ops and each.replaced):
-                _lay(store, name, number + work.index, _in_place_of(store, replaced), cursor)
-            _lay(store, name, number + work.index, ops, cursor)
+                _lay(store, name, _in_place_of(store, replaced), cursor)
+            _lay(store, name, [(number + work.index, op) for op in ops], cursor)
 
 
-def _lay(store: Store, name: tuple[bytes, int], number: int, ops: Iterable[Op], cursor: int) -> None:
-    """Make changes pending again, under the name of a transaction."""
-    for op in ops:
+def _lay(store: Store, name: tuple[bytes, int], ops: Iterable[tuple[int, Op]], cursor: int) -> None:
+    """Make changes pending again, each with its own number, under the name of a transaction."""
+    for number, op in ops:
         table = store.schema.by_name[op.table]
         pending.shadow(store, table, op.key, None if isinstance(op, Insert) else pending.seen(store, table, op.key))
         pending.lower(op, cursor)
         pending.keep(store, number, *name, op)
 
 
-def _in_place_of(store: Store, replaced: Withdrawn) -> list[Op]:
-    """Return the changes of work whose place a correction took in what a restored centre still has: they go on in the correction,
-    which was let in, and is held again. What is sent again itself goes by its own name until then.
+def _in_place_of(store: Store, replaced: Withdrawn) -> list[tuple[int, Op]]:
+    """Return the changes of work whose place a correction took in what a restored centre still has, with their own numbers: they go
+    on in the correction, which was judged, and is held again, between what else does. What is sent again itself goes by its own
+    name until then.
     """
     if store.connection.execute("SELECT 1 FROM _segment WHERE id = ?", (replaced.segment,)).fetchone() is not None:
         return []
-    sql = "SELECT tbl, kind, body FROM _quarantine WHERE segment = ? AND txn = ? AND code = ? ORDER BY id"
+    sql = "SELECT n, tbl, kind, body FROM _quarantine WHERE segment = ? AND txn = ? AND code = ? ORDER BY n, id"
     found = store.connection.execute(sql, (replaced.segment, replaced.index, REPLACED)).fetchall()
-    return [pending.unpack(*entry) for entry in found]
+    return [(number, pending.unpack(*entry)) for number, *entry in found]
 
 
 def note_withdrawal(store: Store, work: Withdrawn, by: tuple[bytes, int]) -> None:

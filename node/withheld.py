@@ -82,9 +82,9 @@ def forget(store: Store, name: bytes) -> None:
     """
     rows = rows_of(store, name)
     store.connection.execute(
-        "INSERT INTO _quarantine (segment, txn, tbl, key, kind, body, code, reason, at_ms)"
-        " SELECT o.segment, o.txn, o.tbl, o.key, o.kind, o.body, ?, x.reason, x.at_ms FROM _op o JOIN _txn x ON x.segment = o.segment"
-        " WHERE o.segment = ? ORDER BY o.id",
+        "INSERT INTO _quarantine (n, segment, txn, tbl, key, kind, body, code, reason, at_ms)"
+        " SELECT o.n, o.segment, o.txn, o.tbl, o.key, o.kind, o.body, ?, x.reason, x.at_ms FROM _op o JOIN _txn x ON x.segment = o.segment"
+        " WHERE o.segment = ? ORDER BY o.n, o.id",
         (REPLACED, name),
     )
     store.connection.execute("DELETE FROM _op WHERE segment = ?", (name,))

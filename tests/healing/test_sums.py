@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from node import held_cli
+from node import held_cli, outbox
 from node.held import correct, withdraw
 from server import held as held_work
 from server import ingest
 from sync.errors import BadValue
 from tests.healing.copies import copy_of, put_back_centre, put_back_node
-from tests.healing.stories import CLIENT, at_centre, doubts, gone, settled, three
+from tests.healing.stories import CLIENT, at_centre, decide_all, doubts, gone, settled, three
 from tests.healing.stories import world as world  # a fixture
 from tests.world import ReplyLost, World
 
@@ -146,6 +146,27 @@ def test_a_correction_that_is_held_again_brings_what_it_took_the_place_of(world:
     put_back_centre(world, copy)
     assert settled(world)
     assert node.sql("SELECT name, credit FROM client WHERE id = 'c2'") == [("from the correction", "from the insert")]
+
+
+@pytest.mark.covers("P-7.17", "P-8.30")
+def test_what_a_correction_took_the_place_of_comes_back_in_the_order_it_was_typed_in(world: World) -> None:
+    """Of an insert and a later change only the change is sent again beside the correction. Found by the simulator: seed 76003583."""
+    node, _, _ = three(world)
+    node.sql("INSERT INTO client (id, branch, points) VALUES ('c2', 'B', 0)")
+    with node.database.writing() as store:
+        outbox.seal(store, world.clock.read())
+    node.sql("UPDATE client SET points = points - 1 WHERE id = 'c2'")
+    node.sql("INSERT INTO receipt (id, branch, day, total) VALUES ('r1', 'B', '2026-01-01', 1)")  # in the segment of the change
+    node.sync()
+    node.sql("UPDATE client SET name = 'from the correction' WHERE id = 'c2'")
+    node.sync()
+    copy = copy_of(world.database.path)
+    decide_all(world, is_approved=False)
+    assert node.sql("SELECT id FROM client") == [("c1",)]
+    put_back_centre(world, copy)
+    assert settled(world)
+    assert node.sql("SELECT name, points FROM client WHERE id = 'c2'") == [("from the correction", -1)]
+    assert [(row["key"], row["verdict"]) for row in node.held()] == [("c2", "held")] * 3 + [("r1", "held")]
 
 
 @pytest.mark.covers("P-7.23", "P-7.25")
