@@ -86,6 +86,15 @@ def came_back(store: Store, seed: bytes, about: tuple[str, Sequence[Any], tuple[
     store.connection.execute("UPDATE _conflict SET winner = 'mine', ver = ? WHERE id = ?", (version, _id(seed, about)))
 
 
+def had_left(store: Store, table: Table, key: Sequence[Any], column: str, since: int) -> bool:
+    """Tell whether it came on record after a version that a row, in a lost history of the centre, hung elsewhere by this column: who
+    knew that history may not know that it hangs here.
+    """
+    sql = "SELECT columns FROM _conflict WHERE tbl = ? AND key = ? AND rule = ? AND ver > ?"
+    found = store.connection.execute(sql, (table.name, key_text(tuple(key)), RESTORED, since)).fetchall()
+    return any(column in json.loads(columns) for (columns,) in found)
+
+
 _COLUMNS = (
     "c.id, c.ver, c.tbl, c.key, c.columns, c.base, c.mine, c.theirs, c.rule, c.winner, c.open, c.mine_node, c.theirs_node, c.at_ms,"
     " COALESCE(m.name, 'centre'), COALESCE(o.name, 'centre'), c.decided_ms, COALESCE(d.name, 'centre'),"

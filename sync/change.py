@@ -42,6 +42,8 @@ class Edit:
     base: int
     since: int
     wall: int
+    number: int | None = None
+    """The own number under which it was typed, where it is not that of its transaction (sync/compose.py)."""
 
 
 @dataclass(slots=True)

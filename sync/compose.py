@@ -51,7 +51,9 @@ def _typed_under(number: int) -> Callable[[Op], Op]:
     def name(op: Op) -> Op:
         if isinstance(op, Insert):
             return replace(op, since=number if op.since == NEVER else op.since, number=number)
-        return replace(op, number=number) if isinstance(op, Delete) else op
+        if isinstance(op, Update):
+            return replace(op, edits=[replace(edit, number=number) for edit in op.edits])
+        return replace(op, number=number)
 
     return name
 

@@ -54,6 +54,12 @@ class Lineage:
         """Tell whether a write belongs to the lineage."""
         return any(low <= sequence <= high for low, high in self._ranges.get(writer, ()))
 
+    def first_told(self, sequence: int, own: int) -> int:
+        """Return the incarnation under which own work of a number was told first: one that it was told under by another copy of the
+        node, which knows it by that; else the pusher's `own`.
+        """
+        return min((writer for writer in self._ranges if writer != own and self.has(writer, sequence)), default=own)
+
     def before(self, writer: int, sequence: int) -> str | None:
         """Return the verdict on a write before the centre was restored, or None."""
         found = (verdict for low, high, verdict in self._before.get(writer, ()) if low <= sequence <= high)

@@ -43,7 +43,7 @@ def edit(incoming: Incoming, row: Standing, edits: Sequence[Edit], *, insert: bo
             if policies()[cell.policy].differential:
                 is_alone = seen(meta, pushed.base, pushed.since, incoming.pusher.lineage, insert=insert)
             now.update(zip(cell.columns, outcome.value, strict=True))
-            incoming.stamp(table, row.rid, number, outcome.stamp, is_alone=is_alone)
+            incoming.stamp(table, row.rid, number, outcome.stamp, is_alone=is_alone, number=pushed.number)
         added = insert and not same_values(outcome.value, edit.new)  # the node takes an insert for what it names (P-8.13)
         altered = altered or outcome.altered or added
     rows.write(incoming.store, table, row.rid, now)

@@ -8,7 +8,7 @@ from typing import Any
 from schema.capture import Store
 from schema.declare import Table
 from schema.keys import key_text, where_value
-from server import healing, rows, scopes, waits
+from server import conflicts, healing, rows, scopes, waits
 from server.merging.incoming import Incoming, Standing
 from sync.change import NEVER, Delete, Key
 from sync.merge import CENTRE, Meta, seen
@@ -66,7 +66,8 @@ def _unseen_child(incoming: Incoming, table: Table, op: Delete, identity: Any) -
     """Return who wrote something below a row that its deleter has not seen, or None.
 
     A child counts as an edit of its parent (RULES H16). What dies with the row counts whole, with all below it; of
-    a child that outlives it only that it hangs there. One that hangs there still, as its move away did not come, is unseen.
+    a child that outlives it only that it hangs there. One that hangs there still, as its move away did not come, or was lost with the
+    centre's history, is unseen.
     """
     for edge in incoming.store.schema.children[table.name]:
         child = edge.table
@@ -76,6 +77,8 @@ def _unseen_child(incoming: Incoming, table: Table, op: Delete, identity: Any) -
             if (child.name, key) in incoming.moved:
                 continue
             if waits.is_back(incoming.store, incoming.pusher.node, child.name, key_text(key), op.base):
+                return CENTRE
+            if conflicts.had_left(incoming.store, child, key, edge.column, op.base):
                 return CENTRE
             for number, meta in incoming.metas(child, row[-1]).items():
                 if (edge.owned or number in (rows.BIRTH, hung)) and not _saw(incoming, op, meta, below=True):

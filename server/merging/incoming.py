@@ -110,6 +110,8 @@ class Incoming:
         later deletion that is still unseen. `number`: the own one under which it was typed, if not the transaction's.
         """
         writer, sequence = self.pusher.inc if is_alone else CENTRE, self.work.number if number is None else number
+        if is_alone and sequence != self.work.number:
+            writer = self.pusher.lineage.first_told(sequence, self.pusher.inc)
         rows.stamp(self.store, table, rid, cell, self.version, writer, sequence, at)
 
     def raise_to(self, verdict: str) -> None:

@@ -351,3 +351,22 @@ def test_an_offer_does_not_go_on_in_another_life_of_the_centre(world: World, mon
     assert offers == 3
     assert settled(world)
     assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), *((f"d{turn}",) for turn in range(4))]
+
+
+@pytest.mark.covers("P-6.27", "P-7.18")
+def test_what_had_left_a_row_in_a_lost_history_does_not_die_with_it(world: World) -> None:
+    """Who deletes the row knew that the visit hangs elsewhere, and does not know that the restored centre has it here again. Found by
+    the simulator: seed 78009794.
+    """
+    node, other, _ = three(world)
+    node.sql(CLIENT, "c2")
+    other.sql("INSERT INTO visit (id, client_id, topic) VALUES ('v1', 'c1', 'kept')")
+    world.settle(2)
+    copy = copy_of(world.database.path)
+    world.sql("UPDATE visit SET client_id = 'c2' WHERE id = 'v1'")
+    node.sync()
+    node.sql("DELETE FROM client WHERE id = 'c1'")
+    put_back_centre(world, copy)
+    assert settled(world)
+    assert world.sql("SELECT client_id, topic FROM visit") == [("c1", "kept")]
+    assert sorted(world.sql("SELECT tbl, rule FROM _conflict")) == [("client", "edit wins"), ("visit", "restored")]

@@ -240,20 +240,45 @@ def test_a_withdrawal_together_with_an_edit_of_the_row_is_no_correction(world: W
 
 
 @pytest.mark.covers("P-6.37", "P-6.19")
-def test_what_a_correction_left_as_it_was_is_known_to_a_copy_that_had_typed_it(world: World, k2: Node) -> None:
-    """Two copies of one disk: one corrects the held row, the other goes on typing over it (simulator, seed 89001484)."""
+@pytest.mark.parametrize("first", ["the correction", "the copy"])
+def test_what_a_correction_left_as_it_was_is_known_to_a_copy_that_had_typed_it(world: World, k2: Node, first: str) -> None:
+    """Two copies of one disk: one corrects the held row, the other goes on typing over it. Whoever comes second goes on under a history
+    of its own (simulator, seeds 89001484 and 77001725).
+    """
     k2.sql("INSERT INTO contact (id, kind, name, branch_id, phone, note) VALUES ('c1', 'person', 'Ann', 'OPO', '1', 'as typed')")
-    k2.sync()
+    Cycle(k2.database, k2.link).seal()
     copy = clone(world, k2, "copy")
+    k2.sync()  # the copy does not hear that it is held
     copy.sql("UPDATE contact SET note = 'typed over it', phone = '3' WHERE id = 'c1'")
     k2.sql("UPDATE contact SET phone = '2' WHERE id = 'c1'")
-    k2.sync()
-    copy.sync()
+    for node in (k2, copy) if first == "the correction" else (copy, k2):
+        node.sync()
     for each in listing(world):
         act(world, ingest.decide, each["id"], True)
     world.settle()
     assert world.sql("SELECT note FROM contact") == [("typed over it",)]
     assert world.sql("SELECT columns FROM _conflict") == [('["phone"]',)]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.37", "P-6.19")
+@pytest.mark.parametrize("first", ["the correction", "the copy"])
+def test_an_edit_that_a_correction_left_as_it_was_is_known_to_a_copy_that_had_typed_it(world: World, k2: Node, first: str) -> None:
+    """The same of a row that was there before (simulator, seed 78001878)."""
+    k2.sql(CONTACT, "c1", "LIS")
+    k2.sync()
+    k2.sql(f"UPDATE contact SET note = 'as typed', phone = {RAW} WHERE id = 'c1'")
+    Cycle(k2.database, k2.link).seal()
+    copy = clone(world, k2, "copy")
+    k2.sync()  # the copy does not hear that it is held
+    assert [each["code"] for each in listing(world)] == ["text"]
+    copy.sql("UPDATE contact SET note = 'typed over it' WHERE id = 'c1'")
+    k2.sql("UPDATE contact SET phone = '2' WHERE id = 'c1'")
+    for node in (k2, copy) if first == "the correction" else (copy, k2):
+        node.sync()
+    world.settle()
+    assert world.sql("SELECT note FROM contact") == [("typed over it",)]
+    assert world.sql("SELECT columns FROM _conflict") == []
     assert world.agree()
 
 

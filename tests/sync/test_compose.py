@@ -108,7 +108,7 @@ def test_a_difference_on_top_of_a_difference_counts_both() -> None:
     first = Update("t", ("a",), [Edit("points", ("points",), (10,), (12,), 3, 1, 0)])
     then = Update("t", ("a",), [Edit("points", ("points",), (17,), (20,), 7, 1, 0)])
     whole, _ = compose([Transaction(0, 1, 0, 3, [first]), Transaction(0, 2, 5, 7, [then])], policy_of)
-    edits = [Edit("points", ("points",), (10,), (12,), 3, 1, 0), Edit("points", ("points",), (17,), (20,), 3, 1, 0)]
+    edits = [Edit("points", ("points",), (10,), (12,), 3, 1, 0, number=1), Edit("points", ("points",), (17,), (20,), 3, 1, 0, number=2)]
     assert whole.ops == [Update("t", ("a",), edits)]
     assert (whole.number, whole.base, whole.wall) == (2, 3, 5)
 
