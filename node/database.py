@@ -47,7 +47,7 @@ _TABLES = (
     # settled work, until a backup covers it; what the lost history of a restored centre held is offered again from here
     "CREATE TABLE IF NOT EXISTS _retained (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, box BLOB NOT NULL, hash BLOB NOT NULL, version INTEGER NOT NULL,"
-    " chain_seq INTEGER NOT NULL, digest BLOB NOT NULL, exceptions BLOB NOT NULL)",
+    " chain_seq INTEGER NOT NULL, digest BLOB NOT NULL, exceptions BLOB NOT NULL, floor INTEGER)",  # of restores it came again after
     # pages as they were pulled, likewise; pull: the same for all of one pull, which hold whole transactions together; lost: of a
     # history the centre lost (2: it cannot read the page yet, 3: too large to be offered); offered: the version at which it had it again
     "CREATE TABLE IF NOT EXISTS _kept_page (number INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, pull INTEGER NOT NULL,"

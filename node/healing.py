@@ -158,12 +158,12 @@ def _unsend(store: Store, shared: int) -> int:
     for segment, version, again in found:
         told = _again(store, segment, version, again, shared)
         connection.execute("UPDATE _segment SET version = NULL, again = ? WHERE id = ?", (told, segment))
-    kept = connection.execute("SELECT id, version, exceptions FROM _retained WHERE version > ?", (shared,)).fetchall()
-    for segment, version, exceptions in kept:
+    kept = connection.execute("SELECT id, version, exceptions, floor FROM _retained WHERE version > ?", (shared,)).fetchall()
+    for segment, version, exceptions, floor in kept:
         connection.execute(
             "INSERT INTO _segment (seq, id, first, transactions, part, body, hash, chain_seq, digest, boxed, again)"
             " SELECT seq, id, first, transactions, part, box, hash, chain_seq, digest, 1, ? FROM _retained WHERE id = ?",
-            (pack_values([version, shared, unpack_values(exceptions)]), segment),
+            (pack_values([version, shared if floor is None else min(floor, shared), unpack_values(exceptions)]), segment),
         )
     connection.execute("DELETE FROM _retained WHERE version > ?", (shared,))
     sql = "SELECT transactions, again FROM _segment WHERE version IS NULL AND part <> 1"

@@ -41,9 +41,9 @@ def keep_segment(store: Store, segment: bytes) -> None:
     if not boxed:
         columns[5] = box.close(state.box_key, columns[5])
     store.connection.execute(
-        "INSERT OR REPLACE INTO _retained (seq, id, first, transactions, part, box, hash, version, chain_seq, digest, exceptions)"
-        f" VALUES ({', '.join('?' * 11)})",
-        (*columns, pack_values(told)),
+        "INSERT OR REPLACE INTO _retained (seq, id, first, transactions, part, box, hash, version, chain_seq, digest, exceptions, floor)"
+        f" VALUES ({', '.join('?' * 12)})",
+        (*columns, pack_values(told), floor_of(again)),
     )
 
 
@@ -62,6 +62,11 @@ def verdicts_of(store: Store, segment: bytes) -> Verdicts:
     """Return what is known of a segment's transactions that were not plainly accepted."""
     sql = "SELECT txn, verdict, version, code, reason FROM _txn WHERE segment = ? AND verdict <> 'accepted'"
     return {txn: list(verdict) for txn, *verdict in store.connection.execute(sql, (segment,)).fetchall()}
+
+
+def floor_of(again: bytes | None) -> int | None:
+    """Return the least version that a segment's history shared with the ones before it; None where it never came again."""
+    return unpack_values(again)[1] if again is not None else None
 
 
 def disputed(again: bytes | None) -> Verdicts:

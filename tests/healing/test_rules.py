@@ -370,3 +370,28 @@ def test_what_had_left_a_row_in_a_lost_history_does_not_die_with_it(world: World
     assert settled(world)
     assert world.sql("SELECT client_id, topic FROM visit") == [("c1", "kept")]
     assert sorted(world.sql("SELECT tbl, rule FROM _conflict")) == [("client", "edit wins"), ("visit", "restored")]
+
+
+@pytest.mark.covers("P-7.18")
+def test_the_floor_of_a_first_restore_holds_for_work_that_was_settled_before_a_second(world: World) -> None:
+    """Typed at a version of a first life that means another thing in the second; the second restore shares more than the first did.
+    Found by the simulator: seed 77012404.
+    """
+    node, _, third = three(world)
+    copy = copy_of(world.database.path)
+    third.sql("UPDATE client SET name = 'so that there is a version more'")
+    third.sync()
+    node.sync()
+    node.sql("UPDATE client SET memo = 'typed in the first life'")
+    node.sync()
+    put_back_centre(world, copy)
+    world.sql("UPDATE client SET memo = 'of the centre'")
+    gone(world, "n2")
+    gone(world, "n3")
+    saved = world.folder / "saved.db"
+    backup.backup(world.database, saved, world.clock.read())
+    for _ in range(2):  # taken after the first restore, and again after the second, which goes back to the backup
+        assert settled(world)
+        assert at_centre(world, "memo") == "of the centre"
+        assert ("memo", "ask") in [(each["column"], each["rule"]) for each in node.conflicts()]
+        put_back_centre(world, saved)
