@@ -104,18 +104,27 @@ def without_orphans(rows: Rows) -> Rows:
 def replay(rows: Rows, schema: Schema, ops: Iterable[Op]) -> Rows:
     """Return the rows after pending work; the rows given stay as they are."""
     now = {table: dict(found) for table, found in rows.items()}
+    gone: dict[str, list[Row]] = {table: [] for table in now}
     for op in ops:
         table = now[op.table]
         match op:
             case Delete():
-                table.pop(op.key, None)
+                gone[op.table] += [table.pop(op.key)] if op.key in table else []
             case Insert():
-                names = schema.by_name[op.table].names
-                table[op.key] = {**(table.get(op.key) or dict.fromkeys(names)), **op.values}
+                of = schema.by_name[op.table]
+                before = table.get(op.key) or _under_another_key(op, of.key, gone[op.table]) or dict.fromkeys(of.names)
+                table[op.key] = {**before, **op.values}
             case Update():
                 if op.key in table:
                     table[op.key] = _updated(op, dict(table[op.key]))
     return now
+
+
+def _under_another_key(op: Insert, key: Sequence[str], gone: Sequence[Row]) -> Row | None:
+    """Return the row whose key was changed, if this insert repeats one: what its writer's version does not have goes along."""
+    named = {name: value for name, value in op.values.items() if name not in key}
+    found = [row for row in gone if all(row.get(name) == value for name, value in named.items())]
+    return found[0] if len(found) == 1 else None
 
 
 def _updated(op: Update, row: Row) -> Row:
