@@ -25,7 +25,7 @@ from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import insert_rows, quote
 from schema.keys import key_text
 from schema.lens import Lens
-from schema.upgrade import others_indexes
+from schema.others import others_indexes
 from sync.change import Insert
 from sync.columns import Mixed
 from sync.digest import BEGINNING

@@ -56,7 +56,11 @@ def backup(database: Database, file: Path, progress: files.Progress | None = Non
     with database.writing() as store:
         outbox.seal(store, database.clock_ms())
         found = only_here.look(store)
-    size = files.copy(database.dialect, database.path, file, _check, progress)
+
+    def write(part: Path, told: files.Progress) -> None:
+        database.dialect.backup(database.path, part, files.PAGES, told)
+
+    size = files.copy(database.dialect, write, file, _check, progress)
     return Backup(size, found)
 
 
@@ -132,7 +136,7 @@ def restore(file: Path, path: Path, schema: Schema, clock_ms: Callable[[], int],
         _require_nothing_only_here(here, path)
 
     def look(connection: Connection) -> None:
-        bookkeeping.require_readable(connection, schema)
+        bookkeeping.require_readable(connection, Sqlite(), schema)
         node, name = _whose(connection)
         if isinstance(here, Present) and node != here.node and not anyway:
             raise BadValue(
@@ -185,7 +189,7 @@ def _require_as_it_was(here: Present | Unreadable | None, held: Connection | Non
         store = Store(held, Sqlite(), schema, known_numbers(held))
         is_changed = _whose(held)[0] != here.node or bool(only_here.look(store)) or bool(Look(store))
     else:
-        is_changed = bookkeeping.read(held) is not None  # nobody had joined here
+        is_changed = bookkeeping.read(held, Sqlite()) is not None  # nobody had joined here
     if is_changed:
         raise HomeBusy(
             f"A program has written to {path} while the backup was being copied. Close every program that uses it, then restore again."

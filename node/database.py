@@ -20,7 +20,7 @@ from typing import Any
 from schema.backup import cut_short
 from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Look, Store
-from schema.dialects.base import Connection, Dialect
+from schema.dialects.base import Connection, Files
 from schema.dialects.sqlite import Sqlite
 from schema.importer import brought
 from schema.install import install, number_tables
@@ -130,10 +130,11 @@ class State:
 class Database:
     """One node's database. One writer at a time; used by one process besides foreign programs."""
 
-    def __init__(self, path: Path, schema: Schema, clock_ms: Callable[[], int], dialect: Dialect | None = None) -> None:
+    def __init__(self, path: Path, schema: Schema, clock_ms: Callable[[], int], dialect: Files | None = None) -> None:
         if not path.exists():
             raise NotJoined(cut_short(path) or f"There is no node here yet ({path}). Join one with: outpost node join URL CODE")
-        self.path, self.schema, self.clock_ms, self.dialect = path, schema, clock_ms, dialect or Sqlite()
+        self.path, self.schema, self.clock_ms = path, schema, clock_ms
+        self.dialect: Files = dialect or Sqlite()
         self._lock = threading.RLock()
         self.connection: Connection = self.dialect.open(path)
         if self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_node'").fetchone() is None:

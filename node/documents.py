@@ -175,12 +175,13 @@ def _seal_strays(sealing: Sealing, look: Look, table: Table, paths: Sequence[_Pa
     tie = table.ties[0]
     parent = look.store.schema.by_name[tie.table]
     columns = ", ".join(f"r.{quote(name)}" for name in table.names)
-    above = f"p.{quote(parent.key[0])} = r.{quote(tie.column)} AND p.{ROW_ID} > ?"
+    old = look.news.before(parent.name, f"p.{ROW_ID}")
+    above = f"p.{quote(parent.key[0])} = r.{quote(tie.column)} AND NOT ({old})"
     sql = (
         f"SELECT {columns}, r.{ROW_ID} FROM {quote(table.name)} r WHERE r.{ROW_ID} > ? AND r.{ROW_ID} <= ?"
         f" AND NOT EXISTS (SELECT 1 FROM {quote(parent.name)} p WHERE {above}) ORDER BY r.{quote(tie.column)}, r.{ROW_ID}"
     )
-    strays = look.rows(sql, (*look.ranges[table.name], look.marks[parent.name]))
+    strays = look.rows(sql, look.ranges[table.name])
     units, count = list[list[Row]](), 0
     for key, rows in groupby(strays, key=itemgetter(table.position[tie.column])):
         while key is None and (chunk := list(islice(rows, SEGMENT_ROWS))):

@@ -103,6 +103,8 @@ def transaction(database: Database) -> Iterator[Transaction]:
 class ImportTarget:
     """Where `outpost node import` writes (schema/importer/target.py)."""
 
+    is_typed = False
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._open: Any = None

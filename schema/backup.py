@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from schema.dialects.base import Connection, Dialect
+from schema.dialects.base import Connection, Files
 from schema.files import create_private, give_name, to_disk
 from schema.lock import HomeBusy
 from sync.errors import AlreadyThere, BadValue, UsError
@@ -31,6 +31,8 @@ BESIDE = (*LOGS, "-shm")
 """All that SQLite keeps beside a database file."""
 
 Progress = Callable[[int, int], None]
+Write = Callable[[Path, Progress], None]
+"""Writes a copy into a new private file."""
 Check = Callable[[Connection], None]
 """Looks into a copy that was opened; raises what is wrong with it."""
 Prepare = Callable[[Path], None]
@@ -39,8 +41,8 @@ LastLook = Callable[[Connection | None], None]
 """Looks into the database that is about to be set aside, all others kept out; None where it cannot be read. Raises to refuse."""
 
 
-def copy(dialect: Dialect, source: Path, file: Path, check: Check, progress: Progress | None = None) -> int:
-    """Copy a database that others may be writing to, as it is at this moment, and return the bytes.
+def copy(dialect: Files, write: Write, file: Path, check: Check, progress: Progress | None = None) -> int:
+    """Let `write` copy a database that others may be writing to, as it is at this moment, into a file, and return the bytes.
 
     Raises AlreadyThere where the file, or a log of its name, exists, BadValue where the copy does not pass its check; there is no
     file then.
@@ -51,8 +53,8 @@ def copy(dialect: Dialect, source: Path, file: Path, check: Check, progress: Pro
     part = file.with_name(file.name + ".part")
     _remove(part)
     try:
-        dialect.backup(source, part, PAGES, progress or (lambda _done, _total: None))
-        _examine(dialect, part, source, check)
+        write(part, progress or (lambda _done, _total: None))
+        _examine(dialect, part, file, check)
         to_disk(part)
         give_name(part, file)
         to_disk(file.parent)
@@ -68,7 +70,7 @@ def _taken(file: Path) -> AlreadyThere:
 
 
 def put_back(
-    dialect: Dialect,
+    dialect: Files,
     file: Path,
     database: Path,
     check: Check,
@@ -138,7 +140,7 @@ def _has_content(path: Path) -> bool:
 
 
 @contextmanager
-def _said_of(dialect: Dialect, file: Path) -> Iterator[None]:
+def _said_of(dialect: Files, file: Path) -> Iterator[None]:
     """Say of what is wrong with a copy that it is FILE's. What is wrong with the disk says nothing of the copy."""
     try:
         yield
@@ -172,7 +174,7 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _examine(dialect: Dialect, path: Path, file: Path, check: Check) -> None:
+def _examine(dialect: Files, path: Path, file: Path, check: Check) -> None:
     """Open a copy and look into it; `file`: what it is a copy of. What is wrong with the disk says nothing of the copy."""
     try:
         connection = dialect.open(path)
@@ -193,7 +195,7 @@ def _examine(dialect: Dialect, path: Path, file: Path, check: Check) -> None:
         connection.close()
 
 
-def _take_place(dialect: Dialect, new: Path, database: Path, last_look: LastLook, now_ms: int) -> Path | None:
+def _take_place(dialect: Files, new: Path, database: Path, last_look: LastLook, now_ms: int) -> Path | None:
     """Give the database's name to the new file, and its permissions, keeping all others out; return where the old one is."""
     if not database.exists():
         _refuse_logs(database)
@@ -242,7 +244,7 @@ def _refuse_logs(database: Path) -> None:
             raise AlreadyThere(f"{log} is the log of a database that is not here any more. Move it away. Nothing was changed.")
 
 
-def alone(dialect: Dialect, database: Path) -> Connection | None:
+def alone(dialect: Files, database: Path) -> Connection | None:
     """Have a database to ourselves, all that was committed in its one file; None if it cannot be read. Raises HomeBusy."""
     try:
         held = dialect.open_alone(database)

@@ -60,9 +60,9 @@ def version() -> int:
     return migrations()[-1][0]
 
 
-def read(connection: Connection) -> Written | None:
+def read(connection: Connection, dialect: Dialect) -> Written | None:
     """Return what a database was written by; None if there is nothing in it yet."""
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+    tables = dialect.tables_there(connection)
     if "_bookkeeping" in tables:
         row = connection.execute("SELECT version, schema, digest FROM _bookkeeping WHERE id = 1").fetchone()
         if row is not None:
@@ -78,21 +78,22 @@ def require_known(written: Written, schema: Schema) -> None:
         raise NewerFile(f"This database was written with version {written.schema} of the tables; here are those of {schema.version}.")
 
 
-def require_readable(connection: Connection, schema: Schema) -> None:
+def require_readable(connection: Connection, dialect: Dialect, schema: Schema) -> None:
     """Refuse a database from the future, or with tables that are not declared, as it lies there. Raises NewerFile, OtherTables."""
-    written = read(connection)
+    written = read(connection, dialect)
     if written is not None:
         require_known(written, schema)
-        require_declared(connection, schema)
+        require_declared(connection, dialect, schema)
 
 
-def require_declared(connection: Connection, schema: Schema) -> None:
+def require_declared(connection: Connection, dialect: Dialect, schema: Schema) -> None:
     """Refuse a file with a table that this program does not declare: an upgrade would leave it behind. Raises OtherTables.
 
     No table leaves a declaration (docs/decisions/0010). One that another program has dropped is gone, and stops nobody.
     """
-    sql = "SELECT name FROM _table WHERE name IN (SELECT name FROM sqlite_master WHERE type = 'table') ORDER BY name"
-    others = [str(name) for (name,) in connection.execute(sql).fetchall() if name not in schema.by_name]
+    there = dialect.tables_there(connection)
+    names = [str(name) for (name,) in connection.execute("SELECT name FROM _table ORDER BY name").fetchall()]
+    others = [name for name in names if name in there and name not in schema.by_name]
     if others:
         raise OtherTables(
             f"This database holds tables that this program does not declare: {', '.join(others)}. Is OUTPOST_TABLES set as it was?"
@@ -108,11 +109,11 @@ def require_mine(connection: Connection, schema: Schema) -> None:
         raise Overtaken("Another program has opened this database with other tables while this one was running.")
 
 
-def migrate(connection: Connection, side: Bookkeeping, written: Written) -> None:
+def migrate(connection: Connection, dialect: Dialect, side: Bookkeeping, written: Written) -> None:
     """Add the columns that releases since then have added, inside the caller's transaction."""
     for number, node, server in migrations():
         for table, column, declared in node if side.side == "node" else server:
-            if number > written.version and not _has(connection, table, column):
+            if number > written.version and not _has(connection, dialect, table, column):
                 connection.execute(f"ALTER TABLE {quote(table)} ADD COLUMN {quote(column)} {declared}")
 
 
@@ -124,16 +125,16 @@ def require_complete(connection: Connection, dialect: Dialect, own: Bookkeeping)
             continue
         plain = columns.replace(" AUTOINCREMENT", "")  # a sqlite_sequence among temporary tables would hide the file's own
         connection.execute(f"CREATE TEMP TABLE _wanted_columns ({plain}")
-        names = [row[1] for row in connection.execute("PRAGMA temp.table_info(_wanted_columns)").fetchall()]
-        connection.execute("DROP TABLE temp._wanted_columns")
+        names = list(dialect.columns_of(connection, "_wanted_columns"))
+        connection.execute("DROP TABLE _wanted_columns")
         for name in names:
-            if not _has(connection, table, name):
+            if not _has(connection, dialect, table, name):
                 raise CannotUpgrade(f"This database was written by a version that was never released: its {table} has no {name}.")
 
 
-def _has(connection: Connection, table: str, column: str) -> bool:
+def _has(connection: Connection, dialect: Dialect, table: str, column: str) -> bool:
     """Tell whether a column is there, or its table is not: then it will be made with it."""
-    names = [row[1] for row in connection.execute(f"PRAGMA table_info({quote(table)})").fetchall()]
+    names = dialect.columns_of(connection, table)
     return not names or column in names
 
 

@@ -65,15 +65,10 @@ class Look:
     def __init__(self, store: Store) -> None:
         self.store = store
         connection = store.connection
-        marks: dict[int, int] = dict(connection.execute("SELECT t, rid FROM _mark").fetchall())
-        highest = store.dialect.highest(connection)
         self._numbers = {name: t for name, t in store.numbers.items() if name in store.schema.by_name}
-        names = self._numbers.items()
-        self.ranges = {name: (marks.get(t, 0), highest.get(name, 0)) for name, t in names if highest.get(name, 0) > marks.get(t, 0)}
+        self.news = store.dialect.news(connection, self._numbers)
         newest = connection.execute(f"SELECT seq FROM _log WHERE {self._is_read} ORDER BY seq DESC LIMIT 1").fetchone()
         self.log_end = int(newest[0]) if newest else 0
-        self.marks = {name: marks.get(t, 0) for name, t in names}
-        self.set_back = {name: mark for name, mark in self.marks.items() if highest.get(name, 0) < mark}
         self._taken: dict[str, set[int]] = {}  # new rows already told as updates (INSERT OR REPLACE)
 
     @property
@@ -82,15 +77,24 @@ class Look:
         return f"t IN ({', '.join(map(str, self._numbers.values()))})"
 
     def __bool__(self) -> bool:
-        return bool(self.ranges) or self.log_end > 0 or bool(self.set_back)
+        return bool(self.ranges) or self.log_end > 0 or bool(self.news.set_back)
+
+    @property
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """Return by table the number below its first new row, and that of the last; whoever takes a part shortens them."""
+        return self.news.ranges
+
+    @ranges.setter
+    def ranges(self, ranges: dict[str, tuple[int, int]]) -> None:
+        self.news.ranges = ranges
 
     def go_on_numbering(self) -> bool:
         """Make up for a program that began a table's numbering anew: what it inserts from now on is above the mark, and seen. Tell
         whether one did: what it inserted before may not be.
         """
-        for name, mark in self.set_back.items():
+        for name, mark in self.news.set_back.items():
             self.store.dialect.go_on_from(self.store.connection, name, mark)
-        return bool(self.set_back)
+        return bool(self.news.set_back)
 
     def begins_lives(self) -> bool:
         """Tell whether rows may have begun another life, or have been taken from under a row that is gone: then changes that belong
@@ -105,7 +109,8 @@ class Look:
     def inserted(self, table: Table, low: int, high: int, *, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
         """Yield chunks of new rows (row number last) with low < number ≤ high, by number."""
         columns = ", ".join(map(quote, table.names))
-        sql = f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} > ? AND {ROW_ID} <= ? ORDER BY {ROW_ID} LIMIT ?"
+        where = f"{ROW_ID} > ? AND {ROW_ID} <= ? AND {self.news.condition(table.name, f'r.{ROW_ID}')}"
+        sql = f"SELECT {columns}, {ROW_ID} FROM {quote(table.name)} r WHERE {where} ORDER BY {ROW_ID} LIMIT ?"
         taken = self._taken.get(table.name, ())
         while low < high:
             rows, weight = list[Row](), 0
@@ -131,16 +136,16 @@ class Look:
         tables = {t: self.store.schema.by_name[name] for name, t in self._numbers.items()}
         for (number, rid), entries in groupby(self.rows(sql, (self.log_end,)), key=itemgetter(0, 1)):
             table = tables.get(number)
-            if table is not None and rid <= self.marks[table.name] and (only is None or table.name in only):
+            if table is not None and not self.news.holds(table.name, rid) and (only is None or table.name in only):
                 yield from self._net(table, rid, list(entries))
 
     def _net(self, table: Table, rid: int, entries: list[Row]) -> Iterator[Change]:
         olds: dict[int, Any] = {}
         for entry in entries:
             if entry[2] >= 0:
-                olds.setdefault(entry[2], clean(entry[4]))
+                olds.setdefault(entry[2], clean(self.store.dialect.value_of(table.columns[entry[2]], entry[4])))
         marks = {entry[2] for entry in entries if entry[2] < 0}
-        forced = {table.names[entry[4]] for entry in entries if entry[2] == FORCED}
+        forced = {table.names[int(entry[4])] for entry in entries if entry[2] == FORCED}
         wall, order, last = max(entry[3] or 0 for entry in entries), entries[0][5], entries[-1][5]
         row = self._row(table, f"{ROW_ID} = ?", (rid,))
         before = {table.names[c]: value for c, value in olds.items()}
@@ -175,14 +180,14 @@ class Look:
 
     def _successor(self, table: Table, key: Row) -> Row | None:
         row = self._row(table, *where_key(table, key))
-        if row is None or row[-1] <= self.marks[table.name]:
+        if row is None or not self.news.holds(table.name, row[-1]):
             return None
         self._taken.setdefault(table.name, set()).add(row[-1])
         return row
 
     def _is_new(self, table: Table, key: Row) -> bool:
         row = self._row(table, *where_key(table, key))
-        return row is not None and row[-1] > self.marks[table.name]
+        return row is not None and self.news.holds(table.name, row[-1])
 
     def rows(self, sql: str, parameters: Sequence[Any]) -> Iterator[Row]:
         """Yield rows of a query of the caller's, streamed; TEXT that is not UTF-8 does not stop it, nor what is read in between."""
@@ -211,8 +216,7 @@ class Look:
     def close(self) -> None:
         """Take everything in `ranges`, and what the log has of declared tables, as seen."""
         connection = self.store.connection
-        for name, (_, high) in self.ranges.items():
-            connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, self.store.numbers[name]))
+        self.news.taken()
         if self.log_end:
             connection.execute(f"DELETE FROM _log WHERE seq <= ? AND {self._is_read}", (self.log_end,))
 
@@ -249,11 +253,9 @@ def read_rows(store: Store, sql: str, parameters: Sequence[Any]) -> list[Row]:
 
 def mark_all(store: Store) -> None:
     """Take every row of declared tables as seen: what pulled or merged rows need, so that they are not captured as local ones."""
-    for name, high in store.dialect.highest(store.connection).items():
-        if name in store.numbers and name in store.schema.by_name:
-            store.connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, store.numbers[name]))
+    store.dialect.mark_all(store.connection, {name: t for name, t in store.numbers.items() if name in store.schema.by_name})
 
 
 def set_applying(store: Store, on: bool) -> None:
     """Switch capture off while the engine itself writes, or on again. Inside the same transaction."""
-    store.connection.execute("UPDATE _state SET applying = ? WHERE id = 1", (int(on),))
+    store.dialect.set_applying(store.connection, on)

@@ -31,7 +31,7 @@ class Part:
     """Rows of one SQL table with the declared columns, in a query called r; of them those that meet the condition."""
 
     source: str
-    where: str = "1"
+    where: str = "1 = 1"
     parameters: tuple[Any, ...] = ()
 
 

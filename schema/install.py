@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from schema import bookkeeping, others
+from schema import bookkeeping
 from schema.bookkeeping import Bookkeeping, Written
 from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.base import Connection, Dialect
 from schema.lens import Lens
 from schema.registry import Schema
-from schema.upgrade import drop_capture, require_columns, require_rules, rules, upgrade_tables
+from schema.upgrade import require_columns, require_free, require_rules, rules, upgrade_tables, way_of
 
 VIEWS = {
     "v_stock_balance": (
@@ -44,31 +44,42 @@ class Keeper(Protocol):
         """Look again at what waited for another declaration: this is one, of the version before (a table more, say)."""
 
 
-def install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookkeeping, keeper: Keeper | None = None) -> None:
+def install(
+    connection: Connection, dialect: Dialect, schema: Schema, own: Bookkeeping, keeper: Keeper | None = None, *, begun: bool = False
+) -> None:
     """Create everything that is missing and bring an older file up to date: all of it or nothing.
 
-    `own` is the bookkeeping of a node or of a server. Raises NewerFile, OtherTables, CannotUpgrade.
+    `own` is the bookkeeping of a node or of a server; `begun`: inside the caller's write transaction. Raises NewerFile, OtherTables,
+    CannotUpgrade.
     """
+    if begun:
+        _install(connection, dialect, schema, own, keeper)
+        return
+    dialect.prepare(connection)
     dialect.begin_write(connection)
     try:
-        written = bookkeeping.read(connection)
-        if written is not None:
-            bookkeeping.require_known(written, schema)
-            bookkeeping.require_declared(connection, schema)
-            bookkeeping.migrate(connection, own, written)
-            if written.version < bookkeeping.version():
-                bookkeeping.require_complete(connection, dialect, own)
-        for statement in (bookkeeping.DDL, *dialect.bookkeeping(), *own.tables):
-            connection.execute(statement)
-        if written is None or not _bring_up(connection, dialect, schema, written, keeper):
-            _create(connection, dialect, schema)
-            if written is not None and written.digest != schema.digest and keeper is not None:
-                keeper.redeclared(Store(connection, dialect, schema, known_numbers(connection)))
-        bookkeeping.note(connection, schema)
+        _install(connection, dialect, schema, own, keeper)
     except BaseException:
         connection.rollback()
         raise
     connection.commit()
+
+
+def _install(connection: Connection, dialect: Dialect, schema: Schema, own: Bookkeeping, keeper: Keeper | None) -> None:
+    written = bookkeeping.read(connection, dialect)
+    if written is not None:
+        bookkeeping.require_known(written, schema)
+        bookkeeping.require_declared(connection, dialect, schema)
+        bookkeeping.migrate(connection, dialect, own, written)
+        if written.version < bookkeeping.version():
+            bookkeeping.require_complete(connection, dialect, own)
+    for statement in (bookkeeping.DDL, *dialect.bookkeeping(), *own.tables):
+        connection.execute(statement)
+    if written is None or not _bring_up(connection, dialect, schema, written, keeper):
+        _create(connection, dialect, schema)
+        if written is not None and written.digest != schema.digest and keeper is not None:
+            keeper.redeclared(Store(connection, dialect, schema, known_numbers(connection)))
+    bookkeeping.note(connection, schema)
 
 
 def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written: Written, keeper: Keeper | None) -> bool:
@@ -79,24 +90,24 @@ def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written:
     require_rules(before, older.tables)
     if gone and keeper is not None:
         keeper.gone(before, gone)
-    lens, newer = Lens(older, schema), written.schema < schema.version
+    lens, newer, way = Lens(older, schema), written.schema < schema.version, way_of(dialect)
     if written.digest != schema.digest:
-        others.require_free(before, lens)
+        require_free(before, lens)
     if newer and keeper is not None:
         keeper.before(before)
     if newer or written.version < bookkeeping.version():
-        drop_capture(connection)
+        way.drop_capture(connection)
     if newer:
         for view in VIEWS:
             connection.execute(f"DROP VIEW IF EXISTS {view}")
-        aside = others.set_aside(before)
+        aside = way.set_aside(before)
         after = Store(connection, dialect, schema, number_tables(connection, schema))
         upgrade_tables(after, lens)
         _create(connection, dialect, schema)
-        others.require_sound(after)
+        way.require_sound(after)
         if keeper is not None:
             keeper.after(after, lens)
-        others.put_back(connection, aside)
+        way.put_back(connection, aside)
     return newer
 
 
@@ -111,7 +122,7 @@ def _create(connection: Connection, dialect: Dialect, schema: Schema) -> None:
             connection.execute(statement)
     for name, (needs, query) in VIEWS.items():
         if all(table in numbers for table in needs):
-            connection.execute(f"CREATE VIEW IF NOT EXISTS {name} AS {query}")
+            connection.execute(dialect.view(name, query))
 
 
 def known_numbers(connection: Connection) -> dict[str, int]:
@@ -122,8 +133,8 @@ def known_numbers(connection: Connection) -> dict[str, int]:
 def number_tables(connection: Connection, schema: Schema) -> dict[str, int]:
     """Return each table's number in this database, giving numbers to new ones."""
     for table in schema.tables:
-        connection.execute("INSERT OR IGNORE INTO _table (name) VALUES (?)", (table.name,))
+        connection.execute("INSERT INTO _table (name) VALUES (?) ON CONFLICT DO NOTHING", (table.name,))
     numbers = known_numbers(connection)
     for table in schema.tables:
-        connection.execute("INSERT OR IGNORE INTO _mark (t, rid) VALUES (?, 0)", (numbers[table.name],))
+        connection.execute("INSERT INTO _mark (t, rid) VALUES (?, 0) ON CONFLICT DO NOTHING", (numbers[table.name],))
     return numbers

@@ -20,7 +20,6 @@ from schema.capture import Store
 from schema.declare import Table
 from schema.dialects.base import ROW_ID, Connection
 from schema.dialects.sqlite import quote
-from schema.lens import Lens
 from sync.errors import CannotUpgrade
 
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|[(),]|[^'"`\[(),/-]+|.""", re.DOTALL)
@@ -37,29 +36,6 @@ def run(store: Store, what: str, table: str, sql: str) -> None:
         if not store.dialect.is_in_words(error):
             raise
         raise CannotUpgrade(f"Another program's {what} on {table} does not fit its new columns: {error}. Drop it first.") from error
-
-
-# --- names ----------------------------------------------------------------------------------------------------------
-
-
-def require_free(store: Store, lens: Lens) -> None:
-    """Check that no other program has a table or column of a name that is new in `lens.newer`. Raises CannotUpgrade."""
-    there = {str(name).lower() for (name,) in store.connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
-    for table in lens.newer.tables:
-        if table.name not in store.numbers and table.name.lower() in there:
-            raise CannotUpgrade(
-                f"{table.name} is a new table of this version, and another program has a table or view of that name here. Give that"
-                f" another name first: ALTER TABLE {quote(table.name)} RENAME TO …, or drop the view."
-            )
-    for name, of in lens.tables.items():
-        before = {column.name.lower() for column in of.older.columns}
-        own = {column.lower(): column for column in own_columns(store, of.older)}
-        for column in of.newer.columns:
-            if column.name.lower() in own.keys() - before:
-                raise CannotUpgrade(
-                    f"{name}.{column.name} is a new column of this version, and another program has a column of that name there. Give"
-                    f" that another name first: ALTER TABLE {quote(name)} RENAME COLUMN {quote(own[column.name.lower()])} TO …"
-                )
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
@@ -172,3 +148,9 @@ def _flaw(store: Store, table: str) -> str | None:
         if why is not None and not why.endswith(_IS_VIEW):
             return why
     return None
+
+
+def others_indexes(store: Store) -> list[str]:
+    """Return the UNIQUE indexes of other programs on declared tables."""
+    sql = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND sql LIKE 'CREATE UNIQUE%'"
+    return [name for name, table in store.connection.execute(sql).fetchall() if table in store.schema.by_name]

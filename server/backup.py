@@ -8,14 +8,16 @@ from __future__ import annotations
 import secrets
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from schema import backup as files
 from schema import bookkeeping
 from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
+from schema.files import create_private
 from schema.registry import Schema
-from server import centre, healing, journal, nodes, revoked
+from server import centre, healing, journal, moving, nodes, revoked
 from server.database import Database
 from sync.errors import BadValue
 from sync.messages import Point
@@ -48,10 +50,20 @@ def backup(database: Database, file: Path, now_ms: int, progress: files.Progress
     with database.writing() as store, centre.engine_writes(store, now_ms):
         journal.append(store, journal.Entry("backup", 0, secrets.token_bytes(16)), now_ms)
         point = journal.head(store)
-    size = files.copy(database.dialect, database.path, file, lambda connection: _check(connection, point), progress)
+    size = files.copy(Sqlite(), partial(_write, database), file, lambda connection: _check(connection, point), progress)
     with database.writing() as store:
-        store.connection.execute("UPDATE _server SET covered = MAX(covered, ?) WHERE id = 1", (point.number,))
+        store.connection.execute("UPDATE _server SET covered = ? WHERE id = 1 AND covered < ?", (point.number, point.number))
     return Backup(point.number, size)
+
+
+def _write(database: Database, file: Path, progress: files.Progress) -> None:
+    """Write a copy of the database into a new file: as it is, or of a PostgreSQL database what it holds."""
+    if isinstance(database.path, Path):
+        Sqlite().backup(database.path, file, files.PAGES, progress)
+        return
+    create_private(file)
+    with database.reading() as store:
+        moving.copy_into(store, file, database.schema, progress)
 
 
 def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
@@ -68,7 +80,7 @@ def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: b
     found: list[tuple[int, int, list[str], list[str]]] = []
 
     def look(connection: Connection) -> None:
-        bookkeeping.require_readable(connection, schema)
+        bookkeeping.require_readable(connection, Sqlite(), schema)
         _check(connection)
         if here is not None and _box_key(connection) != here:
             raise BadValue(

@@ -14,15 +14,13 @@ from dataclasses import replace
 from itertools import compress
 from typing import Any
 
-from sqlcipher3 import dbapi2
-
 from schema.capture import Store
 from schema.declare import EVERYONE, By, Everyone, Table
 from schema.dialects.base import ROW_ID
-from schema.dialects.sqlite import insert_rows, quote
+from schema.dialects.sqlite import quote
 from schema.lens import lens_between
 from server import scopes, whole
-from server.holding import ACCEPTS, AHEAD
+from server.holding import Types, accepted
 from server.merging.incoming import Pusher
 from sync.limits import KEY_BYTES_MAX
 from sync.segment import InsertBlock, OpenSegment
@@ -39,7 +37,7 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
     if any(segment.deletes or segment.updates or segment.decisions or segment.withdrawals for segment in segments):
         return False
     fixed = store.schema.fixed
-    accepts = AHEAD if segments[0].schema > store.schema.version else ACCEPTS
+    accepts = accepted(store, segments[0].schema)
     if any(block.table not in fixed or not _sound(store.schema.by_name[block.table], block, accepts) for block in blocks):
         return False
     if _waits(store, pusher, blocks):
@@ -48,7 +46,7 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
     try:
         sealed_at = segments[0].schema if alone and segments[0].schema <= store.schema.version else 0
         done = _insert_all(store, pusher, blocks, version, sealed_at)
-    except dbapi2.IntegrityError:  # a key that is there already
+    except store.dialect.refusals:  # a key that is there already
         done = False
     if not done:
         store.connection.execute("ROLLBACK TO bulk")
@@ -102,7 +100,7 @@ def _without(block: InsertBlock, others: set[int]) -> InsertBlock:
     return replace(block, count=sum(keep), transaction=kept[0], base=kept[1], since=kept[2], values=values)
 
 
-def _sound(table: Table, block: InsertBlock, accepts: dict[str, frozenset[type]]) -> bool:
+def _sound(table: Table, block: InsertBlock, accepts: Types) -> bool:
     """Check columns and types as server/merging/ does, a column at a time."""
     if any(name not in table.position for name in block.columns) or any(name not in block.columns for name in table.key):
         return False
@@ -200,11 +198,7 @@ def _insert_block(
     and all columns of the version that is given for each. Returns the number of the first and the last row.
     """
     rows = list(zip(*block.values, strict=True))
-    before = _highest(store, table)
-    insert_rows(store.connection, table.name, block.columns, rows)
-    low = _highest(store, table) - len(rows) + 1
-    if low <= before:
-        raise AssertionError("row numbers of one batch are consecutive")
+    low = store.dialect.insert(store.connection, table.name, store.numbers[table.name], block.columns, rows)
     for key, (first, last, count) in _spans(keys).items():
         part, at = count < last - first + 1, low + first
         scopes.note(store, table, [key], version, at, pusher.inc, scopes.STATE, low + last, part=part, whole=common.get(key, 0))
@@ -233,7 +227,3 @@ def _has_graves(store: Store, table: Table, low: int, high: int) -> bool:
         f" WHERE r.{ROW_ID} BETWEEN ? AND ? LIMIT 1"
     )
     return len(table.key) > 1 or store.connection.execute(sql, (t, low, high)).fetchone() is not None
-
-
-def _highest(store: Store, table: Table) -> int:
-    return int(store.connection.execute(f"SELECT COALESCE(MAX({ROW_ID}), 0) FROM {quote(table.name)}").fetchone()[0])

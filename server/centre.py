@@ -115,7 +115,7 @@ class _Absorbing:
     """Central changes on their way into the journal, a version's worth at a time."""
 
     def __init__(self, store: Store, look: Look, version: int, now_ms: int) -> None:
-        self.store, self.before, self.marks, self.version, self.now_ms = store, _Before(store, look), look.marks, version, now_ms
+        self.store, self.before, self.news, self.version, self.now_ms = store, _Before(store, look), look.news, version, now_ms
         self.count = 0
         self._begin()
 
@@ -165,7 +165,7 @@ class _Absorbing:
             extents[key] = (low, rid)
         for key, (low, high) in extents.items():
             scopes.note(self.store, table, [key], self.version, low, CENTRE, scopes.STATE, high)
-        for rid in scopes.parents_of_known(self.store, table, chunk[0][-1], chunk[-1][-1], self.marks):
+        for rid in scopes.parents_of_known(self.store, table, chunk[0][-1], chunk[-1][-1], self.news):
             scopes.enter_below(self.store, table, rid, self.version)
 
     def _born_together(self, table: Table, rids: list[int]) -> None:

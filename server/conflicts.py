@@ -50,8 +50,8 @@ def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: byt
     """Keep a conflict; False if it is on record. Its id follows from what it is about, so that the same push records it once."""
     number = _id(seed, (conflict.table, conflict.key, conflict.columns))
     done = store.connection.execute(
-        "INSERT OR IGNORE INTO _conflict (id, ver, tbl, key, columns, base, mine, theirs, rule, winner, open, mine_node, theirs_node,"
-        " at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO _conflict (id, ver, tbl, key, columns, base, mine, theirs, rule, winner, open, mine_node, theirs_node,"
+        " at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (
             number,
             version,
@@ -114,8 +114,8 @@ def notices(
     that was looked at, the bytes, and whether there are more.
     """
     rows = store.connection.execute(
-        f"SELECT {_COLUMNS}, c.rowid FROM _conflict c {_JOINS} WHERE c.ver >= ?1 AND c.ver <= ?2 AND (c.ver > ?1 OR c.rowid > ?3)"
-        " AND (c.mine_node = ?4 OR c.theirs_node = ?4) ORDER BY c.ver, c.rowid LIMIT ?5",
+        f"SELECT {_COLUMNS}, c.number FROM _conflict c {_JOINS} WHERE c.ver >= ?1 AND c.ver <= ?2 AND (c.ver > ?1 OR c.number > ?3)"
+        " AND (c.mine_node = ?4 OR c.theirs_node = ?4) ORDER BY c.ver, c.number LIMIT ?5",
         (start[0], high, start[1], node, limit + 1),
     )
     looked, size, more = _up_to(rows, limit, room)
@@ -131,8 +131,8 @@ def notices_of_row(
     whether there are more.
     """
     rows = store.connection.execute(
-        f"SELECT {_COLUMNS}, c.rowid FROM _conflict c {_JOINS} WHERE c.tbl = ?1 AND c.key = ?2 AND c.rowid > ?3 AND c.ver <= ?4"
-        " AND (c.mine_node = ?5 OR c.theirs_node = ?5) ORDER BY c.rowid LIMIT ?6",
+        f"SELECT {_COLUMNS}, c.number FROM _conflict c {_JOINS} WHERE c.tbl = ?1 AND c.key = ?2 AND c.number > ?3 AND c.ver <= ?4"
+        " AND (c.mine_node = ?5 OR c.theirs_node = ?5) ORDER BY c.number LIMIT ?6",
         (table.name, key_text(key), *span, node, limit + 1),
     )
     looked, size, more = _up_to(rows, limit, room)
@@ -219,11 +219,11 @@ def _shown(values: Sequence[Any]) -> str:
 
 def waiting(store: Store, node: int | None = None) -> int:
     """Return how many conflicts wait for a person, of a node or of all: nobody is asked about a row that is gone."""
-    sql = (
-        "SELECT c.tbl, c.key, a.rid FROM _conflict c LEFT JOIN _about a ON a.conflict = c.id"
-        " WHERE c.open = 1 AND (?1 IS NULL OR c.mine_node = ?1 OR c.theirs_node = ?1)"
-    )
-    return sum(living(store, *about) is not None for about in store.connection.execute(sql, (node,)).fetchall())
+    sql = "SELECT c.tbl, c.key, a.rid FROM _conflict c LEFT JOIN _about a ON a.conflict = c.id WHERE c.open = 1"
+    if node is not None:
+        sql += " AND (c.mine_node = ?1 OR c.theirs_node = ?1)"
+    rows = store.connection.execute(sql, () if node is None else (node,)).fetchall()
+    return sum(living(store, *about) is not None for about in rows)
 
 
 def living(store: Store, name: str, key: str, about: int | None) -> int | None:

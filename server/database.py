@@ -104,10 +104,10 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _tombstone (t INTEGER NOT NULL, rid INTEGER NOT NULL, key TEXT NOT NULL, ver INTEGER NOT NULL,"
     " wr INTEGER NOT NULL, image BLOB NOT NULL, PRIMARY KEY (t, rid)) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS _tombstone_key ON _tombstone (t, key)",
-    "CREATE TABLE IF NOT EXISTS _conflict (id BLOB PRIMARY KEY, ver INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL,"
-    " columns TEXT NOT NULL, base BLOB, mine BLOB, theirs BLOB, rule TEXT NOT NULL, winner TEXT NOT NULL, open INTEGER NOT NULL,"
-    " mine_node INTEGER NOT NULL, theirs_node INTEGER NOT NULL, at_ms INTEGER NOT NULL, decided_ms INTEGER, decided_node INTEGER,"
-    " decided BLOB)",
+    "CREATE TABLE IF NOT EXISTS _conflict (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE,"
+    " ver INTEGER NOT NULL, tbl TEXT NOT NULL, key TEXT NOT NULL, columns TEXT NOT NULL, base BLOB, mine BLOB, theirs BLOB,"
+    " rule TEXT NOT NULL, winner TEXT NOT NULL, open INTEGER NOT NULL, mine_node INTEGER NOT NULL,"
+    " theirs_node INTEGER NOT NULL, at_ms INTEGER NOT NULL, decided_ms INTEGER, decided_node INTEGER, decided BLOB)",
     "CREATE INDEX IF NOT EXISTS _conflict_ver ON _conflict (ver)",
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
     # the row that a conflict is about: a later row with its key is another one
@@ -120,6 +120,9 @@ BOOKKEEPING = Bookkeeping("server", _TABLES)
 
 READERS_MAX = 8
 
+Place = Path | str
+"""Where a server's database is: a file, or the URL of a PostgreSQL database."""
+
 
 def _clock_ms() -> int:
     return int(time.time() * 1000)
@@ -130,15 +133,15 @@ class Database:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         schema: Schema,
         dialect: Dialect | None = None,
         *,
         clock_ms: Callable[[], int] = _clock_ms,
         place: Path | None = None,  # where it will lie, of a copy that is yet to take its place
     ) -> None:
-        require_file(path)
-        self.path, self.schema, self.dialect = path, schema.centre, dialect or Sqlite()
+        require_there(path)
+        self.path, self.schema, self.dialect = path, schema.centre, dialect or dialect_of(path)
         self.life = secrets.token_bytes(16)
         """Drawn when the database is opened: what is read in one life is of one history, for a copy can only be put back between."""
         self._lock = threading.RLock()
@@ -148,7 +151,8 @@ class Database:
 
         try:
             install(self._writer, self.dialect, self.schema, BOOKKEEPING, ServerKeeper(clock_ms))
-            revoked.reconcile(self._writer, self.dialect, place or path, is_in_place=place is None)
+            if isinstance(path, Path):
+                revoked.reconcile(self._writer, self.dialect, place or path, is_in_place=place is None)
         except BaseException:
             self._writer.close()
             raise
@@ -159,8 +163,8 @@ class Database:
     def writing(self) -> Iterator[Store]:
         """Run a block as one transaction, alone. Any exception undoes it whole."""
         with self._lock:
-            self.dialect.begin_write(self._writer)
             try:
+                self._begin_write()
                 require_mine(self._writer, self.schema)
                 yield self._store
                 self._writer.commit()  # may fail too, on a full disk: the transaction must not stay open
@@ -168,21 +172,43 @@ class Database:
                 self._writer.rollback()
                 raise
 
+    def _begin_write(self) -> None:
+        """Begin, on a new connection where the old one was cut: nothing was under way on it."""
+        try:
+            self.dialect.begin_write(self._writer)
+        except self.dialect.errors:
+            if not self.dialect.is_cut(self._writer):
+                raise
+            self._writer = self.dialect.open(self.path)
+            self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
+            self.dialect.begin_write(self._writer)
+
+    def _begin_read(self) -> Connection:
+        """Return a connection on which a snapshot is open: one that was used before, unless it was cut, or a new one."""
+        while True:
+            try:
+                connection, is_new = self._readers.get_nowait(), False
+            except Empty:
+                connection, is_new = self.dialect.open(self.path), True
+            try:
+                self.dialect.begin_read(connection)
+                return connection
+            except self.dialect.errors:
+                connection.close()
+                if is_new or not self.dialect.is_cut(connection):
+                    raise
+
     @contextmanager
     def reading(self) -> Iterator[Store]:
         """Run a block on one snapshot."""
+        connection = self._begin_read()
         try:
-            connection = self._readers.get_nowait()
-        except Empty:
-            connection = self.dialect.open(self.path)
-        try:
-            self.dialect.begin_read(connection)
             require_mine(connection, self.schema)
             yield Store(connection, self.dialect, self.schema, self.numbers)
             connection.commit()  # keeps temporary tables: undoing one makes SQLite read the whole schema and compile everything again
         finally:
             connection.rollback()
-            if self._readers.qsize() < READERS_MAX:
+            if self._readers.qsize() < READERS_MAX and not self.dialect.is_cut(connection):
                 self._readers.put(connection)
             else:
                 connection.close()
@@ -198,23 +224,41 @@ class Database:
                     return
 
 
+def dialect_of(place: Place) -> Dialect:
+    """Return the dialect of a database: PostgreSQL's for a URL, else SQLite's."""
+    if isinstance(place, Path):
+        return Sqlite()
+    from schema.dialects.postgres import Postgres  # its driver is an extra: a centre in a file does without
+
+    return Postgres()
+
+
+def require_there(place: Place) -> None:
+    """Check that there is something to open. Raises NotJoined."""
+    if isinstance(place, Path):
+        require_file(place)
+
+
 def require_file(path: Path) -> None:
     """Check that there is a file to open. Raises NotJoined."""
     if not path.exists():
         raise NotJoined(cut_short(path) or f"There is no server here yet ({path}). Start one with: outpost server init")
 
 
-def create(path: Path, schema: Schema) -> Database:
+def create(path: Place, schema: Schema) -> Database:
     """Create a server's database, or finish one whose creation was cut. Raises AlreadyThere."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = Sqlite().open(path)
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    dialect = dialect_of(path)
+    connection = dialect.open(path)
     try:
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_server'").fetchone():
+        there = dialect.tables_there(connection)
+        if "_server" in there:
             if connection.execute("SELECT 1 FROM _server").fetchone():
                 raise AlreadyThere(f"There is a server here already ({path}).")
-        elif connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        elif there:
             raise AlreadyThere(f"There is another database here already ({path}).")
-        install(connection, Sqlite(), schema.centre, BOOKKEEPING)
+        install(connection, dialect, schema.centre, BOOKKEEPING)
         connection.execute(
             "INSERT INTO _server (id, epoch, head, digest, schema, box_key) VALUES (1, 1, 0, ?, ?, ?)",
             (bytes(32), schema.version, box.new_key()),

@@ -21,7 +21,7 @@ from typing import Any
 
 from schema.capture import Store, read_rows
 from schema.declare import Table
-from schema.dialects.base import ROW_ID
+from schema.dialects.base import ROW_ID, Dialect
 from schema.dialects.sqlite import quote
 from schema.keys import key_parts
 from server import conflicts, journal, scopes
@@ -256,7 +256,7 @@ class Feed:
 
     def _source(self, step: Step, part: int) -> tuple[str, list[Any]]:
         """Return the rows of a range (two parameters) that have the step's key, as SQL, and its further parameters."""
-        condition, parameters = "1", list[Any]()
+        condition, parameters = "1 = 1", list[Any]()
         if part or self._moved(step.table):
             condition, keys = key_condition(self.store.schema, step.table, step.scope)
             parameters += keys
@@ -271,7 +271,7 @@ class Feed:
         0 if the page must be closed first. Rows that no page can hold are passed over.
         """
         begin, high, *others = parameters
-        sizes = f"SELECT r0.{ROW_ID} AS rid, {_size(table)} AS size FROM {source}"
+        sizes = f"SELECT r0.{ROW_ID} AS rid, {_size(self.store.dialect, table)} AS size FROM {source}"
         total = self._total(sizes, (*parameters, limit))
         if total <= draft.room:
             return limit, begin, total
@@ -290,12 +290,13 @@ class Feed:
         return fitting, begin, taken
 
     def _total(self, sizes: str, parameters: Sequence[Any]) -> int:
-        return int(self.store.connection.execute(f"SELECT TOTAL(size) FROM ({sizes})", parameters).fetchone()[0])
+        return int(self.store.connection.execute(f"SELECT COALESCE(SUM(size), 0) FROM ({sizes}) AS each", parameters).fetchone()[0])
 
     def _fitting(self, draft: Draft, table: Table, entries: list[Entry]) -> tuple[list[Entry], int]:
         """Return as many lines as name rows that go into the page, at least one if it is empty, and the bytes of those rows."""
         self._want(rid for _, low, high, *_ in entries for rid in range(low, high + 1))
-        sizes = f"SELECT w.rid, {_size(table)} AS size FROM temp._wanted w CROSS JOIN {quote(table.name)} r0 ON r0.{ROW_ID} = w.rid"
+        rows = f"_wanted w CROSS JOIN {quote(table.name)} r0 ON r0.{ROW_ID} = w.rid"
+        sizes = f"SELECT w.rid, {_size(self.store.dialect, table)} AS size FROM {rows}"
         total = self._total(sizes, ())
         if total <= draft.room:
             self._huge = frozenset()
@@ -379,14 +380,14 @@ class Feed:
         """Put row numbers where the next query finds them."""
         connection = self.store.connection
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS _wanted (rid INTEGER PRIMARY KEY)")
-        connection.execute("DELETE FROM temp._wanted")
-        connection.executemany("INSERT OR IGNORE INTO temp._wanted (rid) VALUES (?)", [(rid,) for rid in rids])
+        connection.execute("DELETE FROM _wanted")
+        connection.executemany("INSERT INTO _wanted (rid) VALUES (?) ON CONFLICT DO NOTHING", [(rid,) for rid in rids])
 
     def _keys(self, table: Table, rids: Sequence[int]) -> dict[int, set[str]]:
         """Return the scope keys of living rows."""
         self._want(rids)
         keys: dict[int, set[str]] = {}
-        for rid, key in read_rows(self.store, keys_sql(self.store.schema, table, "temp._wanted"), ()):
+        for rid, key in read_rows(self.store, keys_sql(self.store.schema, table, "_wanted"), ()):
             if scopes.is_key(key):
                 keys.setdefault(rid, set()).add(key)
         return keys
@@ -429,7 +430,7 @@ class Feed:
     def _wanted(self, table: Table, names: Sequence[str]) -> list[Any]:
         """Return columns and number of the living rows that were put there."""
         columns = ", ".join(f"r.{quote(name)}" for name in names)
-        sql = f"SELECT {columns}, r.{ROW_ID} FROM temp._wanted w CROSS JOIN {quote(table.name)} r ON r.{ROW_ID} = w.rid ORDER BY r.{ROW_ID}"
+        sql = f"SELECT {columns}, r.{ROW_ID} FROM _wanted w CROSS JOIN {quote(table.name)} r ON r.{ROW_ID} = w.rid ORDER BY r.{ROW_ID}"
         return read_rows(self.store, sql, ())
 
     def _is_told_here(self, step: Step, keys: set[str]) -> bool:
@@ -456,6 +457,6 @@ class Feed:
         return found
 
 
-def _size(table: Table) -> str:
+def _size(dialect: Dialect, table: Table) -> str:
     """Return SQL for the bytes of a row's texts and blobs (a few for numbers), read off its header."""
-    return " + ".join(f"COALESCE(octet_length(r0.{quote(name)}), 0)" for name in table.names)
+    return " + ".join(f"COALESCE({dialect.length(column, f'r0.{quote(column.name)}')}, 0)" for column in table.columns)

@@ -15,8 +15,6 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from sqlcipher3 import dbapi2
-
 from schema.capture import Store, same
 from schema.declare import Table
 from schema.images import pack_tuple
@@ -24,7 +22,7 @@ from schema.keys import key_text
 from schema.lens import TableLens
 from server import below, conflicts, healing, histories, journal, rows, scopes, skew
 from server.conflicts import Conflict
-from server.holding import Hold, check_required, check_values
+from server.holding import Hold, accepted, check_required, check_values
 from server.merging.deletes import bury_row
 from sync import box
 from sync.change import NEVER
@@ -101,7 +99,7 @@ class _Filling:
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
                 continue
-            if not _is_sound(table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
+            if not _is_sound(self.store, table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
                 self._record(table, key, (), row, None)
         for block in page.deaths:
             of = self.store.schema.by_name.get(block.table)
@@ -136,7 +134,7 @@ class _Filling:
         self.store.connection.execute(
             "INSERT INTO _brought (t, key, epoch, life, version, schema, filled, node) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (t, key, epoch, life, schema) DO UPDATE SET version = excluded.version,"
-            " filled = MAX(filled, excluded.filled), node = excluded.node",
+            " filled = CASE WHEN _brought.filled > excluded.filled THEN _brought.filled ELSE excluded.filled END, node = excluded.node",
             (*self._place(table, key), self.life, version, self.schema, filled, self.node),
         )
 
@@ -146,7 +144,7 @@ class _Filling:
         connection.execute("SAVEPOINT page_row")
         try:
             act()
-        except dbapi2.IntegrityError:
+        except self.store.dialect.refusals:
             if not connection.in_transaction:
                 raise
             connection.execute("ROLLBACK TO page_row")
@@ -269,7 +267,7 @@ class _Filling:
 
     def _came_back(self, table: Table, key: Row) -> bool:
         """Tell whether pages of this history brought the row back at some time."""
-        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND filled"
+        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND filled = 1"
         return self.store.connection.execute(sql, self._place(table, key)).fetchone() is not None
 
     # --- rows that are here ------------------------------------------------------------------------------------------
@@ -333,11 +331,11 @@ def _rows(store: Store, page: Page) -> tuple[list[tuple[TableLens, Row]], bool]:
     return sorted(found, key=lambda entry: store.schema.rank[entry[0].newer.name]), is_whole
 
 
-def _is_sound(table: Table, row: Row) -> bool:
+def _is_sound(store: Store, table: Table, row: Row) -> bool:
     """Tell whether a row may stand in the table by what a node may write; central programs write what they like."""
     values = dict(zip(table.names, row, strict=True))
     try:
-        check_values(table, values)
+        check_values(table, values, accepted(store))
         check_required(table, values)
     except Hold:
         return False

@@ -20,8 +20,14 @@ def hand(store: Store, held: Held, name: str, note: str, now_ms: int) -> None:
         raise BadValue(f"A name has 1 to {NAME_BYTES_MAX} bytes.")
     if len(note) > NOTE_CHARS_MAX:
         raise BadValue(f"A note has at most {NOTE_CHARS_MAX} characters.")
-    store.connection.execute("INSERT OR REPLACE INTO _handed (held, name, note, at_ms) VALUES (?, ?, ?, ?)", (held.id, name, note, now_ms))
+    store.connection.execute(_HAND, (held.id, name, note, now_ms))
     tell(store, held, held.code, held.reason, now_ms)
+
+
+_HAND = (
+    "INSERT INTO _handed (held, name, note, at_ms) VALUES (?, ?, ?, ?) ON CONFLICT (held)"
+    " DO UPDATE SET name = excluded.name, note = excluded.note, at_ms = excluded.at_ms"
+)
 
 
 def tell(store: Store, held: Held, code: str, why: str, now_ms: int) -> None:

@@ -79,7 +79,7 @@ def checked(store: Store, again: Again | None) -> Again | None:
 def note_again(store: Store, segment: bytes, again: Again) -> None:
     """Remember what was told with a segment: held work is judged later by it too."""
     store.connection.execute(
-        "INSERT OR IGNORE INTO _again (segment, version, floor) VALUES (?, ?, ?)", (segment, again.version, again.floor)
+        "INSERT INTO _again (segment, version, floor) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (segment, again.version, again.floor)
     )
 
 

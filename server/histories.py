@@ -138,7 +138,8 @@ def _adopt(store: Store, node: int, inc: int, segments: tuple[bytes, ...]) -> No
 
 
 def _claim(store: Store, inc: int, ancestor: int, low: int, high: int) -> None:
-    store.connection.execute("INSERT OR IGNORE INTO _lineage (inc, ancestor, low, high) VALUES (?, ?, ?, ?)", (inc, ancestor, low, high))
+    sql = "INSERT INTO _lineage (inc, ancestor, low, high) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    store.connection.execute(sql, (inc, ancestor, low, high))
 
 
 def _ranges(store: Store, inc: int) -> list[tuple[int, int, int]]:

@@ -14,15 +14,20 @@ from schema.keys import key_text
 from sync.change import Delete, Insert, Op
 from sync.values import RawText
 
-ACCEPTS: dict[str, frozenset[type]] = {
+Types = dict[str, frozenset[type]]
+"""By the type of a column, the types of the values that may be written there."""
+
+_ACCEPTED: Types = {
     "text": frozenset([str]),
     "integer": frozenset([int]),
     "real": frozenset([float, int]),
     "blob": frozenset([bytes, str, int, float]),
 }
 
+_TYPED: Types = {**_ACCEPTED, "blob": frozenset([bytes])}
+"""Where the database keeps a column's values in the column's own type alone."""
 
-AHEAD: dict[str, frozenset[type]] = {**ACCEPTS, "real": frozenset([float]), "blob": frozenset([bytes])}
+_AHEAD: Types = {**_TYPED, "real": frozenset([float])}
 """Of a newer node, whose database gives a column's values in the column's own type: another one is another type's ([P-11.6])."""
 
 REASON_CHARS_MAX = 1000
@@ -41,7 +46,14 @@ class Refuse(Hold):
     """The transaction can never be accepted; it is kept aside, whole."""
 
 
-def check_values(table: Table, values: dict[str, Any], accepts: dict[str, frozenset[type]] = ACCEPTS) -> None:
+def accepted(store: Store, version: int = 0) -> Types:
+    """Return what may be written here, by a node with a version of the declaration."""
+    if version > store.schema.version:
+        return _AHEAD
+    return _TYPED if store.dialect.is_typed else _ACCEPTED
+
+
+def check_values(table: Table, values: dict[str, Any], accepts: Types) -> None:
     """Check columns and types of a row. Raises Hold: what a person recorded is kept, whatever it is."""
     for name, value in values.items():
         position = table.position.get(name)

@@ -25,6 +25,7 @@ class CentralTarget:
 
     def __init__(self, database: Database) -> None:
         self._dialect, self._schema = database.dialect, database.schema
+        self.is_typed = database.dialect.is_typed
         self.connection = database.dialect.open(database.path)
 
     def begin(self) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 import msgspec
-from sqlcipher3 import dbapi2
 
 from schema.capture import Store
 from schema.keys import key_text
@@ -49,7 +48,8 @@ def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: in
         verdicts = [_numbered(index, store, pusher, history, sealed, now_ms) for index, sealed in enumerate(request.segments)]
         release(store, now_ms)
     store.connection.execute(
-        "UPDATE _node SET last_push_ms = CASE WHEN ? THEN ? ELSE last_push_ms END, unsynced = ?, conflicts = ?, held = ? WHERE node = ?",
+        "UPDATE _node SET last_push_ms = CASE WHEN ? = 1 THEN ? ELSE last_push_ms END, unsynced = ?, conflicts = ?, held = ?"
+        " WHERE node = ?",
         (bool(request.segments), now_ms, request.told.unsynced, request.told.conflicts, request.told.held, node),
     )
     return PushReply(journal.epoch(store), journal.head(store), reasons.bounded(verdicts))
@@ -165,10 +165,11 @@ def _merged(incoming: Incoming) -> str:
     """
     try:
         return merge(incoming)
-    except dbapi2.IntegrityError as error:
+    except incoming.store.dialect.refusals as error:
         if not incoming.store.connection.in_transaction:
             raise
-        raise Hold("check", f"the centre's database refuses it: {error}") from error
+        words = incoming.store.dialect.words_of(error)
+        raise Hold("check", f"the centre's database refuses it: {words}") from error
 
 
 def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int, hold: Hold, place: int) -> None:
@@ -176,18 +177,16 @@ def _keep(store: Store, pusher: Pusher, work: Transaction, segment: bytes, versi
         refuse(store, pusher.node, work, segment, version, hold)
         return
     since = store.connection.execute("SELECT MIN(since_ms) FROM _withdrawn WHERE held = ?", (place,)).fetchone()[0]
-    cursor = store.connection.execute(
-        "INSERT INTO _held (id, segment, txn, inc, node, skew_ms, code, reason, since_ms, wait_tbl, wait_key)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (
-            None if place == withdrawals.LAST else place,
-            *(segment, work.index, pusher.inc, pusher.node, pusher.skew_ms),
-            *(hold.code, hold.reason, now_ms if since is None else since, *hold.waits),
-        ),
-    )
-    number = cursor.fetchone()[0]
+    values = {
+        **{"segment": segment, "txn": work.index, "inc": pusher.inc, "node": pusher.node, "skew_ms": pusher.skew_ms},
+        **{"code": hold.code, "reason": hold.reason, "since_ms": now_ms if since is None else since},
+        **dict(zip(("wait_tbl", "wait_key"), hold.waits, strict=True)),
+        **({} if place == withdrawals.LAST else {"id": place}),
+    }
+    sql = f"INSERT INTO _held ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) RETURNING id"
+    number = store.connection.execute(sql, tuple(values.values())).fetchone()[0]
     store.connection.executemany(
-        "INSERT OR IGNORE INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?)",
+        "INSERT INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [(number, pusher.node, table, key) for table, key in held_rows(store, work.ops)],
     )
     waits.note(store, number)
@@ -208,7 +207,7 @@ def _show_standing(store: Store, pusher: Pusher, work: Transaction, version: int
 def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: int, why: Hold) -> None:
     """Put a transaction aside for good; what was new in it is remembered as refused, for what builds on it."""
     store.connection.executemany(
-        "INSERT OR IGNORE INTO _refused_key (node, tbl, key) VALUES (?, ?, ?)",
+        "INSERT INTO _refused_key (node, tbl, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         [(node, op.table, key_text(op.key)) for op in work.ops if isinstance(op, Insert)],
     )
     waits.stay(store, node, work.ops, version)
@@ -242,7 +241,10 @@ def release(store: Store, now_ms: int, first: Held | None = None) -> int:
         return released
     walk = _Walk(store, works, now_ms, at, since)
     walk.go()
-    sql = "INSERT OR REPLACE INTO _release (id, at, since, schema) VALUES (1, ?, ?, ?)"
+    sql = (
+        "INSERT INTO _release (id, at, since, schema) VALUES (1, ?, ?, ?) ON CONFLICT (id)"
+        " DO UPDATE SET at = excluded.at, since = excluded.since, schema = excluded.schema"
+    )
     store.connection.execute(sql, (walk.at, walk.since, store.schema.digest_number))
     return released + walk.released
 

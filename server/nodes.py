@@ -172,7 +172,8 @@ def revoke(store: Store, name: str, now_ms: int) -> None:
     """Refuse a node from its next request on, for good: a restore does not forget it. What it has sent stays."""
     node = _named(store, name)
     identity = store.connection.execute("SELECT id FROM _node WHERE node = ?", (node,)).fetchone()[0]
-    revoked.note(store.dialect.file_of(store.connection), identity, now_ms)
+    if (file := store.dialect.file_of(store.connection)) is not None:
+        revoked.note(file, identity, now_ms)
     store.connection.execute("UPDATE _node SET revoked_ms = COALESCE(revoked_ms, ?) WHERE node = ?", (now_ms, node))
 
 

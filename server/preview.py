@@ -66,11 +66,11 @@ def preview(path: Path, schema: Schema) -> Preview:
     require_file(path)
     connection = Sqlite().open(path, readonly=True)
     try:
-        written = bookkeeping.read(connection)
+        written = bookkeeping.read(connection, Sqlite())
         if written is None:
             raise NotJoined(f"{path} is no server's database.")
         bookkeeping.require_known(written, schema)
-        bookkeeping.require_declared(connection, schema)
+        bookkeeping.require_declared(connection, Sqlite(), schema)
         nodes = tuple(_node(row, schema) for row in _nodes(connection))
         return Preview(written.schema, schema.version, changes(schema, written.schema), _unconverted(connection), nodes)
     finally:

@@ -58,7 +58,7 @@ class _Proof:
     def _keys_of_whole(self) -> dict[int, set[str]]:
         """Return the versions of which anything may be told whole, each with all scope keys of the node that it touched."""
         found: dict[int, set[str]] = {}
-        lines = "FROM temp._visible v CROSS JOIN _change c WHERE c.t = ? AND c.sc = v.sc AND c.ver > ? AND c.ver <= ?"
+        lines = "FROM _visible v CROSS JOIN _change c WHERE c.t = ? AND c.sc = v.sc AND c.ver > ? AND c.ver <= ?"
         fixed = [self.store.numbers[name] for name in self.store.schema.fixed]
         for t in fixed:
             sql = f"SELECT DISTINCT c.ver {lines} AND c.whole > 0"
@@ -73,24 +73,24 @@ class _Proof:
         """Return the digest of a table's rows in scope that were written, or came into the scope, since the cursor."""
         self._collect(table)
         connection = self.store.connection
-        if connection.execute("SELECT 1 FROM temp._proof_rid LIMIT 1").fetchone() is None:
+        if connection.execute("SELECT 1 FROM _proof_rid LIMIT 1").fetchone() is None:
             return None
         parts = [Part(quote(table.name), shown_condition(self.store.schema, table))]
-        return TableDigest(table.name, *digest_of_rows(self.store, table, parts, "temp._proof_rid"), names)
+        return TableDigest(table.name, *digest_of_rows(self.store, table, parts, "_proof_rid"), names)
 
     def _collect(self, table: Table) -> None:
         """Put the numbers of these rows into `_proof_rid`, but for those of whole segments."""
         connection = self.store.connection
-        connection.execute("DELETE FROM temp._proof_rid")
-        connection.execute("DELETE FROM temp._proof_run")
+        connection.execute("DELETE FROM _proof_rid")
+        connection.execute("DELETE FROM _proof_run")
         connection.execute(
-            "INSERT INTO temp._proof_run SELECT c.lo, c.hi, CASE WHEN c.lo < c.hi OR c.whole > 0 THEN c.ver ELSE 0 END"
-            " FROM (SELECT sc FROM temp._visible UNION ALL SELECT ?) v CROSS JOIN _change c"
+            "INSERT INTO _proof_run SELECT c.lo, c.hi, CASE WHEN c.lo < c.hi OR c.whole > 0 THEN c.ver ELSE 0 END"
+            " FROM (SELECT sc FROM _visible UNION ALL SELECT ?) v CROSS JOIN _change c"
             f" WHERE c.t = ? AND c.sc = v.sc AND c.ver > ? AND c.ver <= ? AND c.op <= {ENTER}",
             (self.private, self.store.numbers[table.name], *self.span),
         )
-        connection.execute("INSERT OR IGNORE INTO temp._proof_rid SELECT lo FROM temp._proof_run WHERE ver = 0")
-        fill = f"INSERT OR IGNORE INTO temp._proof_rid SELECT {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} BETWEEN ? AND ?"
-        for low, high, version in connection.execute("SELECT lo, hi, ver FROM temp._proof_run WHERE ver > 0").fetchall():
+        connection.execute("INSERT INTO _proof_rid SELECT lo FROM _proof_run WHERE ver = 0 ON CONFLICT DO NOTHING")
+        fill = f"INSERT INTO _proof_rid SELECT {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID} BETWEEN ? AND ? ON CONFLICT DO NOTHING"
+        for low, high, version in connection.execute("SELECT lo, hi, ver FROM _proof_run WHERE ver > 0").fetchall():
             if version not in self.whole:
                 connection.execute(fill, (low, high))

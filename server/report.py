@@ -45,13 +45,8 @@ class Totals:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-_MONTH: Final = (
-    "COALESCE(CASE WHEN s.business_date GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*' THEN SUBSTR(s.business_date, 1, 7) END,"
-    " STRFTIME('%Y-%m', s.sold_ms / 1000.0, 'unixepoch'))"
-)
 _KEYS: Final = {
     By.branch: "s.branch_id",
-    By.month: _MONTH,
     By.region: "(SELECT b.region FROM branch b WHERE b.id = s.branch_id)",
     By.employee: "s.employee_id",
     By.contact: "s.contact_id",
@@ -63,13 +58,22 @@ def _sum(column: str) -> str:
     return f"COALESCE(SUM({column} >> 32), 0), COALESCE(SUM({column} & 4294967295), 0)"
 
 
+def _count(kind: str) -> str:
+    return f"SUM(CASE WHEN s.kind = '{kind}' THEN 1 ELSE 0 END)"
+
+
+def _month(store: Store) -> str:
+    """Return SQL for a sale's month: of its business date, else of the day in UTC on which it was recorded."""
+    return store.dialect.month_of("s.business_date", "s.sold_ms")
+
+
 def _whole(high: int, low: int) -> int:
     return (high << 32) + low
 
 
 def sales(store: Store, by: By) -> list[Totals]:
     """Return sales by group and currency: by key; products, employees and contacts with the greatest totals first."""
-    found = _by_product(store) if by is By.product else _by_head(store, _KEYS[by])
+    found = _by_product(store) if by is By.product else _by_head(store, _month(store) if by is By.month else _KEYS[by])
     names = _names(store, _NAMED[by]) if by in _NAMED else None
     for each in found:
         each.name = each.key if names is None else None if each.key is None else names.get(each.key)
@@ -80,12 +84,12 @@ def sales(store: Store, by: By) -> list[Totals]:
 
 def by_branch_and_month(store: Store) -> list[tuple[str | None, str | None, str, int]]:
     """Return (branch, month, currency, total in minor units), for the picture."""
-    sql = f"SELECT s.branch_id, {_MONTH}, s.currency, {_sum('s.total_minor')} FROM sale s GROUP BY 1, 2, 3"
+    sql = f"SELECT s.branch_id, {_month(store)}, s.currency, {_sum('s.total_minor')} FROM sale s GROUP BY 1, 2, 3"
     return [(branch, month, currency, _whole(high, low)) for branch, month, currency, high, low in _rows(store, sql)]
 
 
 def _by_head(store: Store, key: str) -> list[Totals]:
-    heads = f"SELECT {key}, s.currency, SUM(s.kind = 'sale'), SUM(s.kind = 'return'), {_sum('s.total_minor')} FROM sale s GROUP BY 1, 2"
+    heads = f"SELECT {key}, s.currency, {_count('sale')}, {_count('return')}, {_sum('s.total_minor')} FROM sale s GROUP BY 1, 2"
     lines = f"SELECT {key}, s.currency, COUNT(*), {_sum('l.qty_milli')} FROM sale_line l JOIN sale s ON s.id = l.sale_id GROUP BY 1, 2"
     found = {
         (row[0], row[1]): Totals(row[0], None, row[1], row[2] or 0, row[3] or 0, total_minor=_whole(row[4], row[5]))

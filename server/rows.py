@@ -52,6 +52,8 @@ def select(store: Store, table: Table, where: str, parameters: Sequence[Any]) ->
 
 def insert(store: Store, table: Table, values: Mapping[str, Any], rid: int | None = None) -> int:
     """Insert a row and return its number; `rid` brings back a buried one under its own."""
+    if rid is None:
+        rid = store.dialect.next_row(store.connection, store.numbers[table.name])
     names = [*values, *([ROW_ID] if rid is not None else [])]
     marks, given = bound([*values.values(), *([rid] if rid is not None else [])])
     store.connection.execute(f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join(marks)})", given)
@@ -77,7 +79,8 @@ def bury(store: Store, table: Table, rid: int, values: Sequence[Any], version: i
 def dig(store: Store, table: Table, rid: int, values: Sequence[Any], version: int, writer: int) -> None:
     """Keep the last image of a row that is gone."""
     store.connection.execute(
-        "INSERT OR REPLACE INTO _tombstone (t, rid, key, ver, wr, image) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO _tombstone (t, rid, key, ver, wr, image) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (t, rid)"
+        " DO UPDATE SET key = excluded.key, ver = excluded.ver, wr = excluded.wr, image = excluded.image",
         (store.numbers[table.name], rid, key_text(tuple(values[: len(table.key)])), version, writer, pack_values(values)),
     )
 

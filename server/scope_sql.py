@@ -77,15 +77,15 @@ def row_keys_sql(schema: Schema, table: str) -> str:
 def key_condition(schema: Schema, table: Table, scope: str) -> tuple[str, list[str]]:
     """Return a condition on rows of a table, there called r0, that holds for those with a scope key, and its parameters."""
     paths = [path for path in schema.paths[table.name] if path.prefix == prefix_of(scope)]
-    return " OR ".join(_has_key(schema, path, "r0", "= ?") for path in paths) or "0", [scope] * len(paths)
+    return " OR ".join(_has_key(schema, path, "r0", "= ?") for path in paths) or "1 = 0", [scope] * len(paths)
 
 
 def shown_condition(schema: Schema, table: Table) -> str:
-    """Return a condition on rows r of a table: they have a scope key that is in `temp._visible`, as that of everyone always is."""
+    """Return a condition on rows r of a table: they have a scope key that is in `_visible`, as that of everyone always is."""
     paths = schema.paths[table.name]
     if any(not path.prefix and not path.steps for path in paths):
-        return "1"
-    return " OR ".join(_has_key(schema, path, "r", "IN (SELECT sc FROM temp._visible)") for path in paths)
+        return "1 = 1"
+    return " OR ".join(_has_key(schema, path, "r", "IN (SELECT sc FROM _visible)") for path in paths)
 
 
 def _has_key(schema: Schema, path: ScopePath, row: str, test: str) -> str:

@@ -11,12 +11,12 @@ Spec: PROTOCOL.md §8.1; RULES H2, H18.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from schema.capture import Store, clean, read_rows
 from schema.declare import EVERYONE, Everyone, Table
-from schema.dialects.base import ROW_ID
+from schema.dialects.base import ROW_ID, News
 from schema.dialects.sqlite import quote
 from schema.keys import where_key, where_value
 from server.scope_sql import row_keys_sql
@@ -78,8 +78,10 @@ def note(
 
 _NOTE = (
     "INSERT INTO _change (t, sc, ver, lo, op, hi, wr, part, whole) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (t, sc, ver, lo, op)"
-    " DO UPDATE SET wr = CASE WHEN wr = excluded.wr THEN wr ELSE 0 END, hi = max(hi, excluded.hi), part = max(part, excluded.part),"
-    " whole = min(whole, excluded.whole)"
+    " DO UPDATE SET wr = CASE WHEN _change.wr = excluded.wr THEN excluded.wr ELSE 0 END,"
+    " hi = CASE WHEN _change.hi > excluded.hi THEN _change.hi ELSE excluded.hi END,"
+    " part = CASE WHEN _change.part > excluded.part THEN _change.part ELSE excluded.part END,"
+    " whole = CASE WHEN _change.whole < excluded.whole THEN _change.whole ELSE excluded.whole END"
 )
 
 
@@ -101,15 +103,16 @@ def has_descendants(store: Store, table: Table, low: int, high: int) -> bool:
     )
 
 
-def parents_of_known(store: Store, table: Table, low: int, high: int, marks: Mapping[str, int]) -> list[int]:
-    """Return the rows low … high of a table under which rows hang that were known before (numbers up to the table's mark)."""
+def parents_of_known(store: Store, table: Table, low: int, high: int, news: News) -> list[int]:
+    """Return the rows low … high of a table under which rows hang that were there before the look."""
     found: set[int] = set()
     for edge in store.schema.children[table.name]:
         sql = (
             f"SELECT DISTINCT r.{ROW_ID} FROM {quote(table.name)} r CROSS JOIN {quote(edge.table.name)} c"
-            f" ON c.{quote(edge.column)} = r.{quote(table.key[0])} WHERE r.{ROW_ID} BETWEEN ? AND ? AND c.{ROW_ID} <= ?"
+            f" ON c.{quote(edge.column)} = r.{quote(table.key[0])} WHERE r.{ROW_ID} BETWEEN ? AND ?"
+            f" AND {news.before(edge.table.name, f'c.{ROW_ID}')}"
         )
-        found.update(row[0] for row in store.connection.execute(sql, (low, high, marks[edge.table.name])))
+        found.update(row[0] for row in store.connection.execute(sql, (low, high)))
     return sorted(found)
 
 

@@ -111,4 +111,4 @@ def _read_again(store: Store) -> None:
         if held.code == "schema":
             store.connection.execute("DELETE FROM _held_row WHERE held = ?", (held.id,))
             found = [(held.id, held.node, table, key) for table, key in held_rows(store, works.of(held).ops)]
-            store.connection.executemany("INSERT OR IGNORE INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?)", found)
+            store.connection.executemany("INSERT INTO _held_row (held, node, tbl, key) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", found)

@@ -56,8 +56,8 @@ def show(store: Store, scope: frozenset[str]) -> None:
     """Put scope keys where `shown_condition` finds them (server/scope_sql.py)."""
     connection = store.connection
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS _visible (sc TEXT PRIMARY KEY) WITHOUT ROWID")
-    connection.execute("DELETE FROM temp._visible")
-    connection.executemany("INSERT INTO temp._visible (sc) VALUES (?)", [(key,) for key in sorted(scope)])
+    connection.execute("DELETE FROM _visible")
+    connection.executemany("INSERT INTO _visible (sc) VALUES (?)", [(key,) for key in sorted(scope)])
 
 
 def _parts(store: Store, table: Table) -> list[Part]:

@@ -16,6 +16,9 @@ from schema.keys import key_text
 from server.scope_sql import row_keys
 from sync.change import Delete, Insert, Op, Update
 
+_BETWEEN = "\x1f"
+"""Between two values in one text."""
+
 RIGHTS = ("right", "key")
 """Codes of work that waits for the node to be entitled to a row, or for the row to move or die."""
 
@@ -55,7 +58,10 @@ def waiting_on(store: Store, rows: Iterable[tuple[str, str]], after: int, until:
 
 def note(store: Store, held: int) -> None:
     """Keep what held work sees now of what it waits for."""
-    sql = f"INSERT OR REPLACE INTO _waits (held, saw) SELECT ?2, COALESCE((SELECT now FROM ({_now_sql(store, held)})), '')"
+    sql = (
+        f"INSERT INTO _waits (held, saw) SELECT ?2, COALESCE((SELECT s.now FROM ({_now_sql(store, held)}) s), '') WHERE 1 = 1"
+        " ON CONFLICT (held) DO UPDATE SET saw = excluded.saw"
+    )
     store.connection.execute(sql, (held - 1, held))
 
 
@@ -87,7 +93,7 @@ def _now_sql(store: Store, one: int | None = None) -> str:
         for (name,) in store.connection.execute(sql, () if one is None else (one,))
         if (table := store.schema.by_name.get(name or "")) is not None
     ]
-    named = ", ".join(literal(table.name) for table in tables)
+    named = ", ".join(literal(table.name) for table in tables) or "''"
     here = "+h.id > ?1 AND +h.id <= ?2 AND" if one is None else "h.id = ?2 AND ?1 < ?2 AND"  # +: found by table, not by number
     parts = [f"SELECT h.id AS id, 'schema {store.schema.digest_number}' AS now FROM _held h WHERE {here} h.code IN {DECLARED}"]
     parts.append(
@@ -100,9 +106,9 @@ def _now_sql(store: Store, one: int | None = None) -> str:
 def _row_sql(store: Store, table: Table) -> str:
     """Return what work sees that waits for a row of a table: where that lives, when it died, or why it will not come."""
     keys, joins = row_keys(store.schema, table.name)
-    where = " || char(31) || ".join(f"COALESCE({key}, '')" for key in keys)
+    where = f" || {literal(_BETWEEN)} || ".join(f"COALESCE({key}, '')" for key in keys)
     here = f"'here ' || r0.{ROW_ID} || ' ' || {where}"
-    parts = ["h.wait_key"] if len(table.key) == 1 else [f"json_extract(h.wait_key, '$[{place}]')" for place in range(len(table.key))]
+    parts = ["h.wait_key"] if len(table.key) == 1 else [store.dialect.part_of("h.wait_key", place) for place in range(len(table.key))]
     found = " AND ".join(f"r0.{quote(name)} = {part}" for name, part in zip(table.key, parts, strict=True))
     gone = _GONE.format(t=store.numbers[table.name])
     return (
@@ -133,7 +139,7 @@ def made_anew(store: Store, node: int, ops: Iterable[Op]) -> None:
 
 def give_up(store: Store, node: int, table: str, key: str) -> None:
     """Note that a node took back a row before the centre had it: what waits for it need not wait any more."""
-    store.connection.execute("INSERT OR IGNORE INTO _given_up (node, tbl, key) VALUES (?, ?, ?)", (node, table, key))
+    store.connection.execute("INSERT INTO _given_up (node, tbl, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (node, table, key))
 
 
 def stay(store: Store, node: int, ops: Iterable[Op], version: int) -> None:
@@ -144,7 +150,10 @@ def stay(store: Store, node: int, ops: Iterable[Op], version: int) -> None:
     for op in ops:
         table = store.schema.by_name.get(op.table)
         if table is not None and not isinstance(op, Delete) and not _named(op).isdisjoint(rule.column for rule in table.parents):
-            sql = "INSERT OR REPLACE INTO _not_moved (node, tbl, key, ver) VALUES (?, ?, ?, ?)"
+            sql = (
+                "INSERT INTO _not_moved (node, tbl, key, ver) VALUES (?, ?, ?, ?) ON CONFLICT (node, tbl, key)"
+                " DO UPDATE SET ver = excluded.ver"
+            )
             store.connection.execute(sql, (node, op.table, key_text(op.key), version))
 
 

@@ -36,6 +36,8 @@ class Withdrawn:
     by: str  # node, centre or correction
 
 
+_PASS_ON = "UPDATE _handed SET held = ? WHERE held = ? AND NOT EXISTS (SELECT 1 FROM _handed WHERE held = ?)"
+
 LAST = 1 << 62
 """The place of work that takes nobody's: behind everything that is held."""
 
@@ -61,7 +63,7 @@ def carry_out(store: Store, node: int, work: Transaction, segment: bytes, versio
     place = min(held.id for held in replaced)
     for held in replaced:
         _record(store, held, version, "correction", now_ms, (segment, work.index))
-        store.connection.execute("UPDATE OR IGNORE _handed SET held = ? WHERE held = ?", (place, held.id))
+        store.connection.execute(_PASS_ON, (place, held.id, place))
         say(store, node, held.segment, held.txn, version, "withdrawn", "replaced", "a correction has taken its place")
     for table, key in given_up:
         waits.give_up(store, node, table, key_text(key))

@@ -13,9 +13,14 @@ import atexit
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import psycopg
+
+from schema.dialects import pg_connection
 
 _PROGRAM = r"""
 import pickle, sqlite3, sys
@@ -108,18 +113,69 @@ def _call(name: str, *arguments: Any) -> Any:
     return answer
 
 
-def run(path: Path, *statements: Any, connection: str | None = None, commit: bool = True) -> list[Any]:
+def run(path: Path | str, *statements: Any, connection: str | None = None, commit: bool = True) -> list[Any]:
     """Run statements, each `sql`, `(sql, value, …)` or `(sql, [row, …])`, in one commit; return the rows of the last.
 
     `connection` names one that stays open between calls (`close` ends it); with commit=False transactions are the caller's.
     """
     pairs = [(entry, ()) if isinstance(entry, str) else (entry[0], tuple(entry[1:])) for entry in statements]
+    if isinstance(path, str):
+        return _elsewhere(path, [(in_words(sql), values) for sql, values in pairs])
     return _call("run", str(path), connection, pairs, commit)  # type: ignore[no-any-return]
 
 
-def rows(path: Path, sql: str, *values: Any) -> list[Any]:
+def rows(path: Path | str, sql: str, *values: Any) -> list[Any]:
     """Return the rows of one query. TEXT that is not UTF-8 comes with surrogate escapes."""
-    return _call("run", str(path), None, [(sql, values)], False)  # type: ignore[no-any-return]
+    return run(path, (sql, *values), commit=False)
+
+
+def in_words(sql: str) -> str:
+    """Return a statement that leaves alone what is there already, as both databases say it."""
+    return f"{sql.replace('INSERT OR IGNORE', 'INSERT')} ON CONFLICT DO NOTHING" if sql.startswith("INSERT OR IGNORE") else sql
+
+
+def _elsewhere(url: str, pairs: Sequence[tuple[str, Any]]) -> list[Any]:
+    """Run statements on a PostgreSQL database, in one commit."""
+    connection = pg_connection.connect(url)
+    try:
+        connection.execute("BEGIN")
+        found: list[Any] = []
+        for sql, values in pairs:
+            if values and isinstance(values[0], list):
+                connection.executemany(sql, values[0])
+            else:
+                found = connection.execute(sql, values).fetchall()
+        connection.commit()
+    except psycopg.Error as error:
+        raise Failed(f"{type(error).__name__}: {error}") from error
+    finally:
+        connection.close()
+    return found
+
+
+def columns(path: Path | str, table: str) -> dict[str, tuple[str, bool, Any]]:
+    """Return the columns of a table: the type, in SQLite's words, whether it may not be NULL, and the default."""
+    if not isinstance(path, str):
+        return {row[1]: (row[2], bool(row[3]), row[4]) for row in rows(path, f"PRAGMA table_info({table})")}
+    sql = (
+        "SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns WHERE table_name = ?"
+        " AND table_schema = 'public' ORDER BY ordinal_position"
+    )
+    found = rows(path, sql, table)
+    return {name: (_SQLITE_TYPES[kind], nullable == "NO", default) for name, kind, nullable, default in found}
+
+
+_SQLITE_TYPES = {"text": "TEXT", "bigint": "INTEGER", "double precision": "REAL", "bytea": "BLOB"}
+
+
+def unique_keys(path: Path | str, table: str) -> int:
+    """Return how many UNIQUE keys a table has besides the number of its rows, and foreign keys count as a failure."""
+    if not isinstance(path, str):
+        assert not rows(path, f"PRAGMA foreign_key_list({table})")
+        return len([row for row in rows(path, f"PRAGMA index_list({table})") if row[2]])
+    kinds = [kind for (kind,) in rows(path, "SELECT contype::text FROM pg_constraint WHERE conrelid = CAST(? AS text)::regclass", table)]
+    assert "f" not in kinds
+    return len([kind for kind in kinds if kind in ("p", "u")]) - 1
 
 
 def close(path: Path, connection: str) -> None:

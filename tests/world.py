@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import node.database
-import server.database
 from node import conflicts, verdicts
 from node import held as held_work
 from node.cycle import Cycle
@@ -39,6 +38,7 @@ from sync.messages import (
     VerifyRequest,
 )
 from sync.wire import pack, unpack
+from tests import databases, foreign
 
 START_MS = 1_760_000_000_000
 
@@ -150,7 +150,7 @@ class World:
 
     def __init__(self, folder: Path, schema: Schema | None = None) -> None:
         self.folder, self.schema, self.clock = folder, schema or load(()), Clock()
-        self.database = server.database.create(folder / "server.db", self.schema)
+        self.database = databases.centre(folder, self.schema)
         self.service = Service(self.database)
         self.nodes: dict[str, Node] = {}
 
@@ -180,9 +180,22 @@ class World:
         """Run plain SQL at the centre as any central program would."""
         connection = self.database.dialect.open(self.database.path)
         try:
-            return connection.execute(statement, values).fetchall()
+            return connection.execute(foreign.in_words(statement), values).fetchall()
         finally:
             connection.close()
+
+    def forbid(self, name: str, table: str, when: str, words: str, what: str = "INSERT") -> None:
+        """Let another program forbid new rows of a table at the centre, or deletions, as its database does that."""
+        if isinstance(self.database.path, Path):
+            self.sql(f"CREATE TRIGGER {name} BEFORE {what} ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, '{words}'); END")
+            return
+        body = f"BEGIN IF {when} THEN RAISE EXCEPTION '{words}'; END IF; RETURN {'NEW' if what == 'INSERT' else 'OLD'}; END"
+        self.sql(f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS '{body.replace(chr(39), chr(39) * 2)}'")
+        self.sql(f"CREATE TRIGGER {name} BEFORE {what} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
+
+    def allow(self, name: str, table: str) -> None:
+        """Take back what another program had forbidden."""
+        self.sql(f"DROP TRIGGER {name}" if isinstance(self.database.path, Path) else f"DROP TRIGGER {name} ON {table}")
 
     def rescope(self, name: str, *scope: str) -> None:
         with self.database.writing() as store:
@@ -200,5 +213,6 @@ class World:
 
     def close(self) -> None:
         self.database.close()
+        databases.drop(self.database.path)
         for entry in self.nodes.values():
             entry.database.close()

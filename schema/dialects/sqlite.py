@@ -8,14 +8,15 @@ triggers use only what SQLite 3.37 has, and no JSON, so that any program's libra
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from sqlcipher3 import dbapi2
 
 from schema.declare import Cell, Table
-from schema.dialects.base import DISK_ERRORS, ROW_ID, Connection
+from schema.dialects.base import DISK_ERRORS, NUMBERED, ROW_ID, Connection
 from schema.files import create_private
 from schema.past import Column
 
@@ -68,13 +69,44 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
     connection.executemany(sql, rows[even:])
 
 
+class Marked:
+    """New rows of a file: those whose number lies above the mark of their table."""
+
+    def __init__(self, dialect: Sqlite, connection: Connection, numbers: Mapping[str, int]) -> None:
+        self._connection, self._numbers = connection, numbers
+        marks: dict[int, int] = dict(connection.execute("SELECT t, rid FROM _mark").fetchall())
+        highest = dialect.highest(connection)
+        self._marks = {name: marks.get(t, 0) for name, t in numbers.items()}
+        self.ranges = {name: (mark, highest[name]) for name, mark in self._marks.items() if highest.get(name, 0) > mark}
+        self.set_back = {name: mark for name, mark in self._marks.items() if highest.get(name, 0) < mark}
+
+    def holds(self, table: str, rid: int) -> bool:
+        """Tell whether a row is new."""
+        return rid > self._marks[table]
+
+    def condition(self, table: str, rid: str) -> str:
+        """Return a condition that holds: all rows of a range are new."""
+        return "1 = 1"
+
+    def before(self, table: str, rid: str) -> str:
+        """Return an SQL condition that a row was there before the look."""
+        return f"{rid} <= {self._marks[table]}"
+
+    def taken(self) -> None:
+        """Move the marks to the ends of the ranges, as they are now: whoever takes only a part has shortened them."""
+        for name, (_, high) in self.ranges.items():
+            self._connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, self._numbers[name]))
+
+
 class Sqlite:
     """The dialect of SQLite ≥ 3.37 files, opened by sqlcipher3's newer library."""
 
     name = "sqlite"
+    is_typed = False
 
-    def open(self, url: Path, *, readonly: bool = False) -> Connection:
+    def open(self, url: Path | str, *, readonly: bool = False) -> Connection:
         """Return a connection: WAL, synchronous=FULL, freed pages overwritten, no implicit transactions."""
+        url = Path(url)
         target = f"{url.resolve().as_uri()}?mode={'ro' if readonly else 'rwc'}"
         connection = dbapi2.connect(target, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
@@ -111,6 +143,13 @@ class Sqlite:
         """Return the file that a connection works on."""
         return Path(connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0])
 
+    def is_cut(self, connection: Connection) -> bool:
+        """Return False: nothing lies between us and a file."""
+        return False
+
+    def prepare(self, connection: Connection) -> None:
+        """Do nothing: a file has its lock."""
+
     def begin_write(self, connection: Connection) -> None:
         """Take the file's one write lock now, so that nothing read inside is stale."""
         connection.execute("BEGIN IMMEDIATE")
@@ -127,7 +166,7 @@ class Sqlite:
             script.append(self.create(table, table.name))
             script += [
                 f"CREATE INDEX IF NOT EXISTS {quote(f'_{table.name}.{column}')} ON {quote(table.name)} ({quote(column)})"
-                for column in _indexed(table)
+                for column in indexed(table)
             ]
         return script
 
@@ -137,6 +176,10 @@ class Sqlite:
         key = ", ".join(map(quote, table.key))
         body = ", ".join([*columns, f"{ROW_ID} INTEGER PRIMARY KEY AUTOINCREMENT", f"UNIQUE ({key})"])
         return f"CREATE TABLE IF NOT EXISTS {quote(name)} ({body})"
+
+    def view(self, name: str, query: str) -> str:
+        """Return the DDL of a view that may be there."""
+        return f"CREATE VIEW IF NOT EXISTS {name} AS {query}"
 
     def column(self, column: Column) -> str:
         """Return the DDL of a column outside the key."""
@@ -193,6 +236,57 @@ class Sqlite:
             )
         return script
 
+    def news(self, connection: Connection, numbers: Mapping[str, int]) -> Marked:
+        """Return what lies above the marks."""
+        return Marked(self, connection, numbers)
+
+    def length(self, column: Column, sql: str) -> str:
+        """Return SQL for the bytes of a value: any column may hold a text."""
+        return f"octet_length({sql})"
+
+    def part_of(self, sql: str, place: int) -> str:
+        """Return SQL for a part of a JSON array."""
+        return f"json_extract({sql}, '$[{place}]')"
+
+    def month_of(self, date: str, ms: str) -> str:
+        """Return SQL for the month of a date, else of a time."""
+        dated = f"CASE WHEN {date} GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*' THEN SUBSTR({date}, 1, 7) END"
+        return f"COALESCE({dated}, STRFTIME('%Y-%m', {ms} / 1000.0, 'unixepoch'))"
+
+    def value_of(self, column: Column, old: Any) -> Any:
+        """Return a value as the log kept it: as it was."""
+        return old
+
+    def set_applying(self, connection: Connection, on: bool) -> None:
+        """Switch the triggers off or on, for this transaction: nobody else writes meanwhile."""
+        connection.execute("UPDATE _state SET applying = ? WHERE id = 1", (int(on),))
+
+    def mark_all(self, connection: Connection, numbers: Mapping[str, int]) -> None:
+        """Set the marks to the highest numbers there are."""
+        for name, high in self.highest(connection).items():
+            if name in numbers:
+                connection.execute("UPDATE _mark SET rid = ? WHERE t = ?", (high, numbers[name]))
+
+    def tables_there(self, connection: Connection) -> set[str]:
+        """Return the names of the tables in a file."""
+        return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+
+    def columns_of(self, connection: Connection, table: str) -> dict[str, str]:
+        """Return the columns of a table, each with its type; none where there is no such table."""
+        return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({quote(table)})").fetchall()}
+
+    def stream(self, connection: Connection, sql: str, parameters: Sequence[object] = ()) -> Iterator[Any]:
+        """Yield the rows of a query, as SQLite finds them."""
+        return iter(connection.execute(sql, parameters))
+
+    def go_on_after_copy(self, connection: Connection, numbers: Mapping[str, int]) -> None:
+        """Let AUTOINCREMENT go on above every row that is there, or was; all of them are seen."""
+        for name, t in numbers.items():
+            used = " UNION ALL ".join(f"SELECT MAX({column}) FROM {table} WHERE t = {t}" for table, column in NUMBERED)
+            (last,) = connection.execute(f"SELECT COALESCE(MAX(n), 0) FROM (SELECT 0 AS n UNION ALL {used}) u").fetchone()
+            self.go_on_from(connection, name, max(last, _highest(connection, name)))
+        self.mark_all(connection, numbers)
+
     def highest(self, connection: Connection) -> dict[str, int]:
         """Return AUTOINCREMENT's own memory of the highest row number."""
         return dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
@@ -201,6 +295,19 @@ class Sqlite:
         """Let AUTOINCREMENT give new rows of a table numbers above this one."""
         connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
         connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number))
+
+    def insert(self, connection: Connection, table: str, number: int, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        """Insert rows in their order; AUTOINCREMENT numbers them one after the other, above all that were there."""
+        before = _highest(connection, table)
+        insert_rows(connection, table, columns, rows)
+        low = _highest(connection, table) - len(rows) + 1
+        if low <= before:
+            raise AssertionError("row numbers of one batch are consecutive")
+        return low
+
+    def next_row(self, connection: Connection, number: int) -> int | None:
+        """Return None: AUTOINCREMENT numbers rows."""
+        return None
 
     def renumber(self, connection: Connection, table: str, rid: int) -> int:
         """Give a row a number that no row ever had; AUTOINCREMENT does not see updates and must be told."""
@@ -216,6 +323,11 @@ class Sqlite:
             return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         finally:
             connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+
+    @property
+    def refusals(self) -> tuple[type[Exception], ...]:
+        """Return what the driver raises where a rule of the database, be it another program's, refuses a row."""
+        return (dbapi2.IntegrityError,)
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -246,6 +358,14 @@ class Sqlite:
         """Tell whether a database's own check finds nothing wrong."""
         return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
 
+    def words_of(self, error: Exception) -> str:
+        """Return what an error says."""
+        return str(error)
+
+    def is_passing(self, error: Exception) -> bool:
+        """Return False: nobody writes beside the one who holds the lock."""
+        return False
+
     def is_in_words(self, error: Exception) -> bool:
         """Tell whether a statement itself was wrong: what it says, or what the schema says that it works on."""
         return getattr(error, "sqlite_errorcode", 0) & 0xFF == _ERROR
@@ -273,6 +393,10 @@ class Sqlite:
         connection.text_factory = _escaped if on else str  # type: ignore[attr-defined]
 
 
+def _highest(connection: Connection, table: str) -> int:
+    return int(connection.execute(f"SELECT COALESCE(MAX({ROW_ID}), 0) FROM {quote(table)}").fetchone()[0])
+
+
 def _escaped(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
@@ -283,7 +407,8 @@ def _column(column: Column, is_key: bool) -> str:
     return f"{quote(column.name)} {_TYPES[column.type]}{null}{default}"
 
 
-def _indexed(table: Table) -> list[str]:
+def indexed(table: Table) -> list[str]:
+    """Return the columns of a table that a scope or a tie runs through, and those that are declared to have an index."""
     columns = [rule.column for rule in table.parents] + [tie.column for tie in table.ties] + list(table.indexes)
     return [column for column in dict.fromkeys(columns) if column != table.key[0]]
 

@@ -32,4 +32,4 @@ def among(connection: Connection, names: Sequence[bytes]) -> set[bytes]:
 
 def remember(connection: Connection, names: Iterable[bytes]) -> None:
     """Keep names, inside the import's write transaction."""
-    connection.executemany("INSERT OR IGNORE INTO _imported (id) VALUES (?)", [(name,) for name in names])
+    connection.executemany("INSERT INTO _imported (id) VALUES (?) ON CONFLICT DO NOTHING", [(name,) for name in names])

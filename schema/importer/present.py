@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from schema.importer.target import Connection
+from schema.importer.target import Connection, ImportTarget
 from schema.importer.vocabulary import Scalar
 
 IDS_PER_QUERY = 500
@@ -36,11 +36,15 @@ def _insert(table: str, columns: tuple[str, ...]) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
-def present(connection: Connection, shape: Shape, rows: Sequence[Values], *, expected: bool = False) -> dict[Scalar, bool]:
+def present(target: ImportTarget, shape: Shape, rows: Sequence[Values], *, expected: bool = False) -> dict[Scalar, bool]:
     """Return which of the rows are there, by id, and whether with the same values in all columns that would be written.
 
     Where they are not `expected` to be, their ids are asked for first: that is cheaper than to compare with nothing.
     """
+    connection = target.connection
+    if target.is_typed:
+        kept = _kept(connection, shape, [row[0] for row in rows])
+        return {row[0]: not any(_different(kept[row[0]], row)) for row in rows if row[0] in kept}
     there = None if expected else _ids(connection, shape.table, [row[0] for row in rows])
     found = rows if there is None else [row for row in rows if row[0] in there]
     states: dict[Scalar, bool] = {}
@@ -61,6 +65,21 @@ def _ids(connection: Connection, table: str, ids: Sequence[Scalar]) -> set[Scala
     return known
 
 
+def _kept(connection: Connection, shape: Shape, ids: Sequence[Scalar]) -> dict[Scalar, Values]:
+    """Return the rows that are there, by id."""
+    found: dict[Scalar, Values] = {}
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        part = ids[start : start + IDS_PER_QUERY]
+        sql = f"SELECT {', '.join(shape.columns)} FROM {shape.table} WHERE id IN ({', '.join('?' * len(part))})"
+        found.update((row[0], row) for row in connection.execute(sql, part))
+    return found
+
+
+def _different(kept: Values, given: Values) -> list[bool]:
+    """Tell of each column whether what is kept in its type is another value than the given one is in that type."""
+    return [here != (str(value) if type(here) is str and value is not None else value) for here, value in zip(kept, given, strict=True)]
+
+
 @lru_cache
 def _comparison(table: str, columns: tuple[str, ...], rows: int) -> str:
     given = ", ".join(f"v{place}" for place in range(len(columns)))
@@ -69,12 +88,17 @@ def _comparison(table: str, columns: tuple[str, ...], rows: int) -> str:
     return f"WITH v ({given}) AS (VALUES {values}) SELECT v.v0, {same} FROM v CROSS JOIN {table} t WHERE t.id = v.v0"
 
 
-def difference(connection: Connection, shape: Shape, row: Values) -> str:
+def difference(target: ImportTarget, shape: Shape, row: Values) -> str:
     """Return in which columns a row that is there differs, for people: what is there and what was to be written; "" for in none."""
-    asked = ", ".join(f"{name} IS ?, CAST({name} AS BLOB)" for name in shape.columns[1:])
-    found = next(iter(connection.execute(f"SELECT {asked} FROM {shape.table} WHERE id = ?", [*row[1:], row[0]])), ())
-    pairs = zip(shape.columns[1:], row[1:], found[::2], found[1::2], strict=False)
-    told = [f"{name} is {_shown(here)} here, {_shown(value)} in the file" for name, value, same, here in pairs if not same]
+    names, given = shape.columns[1:], row[1:]
+    if target.is_typed:
+        kept = _kept(target.connection, shape, row[:1]).get(row[0])
+        compared = [] if kept is None else [*zip(names, given, _different(kept, row)[1:], kept[1:], strict=True)]
+    else:
+        asked = ", ".join(f"NOT ({name} IS ?), CAST({name} AS BLOB)" for name in names)
+        found = next(iter(target.connection.execute(f"SELECT {asked} FROM {shape.table} WHERE id = ?", [*given, row[0]])), ())
+        compared = [*zip(names, given, found[::2], found[1::2], strict=False)]
+    told = [f"{name} is {_shown(here)} here, {_shown(value)} in the file" for name, value, differs, here in compared if differs]
     more = len(told) - COLUMNS_SHOWN
     return "; ".join(told[:COLUMNS_SHOWN]) + (f"; and {more} columns more" if more > 0 else "")
 

@@ -23,6 +23,10 @@ class ImportTarget(Protocol):
     """
 
     @property
+    def is_typed(self) -> bool:
+        """Tell whether a column keeps values of its own type alone."""
+
+    @property
     def connection(self) -> Connection:
         """The connection on which rows are read and, between begin and commit, inserted."""
 

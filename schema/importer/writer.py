@@ -121,7 +121,7 @@ class Writer:
                 wanted[shape] += rows
         there: defaultdict[str, dict[Scalar, State]] = defaultdict(dict)
         for shape, rows in wanted.items():
-            there[shape.table].update(present(self._target.connection, shape, rows, expected=expected))
+            there[shape.table].update(present(self._target, shape, rows, expected=expected))
         return there
 
     def _put(self, unit: Unit, there: dict[str, dict[Scalar, State]], *, was_brought: bool) -> None:
@@ -170,6 +170,6 @@ class Writer:
         shape, row = differing[0]
         if self._report.is_full:
             return f"{shape.table} {row[0]}"
-        what = difference(self._target.connection, shape, row) or "twice in the file, with two contents"
+        what = difference(self._target, shape, row) or "twice in the file, with two contents"
         more = f" (and {len(differing) - 1} more of its rows)" if len(differing) > 1 else ""
         return (f"{shape.table} {row[0]}: " if with_row else "") + what + more

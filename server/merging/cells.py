@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from schema.capture import Store
 from schema.declare import Cell, Table
 from schema.lens import complete, lens_between
 from server import conflicts, rows
-from server.holding import Hold, check_values
+from server.holding import Hold, accepted, check_values
 from server.merging.incoming import Incoming, Standing
 from sync.change import NEVER, Edit, Key
 from sync.merge import CENTRE, FILLED, Meta, Outcome, merge_cell, same_values, seen
@@ -80,15 +81,15 @@ def _outcome(incoming: Incoming, table: Table, edit: Edit, standing: Key, meta: 
     if is_untold and not insert and same_values(edit.old, standing):
         known = True  # it had not been told of the cell, and shown what stands (P-11.8)
     outcome = merge_cell(policy, edit.old, edit.new, at, incoming.pusher.node_id, standing, meta, known)
-    if policy.differential and outcome.write and not _fits(table, edit.columns, outcome.value):
+    if policy.differential and outcome.write and not _fits(incoming.store, table, edit.columns, outcome.value):
         return Outcome(standing, outcome.stamp, False, True, "theirs", True, True)
     return outcome
 
 
-def _fits(table: Table, columns: tuple[str, ...], value: Key) -> bool:
+def _fits(store: Store, table: Table, columns: tuple[str, ...], value: Key) -> bool:
     """Tell whether a sum is of its column's type: it need not be where what stands, by a central program, is not."""
     try:
-        check_values(table, dict(zip(columns, value, strict=True)))
+        check_values(table, dict(zip(columns, value, strict=True)), accepted(store))
     except Hold:
         return False
     return True

@@ -6,7 +6,7 @@ from schema.declare import Kind
 from schema.keys import key_text
 from schema.lens import known_cells
 from server import rows, scopes
-from server.holding import ACCEPTS, AHEAD, BELOW, Hold, check_required, check_values, touched
+from server.holding import BELOW, Hold, accepted, check_required, check_values, touched
 from server.merging.incoming import Incoming
 from sync.change import Delete, Insert, Op, Update
 from sync.limits import KEY_BYTES_MAX
@@ -31,7 +31,7 @@ def _check(incoming: Incoming, op: Op) -> None:
         raise Hold("schema", f"rows of {op.table} come without the key that the centre has")
     if len(op.key) != len(table.key) or any(type(part) is not str or len(part.encode()) > KEY_BYTES_MAX for part in op.key):
         raise Hold("text" if any(isinstance(part, RawText) for part in op.key) else "type", f"{op.table}: not a usable key")
-    accepts = AHEAD if incoming.work.schema > incoming.store.schema.version else ACCEPTS
+    accepts = accepted(incoming.store, incoming.work.schema)
     if isinstance(op, Insert):
         check_values(table, op.values, accepts)
         check_required(table, op.values)

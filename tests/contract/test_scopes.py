@@ -87,7 +87,7 @@ class Stage:
 
     def run(self, who: Node | World, statement: str, *values: object) -> None:
         """Write to every table under test in one go, as any program would."""
-        connection = self.world.database.dialect.open(who.database.path)
+        connection = who.database.dialect.open(who.database.path)
         connection.execute("BEGIN")
         for form in FORMS:
             connection.execute(statement.format(f"{self.kind}_{form}"), values)

@@ -18,6 +18,7 @@ from schema.declare import By, Cell, Everyone, Kind, Table, Through
 from schema.dialects.base import ROW_ID
 from schema.registry import Schema, load
 from server import conflicts as server_conflicts
+from server.database import Place
 from sync.policy import policies
 from tests import foreign
 from tests.world import Node, World
@@ -97,7 +98,7 @@ def insert(table: Table, values: dict[str, Any], verb: str = "INSERT") -> tuple[
     return (f'{verb} INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(values))})', *values.values())
 
 
-def put(path: Path, table: Table, tag: str, place: dict[str, str]) -> dict[str, Any]:
+def put(path: Place, table: Table, tag: str, place: dict[str, str]) -> dict[str, Any]:
     """Let a foreign program write a row and its parents; return the row."""
     family = family_of(table, tag, place)
     foreign.run(path, *[insert(*member) for member in family])
@@ -110,7 +111,8 @@ def where(table: Table, values: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
 
 def update(table: Table, row: dict[str, Any], changes: dict[str, Any]) -> tuple[Any, ...]:
     condition, key = where(table, row)
-    return (f'UPDATE "{table.name}" SET {", ".join(f"{name!r} = ?" for name in changes)} WHERE {condition}', *changes.values(), *key)
+    sets = ", ".join(f'"{name}" = ?' for name in changes)
+    return (f'UPDATE "{table.name}" SET {sets} WHERE {condition}', *changes.values(), *key)
 
 
 def delete(table: Table, row: dict[str, Any]) -> tuple[Any, ...]:
@@ -118,7 +120,7 @@ def delete(table: Table, row: dict[str, Any]) -> tuple[Any, ...]:
     return (f'DELETE FROM "{table.name}" WHERE {condition}', *key)
 
 
-def found(path: Path, table: Table, row: dict[str, Any]) -> list[str]:
+def found(path: Place, table: Table, row: dict[str, Any]) -> list[str]:
     """Return what a foreign program reads of a row, exactly: `repr` tells 1 from 1.0, and -0.0 and '' from others."""
     condition, key = where(table, row)
     columns = ", ".join(f'"{name}"' for name in table.names)
@@ -154,10 +156,10 @@ class Stage:
         self.far = self.world.node("far", "branch:PAR", "owner:e2")
 
     @property
-    def centre(self) -> Path:
+    def centre(self) -> Place:
         return self.world.database.path
 
-    def writer(self, table: Table) -> Path:
+    def writer(self, table: Table) -> Place:
         """Return the database where rows of a table are written: reference rows at the centre."""
         return self.centre if table.kind is Kind.REFERENCE else self.one.database.path
 
@@ -192,27 +194,25 @@ def required() -> dict[str, dict[str, bool]]:
 def test_tables_have_the_columns_other_programs_rely_on(stage: Stage, where_: str) -> None:
     path = stage.centre if where_ == "centre" else stage.one.database.path
     for name, columns in required().items():
-        there = {row[1]: row for row in foreign.rows(path, f"PRAGMA table_info({name})")}
+        there = foreign.columns(path, name)
         assert columns.keys() <= there.keys(), name
-        for column, row in there.items():
+        for column, (_, is_required, default) in there.items():
             if column == ROW_ID:
                 continue
             needed = columns.get(column, False) or column in SCHEMA.by_name[name].key
-            assert bool(row[3] and row[4] is None) == needed, f"{name}.{column}: NOT NULL without a default"
+            assert (is_required and default is None) == needed, f"{name}.{column}: NOT NULL without a default"
 
 
 @EVERY
 @pytest.mark.parametrize("where_", ["node", "centre"])
 def test_created_as_declared(stage: Stage, table: Table, where_: str) -> None:
     path = stage.centre if where_ == "centre" else stage.one.database.path
-    there = {row[1]: row[2:4] for row in foreign.rows(path, f"PRAGMA table_info({table.name})")}
+    there = foreign.columns(path, table.name)
     types = {"text": "TEXT", "integer": "INTEGER", "real": "REAL", "blob": "BLOB"}
     for column in table.columns:
-        assert there[column.name] == (types[column.type], int(not column.nullable or column.name in table.key))
+        assert there[column.name][:2] == (types[column.type], not column.nullable or column.name in table.key)
     assert [name for name in there if name not in table.names and not name.startswith("_")] == []
-    unique = [row for row in foreign.rows(path, f"PRAGMA index_list({table.name})") if row[2]]
-    assert len(unique) == 1, "no UNIQUE but the key"
-    assert not foreign.rows(path, f"PRAGMA foreign_key_list({table.name})")
+    assert foreign.unique_keys(path, table.name) == 1, "no UNIQUE but the key"
 
 
 @EVERY
@@ -244,9 +244,9 @@ def test_an_insert_of_any_sensible_subset_works(stage: Stage, table: Table) -> N
 @EVERY
 def test_a_key_is_a_key(stage: Stage, table: Table) -> None:
     row = put(stage.writer(table), table, "t", HERE)
-    with pytest.raises(foreign.Failed, match="UNIQUE"):
+    with pytest.raises(foreign.Failed, match=r"(?i)unique"):
         foreign.run(stage.writer(table), insert(table, row))
-    with pytest.raises(foreign.Failed, match="NOT NULL"):
+    with pytest.raises(foreign.Failed, match=r"(?i)not.?null"):
         foreign.run(stage.writer(table), insert(table, row_of(table, "n", HERE) | {table.key[0]: None}))
 
 
@@ -621,7 +621,10 @@ def test_what_a_central_program_writes_reaches_the_nodes(stage: Stage, table: Ta
         foreign.run(stage.centre, update(table, row, changes))
         stage.settle()
         assert stage.sees(table, row) == everyone(exactly(table, row | changes))
-        foreign.run(stage.centre, insert(table, row, "INSERT OR REPLACE"))
+        if isinstance(stage.centre, str):  # PostgreSQL's programs do it in two steps
+            foreign.run(stage.centre, delete(table, row), insert(table, row))
+        else:
+            foreign.run(stage.centre, insert(table, row, "INSERT OR REPLACE"))
         stage.settle()
         assert stage.sees(table, row) == everyone(exactly(table, row))
     renamed = row | {table.key[-1]: "renamed"}

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import node.database
 import server.database
 from schema.dialects.sqlite import Sqlite
+from server import moving
+from server.database import Place
 from server.service import Service
+from tests import databases
 from tests.world import Link, Node, World
 
 _numbers = itertools.count()
 
 
-def copy_of(path: Path) -> Path:
+def copy_of(path: Place) -> Path:
     """Return a copy of a database as it is now."""
+    if isinstance(path, str):
+        return _moved(path)
     target = path.with_name(f"{path.name}.copy-{next(_numbers)}")
     Sqlite().backup(path, target, 10_000, lambda _done, _total: None)
+    return target
+
+
+def _moved(url: str) -> Path:
+    """Return a file with what a PostgreSQL database holds."""
+    target = Path(tempfile.mkdtemp()) / "copy.db"
+    with closing(server.database.Database(url, databases.schema_of(url))) as database:
+        Service(database).absorb(0)
+        with database.reading() as store:
+            moving.copy_into(store, target, database.schema)
     return target
 
 
@@ -31,9 +48,20 @@ def replace_file(path: Path, copy: Path) -> None:
 def put_back_centre(world: World, copy: Path) -> None:
     """Replace the centre's database by a copy."""
     world.database.close()
-    replace_file(world.database.path, copy)
-    world.database = server.database.Database(world.database.path, world.schema)
+    world.database = server.database.Database(replace_centre(world, copy), world.schema)
     world.service = Service(world.database)
+
+
+def replace_centre(world: World, copy: Path) -> Place:
+    """Put a copy, as a program with the world's tables opens it, in the place of the centre's database that is closed."""
+    if isinstance(world.database.path, Path):
+        replace_file(world.database.path, copy)
+        return world.database.path
+    databases.drop(world.database.path)
+    url = databases.empty(world.schema)
+    with closing(server.database.Database(copy, world.schema)) as database, database.reading() as store:
+        moving.copy_into(store, url, database.schema)
+    return url
 
 
 def put_back_node(world: World, entry: Node, copy: Path) -> None:

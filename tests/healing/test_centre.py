@@ -150,6 +150,7 @@ def test_a_node_that_heard_of_nothing_lost_only_takes_the_new_epoch(world: World
 
 
 @pytest.mark.covers("P-7.15")
+@pytest.mark.sqlite_centre("a file is restored in its place")
 def test_the_operator_may_say_so_and_it_comes_to_the_same(world: World) -> None:
     london = world.node("London", "branch:LON")
     london.sync()

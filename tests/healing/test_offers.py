@@ -275,6 +275,7 @@ def test_a_death_told_from_another_scope_kills_no_row_that_lives_there(order: st
 
 
 @pytest.mark.covers("P-7.23")
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_row_that_no_node_could_have_written_is_put_on_record(world: World) -> None:
     """A central program wrote half a point into a column of integers, and the centre is put back to before that."""
     a = world.node("a", "branch:A")
@@ -317,12 +318,12 @@ def test_a_row_that_a_rule_of_another_program_refuses_stops_no_offer(world: Worl
     n1.sync()
     n2.sync()
     put_back_centre(world, copy)
-    world.sql("CREATE TRIGGER no_c2 BEFORE INSERT ON client WHEN NEW.id = 'c2' BEGIN SELECT RAISE(ABORT, 'not this one'); END")
-    world.sql("CREATE TRIGGER keep BEFORE DELETE ON client BEGIN SELECT RAISE(ABORT, 'nobody goes'); END")
+    world.forbid("no_c2", "client", "NEW.id = 'c2'", "not this one")
+    world.forbid("keep", "client", "OLD.id IS NOT NULL", "nobody goes", "DELETE")
     gone(world, "n1")
     assert offer(world, n2, *kept(n2)).filled == 1
     assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c3",)]
     assert world.sql("SELECT key, rule FROM _conflict WHERE key = 'c2'") == [("c2", "restored")]
-    world.sql("DROP TRIGGER no_c2")
+    world.allow("no_c2", "client")
     assert offer(world, n2, *kept(n2)).filled == 1
     assert world.sql("SELECT id FROM client ORDER BY id") == [("c1",), ("c2",), ("c3",)]

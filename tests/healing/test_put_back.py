@@ -25,6 +25,8 @@ from sync.errors import AlreadyThere
 from tests import foreign
 from tests.world import Node, World
 
+pytestmark = pytest.mark.sqlite_centre("files are restored in their places")
+
 ROOT = Path(__file__).parents[2]
 CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', ?, 'LON')"
 IDS = "SELECT id FROM contact ORDER BY id"

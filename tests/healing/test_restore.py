@@ -25,6 +25,8 @@ from tests import foreign
 from tests.skew.declarations import declared
 from tests.world import Node, World
 
+pytestmark = pytest.mark.sqlite_centre("files are restored in their places")
+
 ROOT = Path(__file__).parents[2]
 SALE = "INSERT INTO sale (id, number, kind, branch_id, sold_ms, currency, total_minor) VALUES (?, 'n', 'sale', 'LON', 1, 'GBP', 100)"
 IDS = "SELECT id FROM sale ORDER BY id"

@@ -29,7 +29,7 @@ def statements(world: World, node: Node, monkeypatch: pytest.MonkeyPatch) -> int
 
     def counting(view: Any, *rest: Any) -> Any:
         ran: list[str] = []
-        view.store.connection.set_trace_callback(lambda sql: ran.append(sql) if "INTO temp._visible" not in sql else None)
+        view.store.connection.set_trace_callback(lambda sql: ran.append(sql) if "INTO _visible" not in sql else None)
         try:
             return make(view, *rest)
         finally:

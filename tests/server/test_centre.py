@@ -40,6 +40,7 @@ ODD = [
 ]
 
 
+@pytest.mark.sqlite_centre("text with a NUL in it")
 def test_odd_text_of_a_central_program_stops_nobody(world: World) -> None:
     k2 = world.node("k2", "branch:A")
     for identity in ("c1", "c2"):
@@ -90,6 +91,7 @@ def test_what_hangs_under_a_key_that_is_not_utf8_moves_and_dies_with_it(world: W
     assert world.agree()
 
 
+@pytest.mark.sqlite_centre("text that is not UTF-8")
 def test_a_child_that_comes_back_brings_back_a_parent_whose_key_is_not_utf8(world: World) -> None:
     """The centre deletes the contact, and with it an activity that a branch edits meanwhile: that edit wins."""
     a = world.node("a", "branch:A")

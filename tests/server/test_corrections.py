@@ -309,6 +309,7 @@ def test_a_correction_under_a_cell_that_the_centre_does_not_have_stops_nobody(tm
 
 
 @pytest.mark.covers("P-6.21", "P-6.37")
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_corrected_sum_that_asks_offers_what_was_typed_last(tmp_path: Path) -> None:
     tables = [declare("item", columns={"qty": int}, policies={"qty": "add"}), declare("rate", columns={"v": int}, kind=Kind.REFERENCE)]
     world = World(tmp_path, build(tables))

@@ -61,7 +61,7 @@ def test_small_pages_give_the_same_as_large_ones(world: World, seed: int) -> Non
                     [f"INSERT OR IGNORE INTO activity (id, contact_id) VALUES ('{step}{key}', '{key}')"],
                     [f"INSERT OR IGNORE INTO deal (id, contact_id, owner_id) VALUES ('{step}{key}', '{key}', {owner})"],
                     [f"INSERT OR IGNORE INTO contact_tag (contact_id, tag) VALUES ('{key}', '{step}')"],
-                    [f"INSERT OR REPLACE INTO product (id, name) VALUES ('{key}', '{step}')"],
+                    [f"INSERT INTO product (id, name) VALUES ('{key}', '{step}') ON CONFLICT (id) DO UPDATE SET name = excluded.name"],
                 ]
             )
         foreign.run(path, *statements)

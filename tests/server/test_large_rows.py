@@ -71,6 +71,7 @@ def test_conflicts_of_long_notes_come_in_several_pages(world: World) -> None:
 
 
 @pytest.mark.covers("P-3.2")
+@pytest.mark.sqlite_centre("a blob in a column of text")
 def test_a_row_that_no_page_can_hold_stops_no_other(world: World) -> None:
     two = world.node("two", "branch:LON", "branch:PAR")
     world.sql(CONTACT, "before", "short")

@@ -94,6 +94,7 @@ def test_sums_are_exact_beyond_64_bits(world: World) -> None:
     assert report(world, By.product) == [("p", None, "UAH", 3, 0, 3, -3 * 2**63, 3 * (2**63 - 1))]
 
 
+@pytest.mark.sqlite_centre("text that is not UTF-8")
 def test_a_name_that_is_not_utf_8_does_not_stop_the_report(world: World) -> None:
     world.sql("INSERT INTO branch (id, name) VALUES ('b', CAST(x'C328' AS TEXT))")
     sell(world, "s", 1)

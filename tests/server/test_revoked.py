@@ -16,6 +16,8 @@ from sync.errors import Revoked, UsError
 from tests.healing.copies import copy_of, put_back_centre
 from tests.world import START_MS, Node, World
 
+pytestmark = pytest.mark.sqlite_centre("revocations are kept beside a file")
+
 
 def revoke(world: World, name: str) -> None:
     with world.database.writing() as store:

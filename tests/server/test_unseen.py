@@ -148,6 +148,7 @@ def test_a_new_life_does_not_show_what_became_of_the_row_in_others_scope(world: 
     assert world.sql("SELECT memo FROM client") == [("mine",)]
 
 
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_sum_with_what_was_refused_is_asked_about_where_it_is_of_another_type(world: World) -> None:
     a, _ = two(world, A_CLIENT)
     a.sql("UPDATE client SET points = 1.5")
@@ -163,6 +164,7 @@ def test_a_sum_with_what_was_refused_is_asked_about_where_it_is_of_another_type(
 
 
 @pytest.mark.parametrize("statement", ["UPDATE errand SET title = 'newer'", "UPDATE errand SET client_id = NULL"])
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_row_whose_parent_is_called_by_no_text_comes_back(statement: str, world: World) -> None:
     """A central program wrote what it liked into the parent's column; every push of the node failed with it."""
     a = world.node("a", "branch:A", "owner:e1")
@@ -186,6 +188,7 @@ def test_an_element_that_nobody_wrote_through_sync_may_be_added_again(world: Wor
 
 
 @pytest.mark.covers("P-6.44", "P-2.13")
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_sum_that_is_not_of_its_columns_type_is_asked_about(tmp_path: Path) -> None:
     world = World(tmp_path, build([declare("item", columns={"qty": int, "words": str}, policies={"qty": "add"})]))
     k2 = world.node("k2", "branch:A")

@@ -91,6 +91,7 @@ def test_whole_numbers_of_a_newer_node_are_not_taken_for_an_older_centres_reals(
 
 
 @pytest.mark.covers("P-8.16", "P-11.4")
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_type_that_comes_back_does_not_bring_back_values(tmp_path: Path) -> None:
     """Segments of version 1 have the columns of version 3, and other values: they are not told whole."""
     world = SkewedWorld(tmp_path, 3, FAMILY)

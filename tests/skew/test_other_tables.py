@@ -26,6 +26,8 @@ from tests.skew.test_upgrade import contents
 from tests.skew.test_versions import ANN
 from tests.skew.world import SIDES, SkewedWorld, insert, opened
 
+pytestmark = pytest.mark.sqlite_centre("files are opened by name")
+
 
 class Coupon(Synced, table=True):
     """A table of an integrator's own, whose folder OUTPOST_TABLES names."""

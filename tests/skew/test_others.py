@@ -17,6 +17,8 @@ from tests.skew.world import SIDES, SkewedWorld, insert, opened, update
 
 NEWEST = VERSIONS[-1]
 
+pytestmark = pytest.mark.sqlite_centre("SQLite looks into views and triggers only when they are used")
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[SkewedWorld]:

@@ -29,6 +29,8 @@ ALL = (
     "slip.till: new column",
 )
 
+pytestmark = pytest.mark.sqlite_centre("a file is previewed")
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[SkewedWorld]:

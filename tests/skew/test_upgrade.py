@@ -64,6 +64,7 @@ def contents(path: Path) -> dict[str, Any]:
 
 @pytest.mark.covers("P-11.10")
 @pytest.mark.parametrize("side", ["node", "server"])
+@pytest.mark.sqlite_centre("a file is opened, and looked into, by name")
 def test_an_upgrade_that_is_cut_anywhere_changes_nothing(world: SkewedWorld, side: str) -> None:
     k1 = world.nodes["k1"]
     insert(k1, "person", ANN)
@@ -199,6 +200,7 @@ def test_what_does_not_fit_is_refused_in_words_and_the_old_program_goes_on(world
     assert world.agree()
 
 
+@pytest.mark.sqlite_centre("a file is opened, and looked into, by name")
 def test_a_declaration_that_changed_without_a_version_is_refused(world: SkewedWorld) -> None:
     world.database.close()
     connection = Sqlite().open(world.folder / "server.db")

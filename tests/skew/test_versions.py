@@ -368,6 +368,7 @@ def test_a_column_of_another_type_does_not_make_every_sync_a_full_verify(make: M
 
 
 @pytest.mark.covers("P-11.7")
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_value_that_does_not_convert_is_kept_and_noted(make: Make) -> None:
     world = make(1)
     here = world.node_of(1, "here")
@@ -438,6 +439,7 @@ def test_every_value_typed_stands_whoever_typed_it_and_whenever_they_were_upgrad
         assert world.nodes[name].unsynced() == 0
 
 
+@pytest.mark.sqlite_centre("values of any type in any column")
 def test_a_group_with_text_that_is_none_can_be_edited_by_a_node_that_does_not_know_the_column(make: Make) -> None:
     """A central program wrote it; every push of the node failed with it."""
     world = make(2)

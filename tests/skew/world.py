@@ -12,7 +12,7 @@ from schema.lens import Lens
 from schema.registry import Schema
 from server import held as held_work
 from server.service import Service
-from tests.healing.copies import replace_file
+from tests.healing.copies import replace_centre
 from tests.skew.declarations import VERSIONS, declared
 from tests.world import Node, World
 
@@ -38,10 +38,9 @@ class SkewedWorld(World):
     def upgrade_centre(self, version: int, copy: Path | None = None) -> None:
         """Stop the centre and start a program of a version on the same file, or on a copy in its place."""
         self.database.close()
-        if copy is not None:
-            replace_file(self.database.path, copy)
         self.schema = self.family.at(version)
-        self.database = server.database.Database(self.folder / "server.db", self.schema, clock_ms=self.clock.read)
+        place = self.database.path if copy is None else replace_centre(self, copy)
+        self.database = server.database.Database(place, self.schema, clock_ms=self.clock.read)
         self.service = Service(self.database)
 
     def upgrade(self, name: str, version: int) -> Node:
@@ -58,15 +57,15 @@ class SkewedWorld(World):
             return [held.code for held in held_work.waiting(store)]
 
     def centre_row(self, table: str, key: str) -> dict[str, Any] | None:
-        return self._row(self.database.path, table, key)
+        return self._row(self.database, table, key)
 
     def row(self, name: str, table: str, key: str) -> dict[str, Any] | None:
-        return self._row(self.nodes[name].database.path, table, key)
+        return self._row(self.nodes[name].database, table, key)
 
-    def _row(self, path: Path, table: str, key: str) -> dict[str, Any] | None:
-        connection = self.database.dialect.open(path)
+    def _row(self, database: Any, table: str, key: str) -> dict[str, Any] | None:
+        connection = database.dialect.open(database.path)
         try:
-            names = [column[1] for column in connection.execute(f"PRAGMA table_info({table})").fetchall()]
+            names = list(database.dialect.columns_of(connection, table))
             found = connection.execute(f"SELECT * FROM {table} WHERE id = ?", (key,)).fetchone()
             return None if found is None else {name: value for name, value in zip(names, found, strict=True) if name != "_rid"}
         finally:
@@ -75,10 +74,9 @@ class SkewedWorld(World):
 
 def opened(world: SkewedWorld, side: str, schema: Schema) -> Any:
     """Open one of `SIDES` by a program with these tables."""
-    path = world.folder / SIDES[side]
     if side == "node":
-        return node.database.Database(path, schema, world.clock.read)
-    return server.database.Database(path, schema, clock_ms=world.clock.read)
+        return node.database.Database(world.folder / SIDES[side], schema, world.clock.read)
+    return server.database.Database(world.database.path, schema, clock_ms=world.clock.read)
 
 
 def pulls(entry: Node) -> int:

@@ -36,6 +36,8 @@ def records(table: str) -> bool:
 class LocalTarget:
     """An ImportTarget. `announced` has, per sync transaction, how many rows of all tables there were after it."""
 
+    is_typed = False
+
     def __init__(self, path: Path, fail_at: int | None = None) -> None:
         self.connection: Any = sqlcipher3.connect(str(path), isolation_level=None)
         self.connection.execute("PRAGMA journal_mode=WAL")

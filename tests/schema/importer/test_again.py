@@ -144,15 +144,15 @@ def test_a_value_is_the_same_as_the_column_keeps_it(target: LocalTarget, kind: s
     assert target.rows("SELECT c FROM t") == [(kept,)]
     shape = Shape("t", ("id", "c"))
     rows = [("a", value), ("b", value)]
-    assert present(target.connection, shape, rows) == {"a": True}
-    assert present(target.connection, shape, [("a", "other")]) == {"a": False}
+    assert present(target, shape, rows) == {"a": True}
+    assert present(target, shape, [("a", "other")]) == {"a": False}
 
 
 def test_text_of_another_program_that_is_not_utf8_does_no_harm(target: LocalTarget) -> None:
     target.connection.execute("INSERT INTO branch (id, name) VALUES ('a', CAST(X'C0E9' AS TEXT))")
     shape = Shape("branch", ("id", "name"))
-    assert present(target.connection, shape, [("a", "Ай")]) == {"a": False}
-    assert difference(target.connection, shape, ("a", "Ай")) == "name is '\ufffd\ufffd' here, 'Ай' in the file"
+    assert present(target, shape, [("a", "Ай")]) == {"a": False}
+    assert difference(target, shape, ("a", "Ай")) == "name is '\ufffd\ufffd' here, 'Ай' in the file"
 
 
 def test_the_list_is_bounded_and_its_count_is_not(tmp_path: Path, target: LocalTarget, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,183 @@
+"""What only PostgreSQL does: commits out of the order of their rows, programs that hold rows while the engine wants them, and several
+servers on one database.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from server.database import Database
+from server.service import Service
+from tests import databases
+from tests.simulation.schema import simulated_schema
+from tests.world import Node, World
+
+CLIENT = "INSERT INTO client (id, branch, name) VALUES (%s, 'A', %s)"
+NAMES = "SELECT id, name FROM client ORDER BY id"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
+    made = World(tmp_path, simulated_schema())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def till(world: World) -> Node:
+    return world.node("till", "branch:A")
+
+
+def program(world: World) -> psycopg.Connection[tuple[object, ...]]:
+    """A central program in the middle of a transaction."""
+    return psycopg.connect(str(world.database.path))
+
+
+@pytest.mark.covers("P-6.34")
+def test_rows_of_a_commit_that_comes_late_are_not_missed(world: World, till: Node) -> None:
+    """The first row has the lower number and is committed last: a cursor over numbers would have passed it."""
+    with program(world) as slow, program(world) as quick:
+        slow.execute(CLIENT, ("c1", "slow"))
+        quick.execute(CLIENT, ("c2", "quick"))
+        quick.commit()
+        till.sync()
+        assert till.sql(NAMES) == [("c2", "quick")]
+        slow.commit()
+    till.sync()
+    assert till.sql(NAMES) == [("c1", "slow"), ("c2", "quick")]
+    assert world.agree()
+
+
+def test_a_program_that_holds_a_row_which_a_node_has_changed(world: World, till: Node) -> None:
+    """The push waits, finds that what it had read is older, and does its work again: both values are on record, one stands."""
+    till.sql("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'Ann')")
+    till.sync()
+    with program(world) as office, ThreadPoolExecutor(1) as pool:
+        office.execute("UPDATE client SET name = 'of the office' WHERE id = 'c1'")
+        till.sql("UPDATE client SET name = 'of the till', credit = 'good' WHERE id = 'c1'")
+        pushed = pool.submit(till.sync)
+        waits_for_a_lock(world)
+        office.commit()
+        assert pushed.result(30).verdicts["merged"] == 1
+    assert world.sql("SELECT credit FROM client") == [("good",)]
+    [(mine, theirs)] = [(each["mine"], each["theirs"]) for each in till.conflicts()]
+    assert (mine, theirs) == ("of the till", "of the office")
+    world.settle(1)
+    assert world.agree()
+
+
+def waits_for_a_lock(world: World) -> None:
+    """Return as soon as somebody waits for a lock in the centre's database."""
+    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with program(world) as looking:
+        looking.autocommit = True
+        for _ in range(100_000):
+            if looking.execute(sql).fetchone():
+                return
+    raise AssertionError("nobody came to wait")
+
+
+def test_what_a_program_does_to_rows_is_captured_however_it_does_it(world: World, till: Node) -> None:
+    with program(world) as office:
+        for name in ("c1", "c2", "c3", "c4"):
+            office.execute(CLIENT, (name, "Ann"))
+        office.commit()
+        till.sync()
+        office.execute("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'x') ON CONFLICT (id) DO UPDATE SET name = 'upserted'")
+        office.execute("UPDATE client SET id = 'c5' WHERE id = 'c2'")
+        office.execute("DELETE FROM client WHERE id = 'c3'")
+        office.execute(CLIENT, ("c3", "of another life"))
+        office.execute("DELETE FROM client WHERE id = 'c4'")
+        office.execute("SAVEPOINT s")
+        office.execute(CLIENT, ("c6", "rolled back"))
+        office.execute("ROLLBACK TO s")
+        office.commit()
+        till.sync()
+        assert till.sql(NAMES) == [("c1", "upserted"), ("c3", "of another life"), ("c5", "Ann")]
+        assert world.agree()
+        office.execute("TRUNCATE client")
+        office.execute(CLIENT, ("c7", "after"))
+        office.commit()
+    till.sync()
+    assert till.sql(NAMES) == [("c7", "after")]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-6.1")
+def test_several_servers_on_one_database_give_versions_without_a_gap(world: World) -> None:
+    """Each node pushes through a server of its own, all at once, while a program writes; nothing is lost, and all agree."""
+    tills = [world.node(f"till{number}", "branch:A") for number in range(4)]
+    servers = [Database(world.database.path, world.schema) for _ in tills]
+    begin = threading.Barrier(len(tills) + 1)
+
+    def sell(till: Node, database: Database) -> None:
+        till.link.world = Behind(world, Service(database))  # type: ignore[assignment]
+        begin.wait(10)
+        for turn in range(10):
+            till.sql("INSERT INTO receipt (id, branch, day, total) VALUES (?, 'A', '2026-01-01', 1)", f"{till.name}-{turn}")
+            till.sync()
+
+    def write() -> None:
+        begin.wait(10)
+        with program(world) as office:
+            for turn in range(40):
+                office.execute(CLIENT, (f"office-{turn}", "Ann"))
+                office.commit()
+
+    with ThreadPoolExecutor(len(tills) + 1) as pool:
+        for done in [pool.submit(write), *(pool.submit(sell, *pair) for pair in zip(tills, servers, strict=True))]:
+            done.result(120)
+    for till in tills:
+        till.link.world = world
+    for database in servers:
+        database.close()
+    world.settle(2)
+    assert world.sql("SELECT COUNT(*), MAX(ver), COUNT(DISTINCT ver) FROM _journal")[0][0] == world.service.health()["version"]
+    assert world.sql("SELECT COUNT(*) FROM receipt") == [(40,)]
+    assert world.sql("SELECT COUNT(*) FROM client") == [(40,)]
+    assert world.agree()
+
+
+class Behind:
+    """A world as one of several servers serves it."""
+
+    def __init__(self, world: World, service: Service) -> None:
+        self.service, self.clock, self.schema = service, world.clock, world.schema
+
+
+def test_a_server_goes_on_when_its_connections_were_cut(world: World, till: Node) -> None:
+    """Idle ones are made anew and nobody notices: the database was restarted, say."""
+    till.sql("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'Ann')")
+    till.sync()
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with program(world) as office:
+        office.execute(f"SELECT pg_terminate_backend(pid, 10000) {others}")
+    till.sql("UPDATE client SET name = 'Ben'")
+    assert till.sync().pushed == 1
+    assert world.sql("SELECT name FROM client") == [("Ben",)]
+    assert world.agree()
+
+
+def test_a_push_whose_connection_is_cut_in_the_middle_is_taken_once(world: World, till: Node) -> None:
+    """The node hears nothing of it and sends it again."""
+    till.sql("INSERT INTO receipt (id, branch, day, total) VALUES ('r1', 'A', '2026-01-01', 5)")
+    with program(world) as office:
+        office.execute("LOCK TABLE receipt IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(1) as pool:
+            pushed = pool.submit(till.sync)
+            waits_for_a_lock(world)
+            with program(world) as other:
+                other.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            with pytest.raises(psycopg.OperationalError):
+                pushed.result(30)
+    till.sync()
+    assert world.sql("SELECT COUNT(*) FROM receipt") == [(1,)]
+    assert (till.unsynced(), world.agree()) == (0, True)
