@@ -6,6 +6,7 @@ version "backup" in the journal ─► copy of the database, which holds that ve
 from __future__ import annotations
 
 import secrets
+import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +19,14 @@ from schema.dialects.sqlite import Sqlite
 from schema.files import create_private
 from schema.registry import Schema
 from server import centre, healing, journal, moving, nodes, revoked
-from server.database import Database
-from sync.errors import BadValue
+from server.database import Database, Place, dialect_of, named, opened
+from sync.errors import AlreadyThere, BadValue
 from sync.messages import Point
+
+LOCK_TABLE = "_lock"
+"""What may be in an empty database: where a restore into it had been begun (schema/dialects/postgres.py)."""
+
+ELSEWHERE = "database.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,29 @@ def _write(database: Database, file: Path, progress: files.Progress) -> None:
         moving.copy_into(store, file, database.schema, progress)
 
 
-def restore(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
-    """Put a backup in the place of the centre's database. Raises BadValue for no such backup and for one of another centre than is
+def restore(file: Path, place: Place, schema: Schema, now_ms: int, *, new_epoch: bool = False) -> Restored:
+    """Put a backup in the place of the centre's database, or into a PostgreSQL database that is empty. Raises AlreadyThere where that is
+    not; BadValue, NewerFile, OtherTables, CannotUpgrade as for files; then nothing has changed.
+    """
+    if isinstance(place, Path):
+        return _restore_file(file, place, schema, now_ms, new_epoch=new_epoch)
+    dialect = dialect_of(place)
+    with closing(opened(dialect, place)) as connection:
+        if dialect.tables_there(connection) - {LOCK_TABLE}:
+            raise AlreadyThere(
+                f"There are tables in this database already ({named(place)}). Name an empty one in {ELSEWHERE}, or drop what is there;"
+                " nothing was changed."
+            )
+    with tempfile.TemporaryDirectory(prefix="outpost-restore-") as folder:
+        copy = Path(folder) / "copy.db"
+        done = _restore_file(file, copy, schema, now_ms, new_epoch=new_epoch)
+        with closing(Database(copy, schema, clock_ms=lambda: now_ms)) as database, database.reading() as store:
+            moving.copy_into(store, place, database.schema)
+    return done
+
+
+def _restore_file(file: Path, path: Path, schema: Schema, now_ms: int, *, new_epoch: bool) -> Restored:
+    """Put a backup in the place of the centre's file. Raises BadValue for no such backup and for one of another centre than is
     here, NewerFile, OtherTables and CannotUpgrade for one that this program does not open, HomeBusy while a program has the database
     open; nothing has changed then. The copy is brought up to date before it takes the place.
 

@@ -40,6 +40,7 @@ from schema.registry import load
 from server import cli_backup, cli_schema, held, held_cli, held_list, ingest, journal, nodes, report
 from server import conflicts as conflict_list
 from server import home as home_of
+from server.database import named
 from server.importing import import_reference
 from server.opening import opened, opened_alone
 from server.report import By
@@ -71,20 +72,21 @@ def root(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
 def init(
     ctx: typer.Context,
     database: Annotated[
-        str | None, typer.Option("--database", metavar="URL", help="A file for SQLite.", show_default="server.db in its home")
+        str | None,
+        typer.Option("--database", metavar="URL", help="A file, or postgresql://user@host/name.", show_default="server.db in its home"),
     ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Create the server's database."""
     terminal = at(ctx, home, as_json)
-    path = home_of.initialise(terminal.home, database, load())
+    place = home_of.initialise(terminal.home, database, load())
 
     def tell() -> None:
-        say(f"A new centre: {path}")
+        say(f"A new centre: {named(place)}")
         say("Next: outpost server run, and for each node: outpost server invite --name NAME --scope branch:ID")
 
-    terminal.show({"database": str(path)}, tell)
+    terminal.show({"database": named(place)}, tell)
 
 
 @app.command()

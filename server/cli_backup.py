@@ -49,7 +49,7 @@ def restore(
     """Put a backup in the place of the centre's database, which no program may have open. The old one is set aside, not deleted."""
     terminal = at(ctx, home, as_json)
     with exclusive(terminal.home / home_of.LOCK, BUSY):
-        done = backups.restore(file, home_of.path(terminal.home), load(), now_ms(), new_epoch=new_epoch)
+        done = backups.restore(file, home_of.place(terminal.home), load(), now_ms(), new_epoch=new_epoch)
 
     def tell() -> None:
         say(f"Restored to version {done.version} (history {done.epoch}).")

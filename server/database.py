@@ -10,9 +10,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from urllib.parse import urlsplit, urlunsplit
 
 from schema.backup import cut_short
 from schema.bookkeeping import Bookkeeping, require_mine
@@ -24,7 +25,7 @@ from schema.install import install, number_tables
 from schema.registry import Schema
 from server import revoked
 from sync import box
-from sync.errors import AlreadyThere, NotJoined
+from sync.errors import AlreadyThere, DatabaseAway, NotJoined, UsError
 
 _TABLES = (
     # the end of the journal, and which life of the server this is
@@ -146,7 +147,7 @@ class Database:
         """Drawn when the database is opened: what is read in one life is of one history, for a copy can only be put back between."""
         self._lock = threading.RLock()
         self._readers: SimpleQueue[Connection] = SimpleQueue()
-        self._writer = self.dialect.open(path)
+        self._writer = opened(self.dialect, path)
         from server.upgrade import ServerKeeper  # it journals and releases, and what does that needs this module
 
         try:
@@ -179,7 +180,7 @@ class Database:
         except self.dialect.errors:
             if not self.dialect.is_cut(self._writer):
                 raise
-            self._writer = self.dialect.open(self.path)
+            self._writer = opened(self.dialect, self.path)
             self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
             self.dialect.begin_write(self._writer)
 
@@ -189,7 +190,7 @@ class Database:
             try:
                 connection, is_new = self._readers.get_nowait(), False
             except Empty:
-                connection, is_new = self.dialect.open(self.path), True
+                connection, is_new = opened(self.dialect, self.path), True
             try:
                 self.dialect.begin_read(connection)
                 return connection
@@ -224,19 +225,52 @@ class Database:
                     return
 
 
+class NoDriver(UsError):
+    """What speaks to PostgreSQL is not installed. Install it: pip install 'outpost-sync[postgres]'."""
+
+    code = "database.driver"
+
+
 def dialect_of(place: Place) -> Dialect:
     """Return the dialect of a database: PostgreSQL's for a URL, else SQLite's."""
     if isinstance(place, Path):
         return Sqlite()
-    from schema.dialects.postgres import Postgres  # its driver is an extra: a centre in a file does without
-
+    try:
+        from schema.dialects.postgres import Postgres  # its driver is an extra: a centre in a file does without
+    except ImportError as error:
+        raise NoDriver from error
     return Postgres()
 
 
+def opened(dialect: Dialect, place: Place) -> Connection:
+    """Return a connection to a database. Raises DatabaseAway."""
+    try:
+        return dialect.open(place)
+    except dialect.errors as error:
+        if not dialect.is_away(error):
+            raise
+        raise DatabaseAway(f"The database {named(place)} cannot be reached: {dialect.words_of(error).strip()}") from error
+
+
+def named(place: Place) -> str:
+    """Return how a database is named to people: without the password that a URL may hold."""
+    if isinstance(place, Path):
+        return str(place)
+    parts = urlsplit(place)
+    if parts.password is None:
+        return place
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@", 1)))
+
+
 def require_there(place: Place) -> None:
-    """Check that there is something to open. Raises NotJoined."""
+    """Check that there is something to open. Raises NotJoined, DatabaseAway."""
     if isinstance(place, Path):
         require_file(place)
+        return
+    dialect = dialect_of(place)
+    with closing(opened(dialect, place)) as connection:
+        if "_server" not in dialect.tables_there(connection):
+            raise NotJoined(f"There is no server here yet ({named(place)}). Start one with: outpost server init --database URL")
 
 
 def require_file(path: Path) -> None:
@@ -250,14 +284,14 @@ def create(path: Place, schema: Schema) -> Database:
     if isinstance(path, Path):
         path.parent.mkdir(parents=True, exist_ok=True)
     dialect = dialect_of(path)
-    connection = dialect.open(path)
+    connection = opened(dialect, path)
     try:
         there = dialect.tables_there(connection)
         if "_server" in there:
             if connection.execute("SELECT 1 FROM _server").fetchone():
-                raise AlreadyThere(f"There is a server here already ({path}).")
+                raise AlreadyThere(f"There is a server here already ({named(path)}).")
         elif there:
-            raise AlreadyThere(f"There is another database here already ({path}).")
+            raise AlreadyThere(f"There is another database here already ({named(path)}).")
         install(connection, dialect, schema.centre, BOOKKEEPING)
         connection.execute(
             "INSERT INTO _server (id, epoch, head, digest, schema, box_key) VALUES (1, 1, 0, ?, ?, ?)",

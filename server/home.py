@@ -1,6 +1,7 @@
 """Home: what lies in a server's folder, and which database it works on.
 
-S/server.db        the database, unless `init --database` named another (then S/database.json says which)
+S/server.db        the database, unless `init --database` named another (then S/database.json says which; its password, if the URL has
+                   one, is in there, for its owner's eyes only)
 S/server.db.revoked, beside the database wherever that is: which nodes were revoked (server/revoked.py)
 S/nonces.db        single-use nonces; disposable
 S/server.lock      held while `run` serves
@@ -15,42 +16,37 @@ from typing import Final
 
 from schema.files import write_whole
 from schema.registry import Schema
-from server.database import Database, create, require_file
-from sync.errors import AlreadyThere, BadValue, NotJoined, UsError
+from server import database
+from server.database import Database, Place, create, named
+from sync.errors import AlreadyThere, BadValue, NotJoined
 
 DATABASE: Final = "server.db"
 ELSEWHERE: Final = "database.json"
 NONCES: Final = "nonces.db"
 LOCK: Final = "server.lock"
-_LATER: Final = ("postgresql:", "postgres:", "postgresql+")
+_POSTGRES: Final = ("postgresql://", "postgres://")
 _SQLITE: Final = "sqlite:///"
-
-
-class NotYet(UsError):
-    """This database cannot be used yet."""
-
-    code = "database.later"
-    status = 501
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
     """Where a home's database is that lies elsewhere, and whether its `init` came to its end."""
 
-    path: Path
+    place: Place
     is_finished: bool
 
     def keep(self, home: Path) -> None:
         """Write it down, durably."""
-        write_whole(home / ELSEWHERE, json.dumps({"path": str(self.path), "finished": self.is_finished}))
+        kind = "path" if isinstance(self.place, Path) else "url"
+        write_whole(home / ELSEWHERE, json.dumps({kind: str(self.place), "finished": self.is_finished}))
 
 
-def initialise(home: Path, url: str | None, schema: Schema) -> Path:
-    """Create the server's database, or finish one whose `init` was cut, and return its path.
+def initialise(home: Path, url: str | None, schema: Schema) -> Place:
+    """Create the server's database, or finish one whose `init` was cut, and return where it is.
 
-    Raises AlreadyThere, BadValue, NotYet; NotJoined where this home's database lies elsewhere and is gone.
+    Raises AlreadyThere, BadValue, DatabaseAway; NotJoined where this home's database lies elsewhere and is gone.
     """
-    wanted = home / DATABASE if url is None else path_of(url)
+    wanted = home / DATABASE if url is None else place_of(url)
     _require_free(home, wanted)
     home.mkdir(parents=True, exist_ok=True)
     if url is None:
@@ -58,7 +54,8 @@ def initialise(home: Path, url: str | None, schema: Schema) -> Path:
         return wanted
     # noted first, so that an init that is cut is finished by the next: a database that no home names would be taken for another's
     earlier = _noted(home)
-    _Note(wanted.resolve(), is_finished=False).keep(home)
+    wanted = _resolved(wanted)
+    _Note(wanted, is_finished=False).keep(home)
     try:
         create(wanted, schema).close()
     except BaseException:
@@ -67,44 +64,49 @@ def initialise(home: Path, url: str | None, schema: Schema) -> Path:
         else:
             earlier.keep(home)
         raise
-    _Note(wanted.resolve(), is_finished=True).keep(home)
+    _Note(wanted, is_finished=True).keep(home)
     return wanted
 
 
-def _require_free(home: Path, wanted: Path) -> None:
+def _resolved(place: Place) -> Place:
+    return place.resolve() if isinstance(place, Path) else place
+
+
+def _require_free(home: Path, wanted: Place) -> None:
     """Refuse to give a home that has a database another one, or a new one in the place of one that is gone."""
     found = existing(home)
-    if wanted.resolve() != found.resolve() and (found.exists() or (home / ELSEWHERE).exists()):
+    is_there = (home / ELSEWHERE).exists() or (isinstance(found, Path) and found.exists())
+    if _resolved(wanted) != _resolved(found) and is_there:
         raise AlreadyThere(
-            f"There is a server in this folder already; its database is {found}. Nothing was changed. Name another folder by --home,"
+            f"There is a server in this folder already; its database is {named(found)}. Nothing was changed. Name another folder by --home,"
             " or go on with: outpost server run"
         )
 
 
-def path_of(url: str) -> Path:
-    """Return the file that a path or `sqlite:///path` names. Raises BadValue, NotYet."""
-    if url.startswith(_LATER):
-        raise NotYet("A PostgreSQL database comes later. Until then leave --database out, or name a file for SQLite.")
+def place_of(url: str) -> Place:
+    """Return the file that a path or `sqlite:///path` names, or the URL of a PostgreSQL database. Raises BadValue."""
+    if url.startswith(_POSTGRES):
+        return url
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return Path(url[len(_SQLITE) :])
     if not url or "://" in url:
-        raise BadValue(f"'{url}' is no database: name a file, or sqlite:///path.")
+        raise BadValue(f"'{url}' is no database: name a file, sqlite:///path, or postgresql://user@host/name.")
     return Path(url)
 
 
-def path(home: Path) -> Path:
+def place(home: Path) -> Place:
     """Return where the server's database is, or would be."""
     note = _noted(home)
-    return home / DATABASE if note is None else note.path
+    return home / DATABASE if note is None else note.place
 
 
-def existing(home: Path) -> Path:
+def existing(home: Path) -> Place:
     """Return where the server's database is, or would be. Raises NotJoined where it lies elsewhere and is not there any more."""
     note = _noted(home)
-    if note is None or not note.is_finished or note.path.exists():
-        return path(home)
+    if note is None or not note.is_finished or not isinstance(note.place, Path) or note.place.exists():
+        return place(home)
     raise NotJoined(
-        f"This server's database is not where it was: {note.path}. If that disk is not connected, connect it; if the file was moved, put"
+        f"This server's database is not where it was: {note.place}. If that disk is not connected, connect it; if the file was moved, put"
         f" it back there; if it is lost, restore a backup: outpost server restore FILE. To begin anew, move {home / ELSEWHERE} away."
     )
 
@@ -112,7 +114,7 @@ def existing(home: Path) -> Path:
 def _noted(home: Path) -> _Note | None:
     try:
         found = json.loads((home / ELSEWHERE).read_text(encoding="utf-8"))
-        return _Note(Path(found["path"]), found.get("finished", True))
+        return _Note(str(found["url"]) if "url" in found else Path(found["path"]), found.get("finished", True))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -121,7 +123,7 @@ def _noted(home: Path) -> _Note | None:
 
 def require_there(home: Path) -> None:
     """Check that there is a server in this home. Raises NotJoined."""
-    require_file(existing(home))
+    database.require_there(existing(home))
 
 
 def open_database(home: Path, schema: Schema) -> Database:

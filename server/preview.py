@@ -6,15 +6,13 @@ Reads the file as it is, whatever release wrote it, and upgrades nothing. Used b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from schema import bookkeeping
-from schema.dialects.base import Connection
-from schema.dialects.sqlite import Sqlite
+from schema.dialects.base import Connection, Dialect
 from schema.lens import ColumnLens, Lens
 from schema.registry import Schema
-from server.database import require_file
+from server.database import Place, dialect_of, named, require_there
 from sync.errors import NotJoined
 
 
@@ -61,38 +59,38 @@ class Preview:
         }
 
 
-def preview(path: Path, schema: Schema) -> Preview:
-    """Return what a declaration means for a centre's file and its nodes. Raises NotJoined, NewerFile, OtherTables; changes nothing."""
-    require_file(path)
-    connection = Sqlite().open(path, readonly=True)
+def preview(place: Place, schema: Schema) -> Preview:
+    """Return what a declaration means for a centre's database and its nodes. Raises NotJoined, NewerFile, OtherTables; changes nothing."""
+    require_there(place)
+    dialect = dialect_of(place)
+    connection = dialect.open(place, readonly=True)
     try:
-        written = bookkeeping.read(connection, Sqlite())
+        written = bookkeeping.read(connection, dialect)
         if written is None:
-            raise NotJoined(f"{path} is no server's database.")
+            raise NotJoined(f"{named(place)} is no server's database.")
         bookkeeping.require_known(written, schema)
-        bookkeeping.require_declared(connection, Sqlite(), schema)
-        nodes = tuple(_node(row, schema) for row in _nodes(connection))
-        return Preview(written.schema, schema.version, changes(schema, written.schema), _unconverted(connection), nodes)
+        bookkeeping.require_declared(connection, dialect, schema)
+        nodes = tuple(_node(row, schema) for row in _nodes(connection, dialect))
+        return Preview(written.schema, schema.version, changes(schema, written.schema), _unconverted(connection, dialect), nodes)
     finally:
         connection.close()
 
 
-def _nodes(connection: Connection) -> list[Any]:
-    known = {row[1] for row in connection.execute("PRAGMA table_info(_node)").fetchall()}
-    version = "schema" if "schema" in known else "NULL"
+def _nodes(connection: Connection, dialect: Dialect) -> list[Any]:
+    version = "schema" if "schema" in dialect.columns_of(connection, "_node") else "NULL"
     return connection.execute(
-        f"SELECT name, {version}, MAX(COALESCE(last_push_ms, 0), COALESCE(last_pull_ms, 0)), unsynced FROM _node"
+        f"SELECT name, {version}, COALESCE(last_push_ms, 0), COALESCE(last_pull_ms, 0), unsynced FROM _node"
         " WHERE revoked_ms IS NULL AND joined_ms IS NOT NULL ORDER BY name"
     ).fetchall()
 
 
 def _node(row: Any, schema: Schema) -> Touched:
-    name, version, last_seen_ms, unsynced = row
-    return Touched(name, version, last_seen_ms or None, unsynced, changes(schema, version or 1))
+    name, version, last_push_ms, last_pull_ms, unsynced = row
+    return Touched(name, version, max(last_push_ms, last_pull_ms) or None, unsynced, changes(schema, version or 1))
 
 
-def _unconverted(connection: Connection) -> int:
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_unconverted'").fetchone() is None:
+def _unconverted(connection: Connection, dialect: Dialect) -> int:
+    if "_unconverted" not in dialect.tables_there(connection):
         return 0
     return int(connection.execute("SELECT COUNT(*) FROM _unconverted").fetchone()[0])
 

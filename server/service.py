@@ -13,7 +13,7 @@ from schema.capture import Look
 from server import centre, filling, healing, ingest, journal, nodes, pulling, verify
 from server.database import Database
 from sync import box
-from sync.errors import Diverged
+from sync.errors import DatabaseAway, Diverged
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import (
     HealReply,
@@ -45,6 +45,8 @@ def again_where_others_wrote(method: Callable[Concatenate[Service, P], R]) -> Ca
             try:
                 return method(self, *args, **kwargs)
             except self.database.dialect.errors as error:
+                if self.database.dialect.is_away(error):
+                    raise DatabaseAway("The centre's database went away.") from error
                 if not self.database.dialect.is_passing(error):
                     raise
         return method(self, *args, **kwargs)

@@ -139,6 +139,14 @@ class TooSlow(PeerError):
     retry = True
 
 
+class DatabaseAway(WorldError):
+    """The centre's database cannot be reached."""
+
+    code = "server.database"
+    kept = "Nothing was changed."
+    todo = "Try again in a moment."
+
+
 class TooBusy(PeerError):
     """The server has as many requests as it can take."""
 

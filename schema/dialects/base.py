@@ -105,6 +105,9 @@ class Dialect(Protocol):
     def file_of(self, connection: Connection) -> Path | None:
         """Return the file that a connection works on, if it is one."""
 
+    def is_away(self, error: Exception) -> bool:
+        """Tell whether the database could not be reached, or went away in the middle of something."""
+
     def is_cut(self, connection: Connection) -> bool:
         """Tell whether a connection has come to its end by no doing of ours."""
 

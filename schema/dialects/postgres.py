@@ -93,6 +93,10 @@ class Postgres:
         """Return None: it is no file."""
         return None
 
+    def is_away(self, error: Exception) -> bool:
+        """Tell whether the server could not be reached, or ended the connection."""
+        return isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:2] in _AWAY)
+
     def is_cut(self, connection: Connection) -> bool:
         """Tell whether the server, or the network, has ended a connection; known once it was used."""
         assert isinstance(connection, PgConnection)
@@ -328,6 +332,9 @@ _IDENTITIES: Final = (
     "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'"
 )
 _SET_IDENTITY: Final = "SELECT setval(pg_get_serial_sequence(CAST(? AS text), CAST(? AS text)), ?)"
+_AWAY: Final = frozenset({"08", "53", "57"})
+"""Classes of errors: connections, resources (connections among them), an administrator's or a crash's shutdown."""
+
 _BEGIN: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ")
 _TURN: Final = Native("LOCK TABLE _lock IN EXCLUSIVE MODE")
 _PIN: Final = Native("SELECT 1")

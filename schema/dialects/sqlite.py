@@ -143,6 +143,10 @@ class Sqlite:
         """Return the file that a connection works on."""
         return Path(connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0])
 
+    def is_away(self, error: Exception) -> bool:
+        """Return False: a file is there or not."""
+        return False
+
     def is_cut(self, connection: Connection) -> bool:
         """Return False: nothing lies between us and a file."""
         return False

@@ -21,6 +21,10 @@ from typing import Any
 
 import pytest
 
+from server.database import Place
+from tests import databases
+from tests import foreign as foreign_program
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "schema.cli"]
 SECONDS_MAX = 120
@@ -139,6 +143,17 @@ class Centre:
     folder: Path
     process: subprocess.Popen[str] | None = None
     url: str = ""
+    database: Place = Path()
+
+    def __post_init__(self) -> None:
+        self.database = databases.new() if databases.is_postgres() else self.home / "server.db"
+
+    def write(self, *script: tuple[str, list[Any]]) -> None:
+        """Let a central program run SQL in one transaction."""
+        if isinstance(self.database, Path):
+            foreign(self.database, *script)
+        else:
+            foreign_program.run(self.database, *((sql, *values) for sql, values in script))
 
     def start(self, port: int = 0) -> None:
         """Serve; returns when the server listens."""
@@ -192,9 +207,10 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
     """Return a server that serves this module's tests."""
     folder = tmp_path_factory.mktemp("world")
     made = Centre(folder / "server", folder)
-    made.ok("init")
+    made.ok("init", *(["--database", made.database] if isinstance(made.database, str) else []))
     made.start()
     try:
         yield made
     finally:
         made.stop()
+        databases.drop(made.database)

@@ -201,7 +201,7 @@ def test_a_home_whose_database_elsewhere_is_gone_says_what_to_do(tmp_path: Path)
     assert run("server", home, "nodes").document == []
 
 
-@pytest.mark.parametrize(("url", "code"), [("postgresql://host/db", "database.later"), ("mysql://host/db", "usage.value")])
+@pytest.mark.parametrize(("url", "code"), [("postgresql://127.0.0.1:1/db", "server.database"), ("mysql://host/db", "usage.value")])
 def test_a_database_of_another_kind(url: str, code: str, tmp_path: Path) -> None:
     done = run("server", tmp_path, "init", "--database", url)
     assert (done.status, done.error) == (2 if code.startswith("usage.") else 1, code)

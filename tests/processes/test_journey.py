@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes.conftest import Centre, Done, Node, foreign, warm
+from tests.processes.conftest import Centre, Done, Node, warm
 
 EMPTY = {"accepted": 0, "merged": 0, "ask": 0, "held": 0, "refused": 0, "withdrawn": 0}
 
@@ -219,7 +219,7 @@ def test_import_on_both_sides(centre: Centre, tmp_path: Path) -> None:
 
 def test_a_central_program_s_rows_reach_nodes_with_the_next_exchange(centre: Centre) -> None:
     node = centre.node("listener", "branch:LIS")
-    foreign(centre.home / "server.db", ("INSERT INTO product (id, name) VALUES ('central', 'Чай')", []))
+    centre.write(("INSERT INTO product (id, name) VALUES ('central', 'Чай')", []))
     assert node.sync()["pulled"] >= 1
     assert node.write(("SELECT name FROM product WHERE id = 'central'", [])) == [["Чай"]]
 

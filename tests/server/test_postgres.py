@@ -8,13 +8,16 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from server import backup, home
 from server.database import Database
 from server.service import Service
+from sync.errors import AlreadyThere, DatabaseAway, NotJoined
 from tests import databases
 from tests.simulation.schema import simulated_schema
 from tests.world import Node, World
@@ -176,8 +179,61 @@ def test_a_push_whose_connection_is_cut_in_the_middle_is_taken_once(world: World
             waits_for_a_lock(world)
             with program(world) as other:
                 other.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            with pytest.raises(psycopg.OperationalError):
+            with pytest.raises(DatabaseAway):
                 pushed.result(30)
     till.sync()
     assert world.sql("SELECT COUNT(*) FROM receipt") == [(1,)]
     assert (till.unsynced(), world.agree()) == (0, True)
+
+
+# --- as a server's home knows it ---------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_a_file_and_goes_back_into_an_empty_database(world: World, till: Node) -> None:
+    till.sql("INSERT INTO receipt (id, branch, day, total) VALUES ('r1', 'A', '2026-01-01', 5)")
+    till.sync()
+    file = world.folder / "saved.db"
+    made = backup.backup(world.database, file, world.clock.read())
+    till.sql("INSERT INTO receipt (id, branch, day, total) VALUES ('r2', 'A', '2026-01-01', 7)")
+    till.sync()
+    with pytest.raises(AlreadyThere, match="tables in this database already"):
+        backup.restore(file, world.database.path, world.schema, world.clock.read())
+    world.database.close()
+    lost, world_place = world.database.path, databases.new()
+    restored = backup.restore(file, world_place, world.schema, world.clock.read())
+    assert restored.version == made.version
+    world.database = Database(world_place, world.schema)
+    world.service = Service(world.database)
+    databases.drop(lost)
+    world.settle()
+    assert world.sql("SELECT id FROM receipt ORDER BY id") == [("r1",), ("r2",)]
+    assert world.agree()
+
+
+def test_a_home_names_its_database_and_hides_its_password(tmp_path: Path, world: World) -> None:
+    url = databases.new()
+    assert home.initialise(tmp_path / "home", url, world.schema) == url
+    with closing(home.open_database(tmp_path / "home", world.schema)) as database:
+        assert database.path == url
+    with pytest.raises(AlreadyThere, match="There is a server"):
+        home.initialise(tmp_path / "home", url, world.schema)
+    with pytest.raises(AlreadyThere, match="There is a server here already"):
+        home.initialise(tmp_path / "other", url, world.schema)
+    assert not (tmp_path / "other" / home.ELSEWHERE).exists()
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+        with pytest.raises(NotJoined, match="no server here yet"):
+            home.require_there(tmp_path / "home")
+        connection.execute("CREATE TABLE theirs (id bigint)")
+    with pytest.raises(AlreadyThere, match="another database"):
+        home.initialise(tmp_path / "other", url, world.schema)
+    databases.drop(url)
+    with pytest.raises(DatabaseAway) as caught:
+        home.open_database(tmp_path / "home", world.schema)
+    assert "does not exist" in str(caught.value)
+    secret = "postgresql://clerk:s3cret@127.0.0.1:1/books"
+    with pytest.raises(DatabaseAway) as caught:
+        home.initialise(tmp_path / "third", secret, world.schema)
+    assert "s3cret" not in str(caught.value)
+    assert "clerk:…@127.0.0.1:1/books" in str(caught.value)
