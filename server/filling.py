@@ -144,8 +144,8 @@ class _Filling:
         connection.execute("SAVEPOINT page_row")
         try:
             act()
-        except self.store.dialect.refusals:
-            if not connection.in_transaction:
+        except self.store.dialect.refusals as error:
+            if not connection.in_transaction or self.store.dialect.is_passing(error):
                 raise
             connection.execute("ROLLBACK TO page_row")
             connection.execute("RELEASE page_row")

@@ -166,7 +166,7 @@ def _merged(incoming: Incoming) -> str:
     try:
         return merge(incoming)
     except incoming.store.dialect.refusals as error:
-        if not incoming.store.connection.in_transaction:
+        if not incoming.store.connection.in_transaction or incoming.store.dialect.is_passing(error):
             raise
         words = incoming.store.dialect.words_of(error)
         raise Hold("check", f"the centre's database refuses it: {words}") from error

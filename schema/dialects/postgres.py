@@ -313,7 +313,11 @@ class Postgres:
         return None
 
     def is_passing(self, error: Exception) -> bool:
-        """Tell whether the same work, done again, may pass: another program wrote what it had read, or each waited for the other."""
+        """Tell whether the same work, done again, may pass: another program wrote what it had read, each waited for the other, or a row
+        has come under a key where the snapshot shows none.
+        """
+        if isinstance(error, pg.UniqueViolation):
+            return (error.diag.constraint_name or "").endswith(_KEY)
         return isinstance(error, pg.SerializationFailure | pg.DeadlockDetected)
 
     def is_of_the_disk(self, error: Exception) -> bool:
@@ -331,6 +335,9 @@ class Postgres:
 _IDENTITIES: Final = (
     "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'"
 )
+_KEY: Final = "_pkey"
+"""How PostgreSQL ends the name of a table's key."""
+
 _SET_IDENTITY: Final = "SELECT setval(pg_get_serial_sequence(CAST(? AS text), CAST(? AS text)), ?)"
 _AWAY: Final = frozenset({"08", "53", "57"})
 """Classes of errors: connections, resources (connections among them), an administrator's or a crash's shutdown."""

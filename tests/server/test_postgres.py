@@ -77,6 +77,27 @@ def test_a_program_that_holds_a_row_which_a_node_has_changed(world: World, till:
     assert world.agree()
 
 
+CASES = [
+    ("client", "(id, branch, name) VALUES ('k1', 'A', '{}')", "merged"),
+    ("receipt", "(id, branch, owner, day, total) VALUES ('k1', 'A', '{}', '2026-01-01', 5)", "held"),
+]
+
+
+@pytest.mark.parametrize(("table", "row", "verdict"), CASES, ids=[case[0] for case in CASES])
+def test_a_program_that_brings_a_row_under_the_key_of_a_node_s(world: World, till: Node, table: str, row: str, verdict: str) -> None:
+    """Neither sees the other's before both are there: the node's is judged by what stands then, and is not held for ever."""
+    with program(world) as office, ThreadPoolExecutor(1) as pool:
+        office.execute(f"INSERT INTO {table} {row.format('of the office')}")
+        till.sql(f"INSERT INTO {table} {row.format('of the till')}")
+        pushed = pool.submit(till.sync)
+        waits_for_a_lock(world)
+        office.commit()
+        assert pushed.result(30).verdicts[verdict] == 1
+    assert "check" not in [entry["code"] for entry in till.held()]
+    world.settle(1)
+    assert world.agree()
+
+
 def waits_for_a_lock(world: World) -> None:
     """Return as soon as somebody waits for a lock in the centre's database."""
     sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
