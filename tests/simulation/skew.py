@@ -58,7 +58,7 @@ def install_if_older(connection: Connection, dialect: Dialect, schema: Schema, o
             install(connection, dialect, schema, own, keeper)
             dialect.file.version = schema.version
         return
-    written = read(connection)
+    written = read(connection, dialect)
     if written is not None and written.schema != schema.version:
         install(connection, dialect, schema, own, keeper)
 
