@@ -73,6 +73,9 @@ def _install(connection: Connection, dialect: Dialect, schema: Schema, own: Book
         bookkeeping.migrate(connection, dialect, own, written)
         if written.version < bookkeeping.version():
             bookkeeping.require_complete(connection, dialect, own)
+    now = Written(bookkeeping.version(), schema.version, schema.digest)
+    if written == now and dialect.is_complete(connection, schema.tables):
+        return
     for statement in (bookkeeping.DDL, *dialect.bookkeeping(), *own.tables):
         connection.execute(statement)
     if written is None or not _bring_up(connection, dialect, schema, written, keeper):

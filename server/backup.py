@@ -88,8 +88,11 @@ def restore(file: Path, place: Place, schema: Schema, now_ms: int, *, new_epoch:
     with tempfile.TemporaryDirectory(prefix="outpost-restore-") as folder:
         copy = Path(folder) / "copy.db"
         done = _restore_file(file, copy, schema, now_ms, new_epoch=new_epoch)
-        with closing(Database(copy, schema, clock_ms=lambda: now_ms)) as database, database.reading() as store:
-            moving.copy_into(store, place, database.schema)
+        with closing(Database(copy, schema, clock_ms=lambda: now_ms)) as database:
+            with database.writing() as store, centre.engine_writes(store, now_ms):
+                pass  # what a program had written just before the backup was copied is journaled: only the journal travels
+            with database.reading() as store:
+                moving.copy_into(store, place, database.schema)
     return done
 
 

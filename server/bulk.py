@@ -46,7 +46,9 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
     try:
         sealed_at = segments[0].schema if alone and segments[0].schema <= store.schema.version else 0
         done = _insert_all(store, pusher, blocks, version, sealed_at)
-    except store.dialect.refusals:  # a key that is there already
+    except store.dialect.errors as error:  # a key that is there already
+        if not store.dialect.is_refusal(error):
+            raise
         done = False
     if not done:
         store.connection.execute("ROLLBACK TO bulk")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from urllib.parse import urlsplit, urlunsplit
 
 from schema.backup import cut_short
 from schema.bookkeeping import Bookkeeping, require_mine
@@ -25,7 +24,7 @@ from schema.install import install, number_tables
 from schema.registry import Schema
 from server import revoked
 from sync import box
-from sync.errors import AlreadyThere, DatabaseAway, NotJoined, UsError
+from sync.errors import AlreadyThere, BadValue, DatabaseAway, NotJoined, UsError
 
 _TABLES = (
     # the end of the journal, and which life of the server this is
@@ -247,19 +246,19 @@ def opened(dialect: Dialect, place: Place) -> Connection:
     try:
         return dialect.open(place)
     except dialect.errors as error:
-        if not dialect.is_away(error):
+        if isinstance(place, Path):
             raise
+        if not dialect.is_away(error):
+            raise BadValue(f"{named(place)} cannot be opened: what stands before or behind that in the URL is not right.") from None
         raise DatabaseAway(f"The database {named(place)} cannot be reached: {dialect.words_of(error).strip()}") from error
 
 
 def named(place: Place) -> str:
-    """Return how a database is named to people: without the password that a URL may hold."""
-    if isinstance(place, Path):
+    """Return how a database is named to people: without user, password and settings, wherever in a URL those are."""
+    if isinstance(place, Path) or "://" not in place:
         return str(place)
-    parts = urlsplit(place)
-    if parts.password is None:
-        return place
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@", 1)))
+    scheme, _, rest = place.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def require_there(place: Place) -> None:

@@ -22,7 +22,7 @@ from schema.keys import key_text
 from schema.lens import TableLens
 from server import below, conflicts, healing, histories, journal, rows, scopes, skew
 from server.conflicts import Conflict
-from server.holding import Hold, accepted, check_required, check_values
+from server.holding import Hold, accepted, check_required, check_values, is_refused
 from server.merging.deletes import bury_row
 from sync import box
 from sync.change import NEVER
@@ -144,8 +144,8 @@ class _Filling:
         connection.execute("SAVEPOINT page_row")
         try:
             act()
-        except self.store.dialect.refusals as error:
-            if not connection.in_transaction or self.store.dialect.is_passing(error):
+        except self.store.dialect.errors as error:
+            if not is_refused(self.store, error):
                 raise
             connection.execute("ROLLBACK TO page_row")
             connection.execute("RELEASE page_row")

@@ -68,6 +68,14 @@ def check_values(table: Table, values: dict[str, Any], accepts: Types) -> None:
             raise Hold("type", f"{table.name}.{name} holds {type(value).__name__}, not {table.columns[position].type}")
 
 
+def is_refused(store: Store, error: Exception) -> bool:
+    """Tell whether an error is the refusal of a row by a rule of another program's, and leaves something to go on with. A row that has
+    come under a key meanwhile is no such thing: the work is done again on what stands then.
+    """
+    is_refusal = store.connection.in_transaction and store.dialect.is_refusal(error)
+    return is_refusal and store.dialect.taken_key(error) not in store.schema.by_name
+
+
 def check_required(table: Table, values: dict[str, Any]) -> None:
     """Check that an insert names what a row cannot do without."""
     for column in table.columns:

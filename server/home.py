@@ -90,7 +90,7 @@ def place_of(url: str) -> Place:
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return Path(url[len(_SQLITE) :])
     if not url or "://" in url:
-        raise BadValue(f"'{url}' is no database: name a file, sqlite:///path, or postgresql://user@host/name.")
+        raise BadValue(f"'{named(url)}' is no database: name a file, sqlite:///path, or postgresql://user@host/name.")
     return Path(url)
 
 

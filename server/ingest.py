@@ -20,7 +20,7 @@ from server import bulk, centre, hand, healing, journal, reasons, scopes, waits,
 from server import held as held_work
 from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
-from server.holding import Hold, Refuse, held_rows
+from server.holding import Hold, Refuse, held_rows, is_refused
 from server.merging import merge
 from server.merging.incoming import Incoming, Pusher
 from server.skew import open_segment, waits_for_upgrade
@@ -165,8 +165,8 @@ def _merged(incoming: Incoming) -> str:
     """
     try:
         return merge(incoming)
-    except incoming.store.dialect.refusals as error:
-        if not incoming.store.connection.in_transaction or incoming.store.dialect.is_passing(error):
+    except incoming.store.dialect.errors as error:
+        if not is_refused(incoming.store, error):
             raise
         words = incoming.store.dialect.words_of(error)
         raise Hold("check", f"the centre's database refuses it: {words}") from error

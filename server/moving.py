@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from schema.bookkeeping import note
-from schema.capture import Store
+from schema.capture import Look, Store
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -68,7 +68,7 @@ def copy_into(source: Store, target: Place, schema: Schema, progress: Progress |
 
 
 def _require_absorbed(source: Store) -> None:
-    if source.connection.execute("SELECT 1 FROM _log LIMIT 1").fetchone() is not None:
+    if Look(source):
         raise BadValue("A program has just written to the central tables. Nothing was copied; try again.")
 
 

@@ -183,7 +183,7 @@ class Dialect(Protocol):
     def insert(self, connection: Connection, table: str, number: int, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
         """Insert new rows of a table, given by name and number, in their order; return the first one's row number, the others follow on.
 
-        Inside a savepoint: after one of `refusals` some may be there, and the caller rolls back to it.
+        Inside a savepoint: after a refusal some may be there, and the caller rolls back to it.
         """
 
     def next_row(self, connection: Connection, number: int) -> int | None:
@@ -196,9 +196,14 @@ class Dialect(Protocol):
     def errors(self) -> tuple[type[Exception], ...]:
         """Return what the driver raises for a file that is no database, or not ours."""
 
-    @property
-    def refusals(self) -> tuple[type[Exception], ...]:
-        """Return what the driver raises where a rule of the database, be it another program's, refuses a row."""
+    def is_refusal(self, error: Exception) -> bool:
+        """Tell whether a rule of the database, be it another program's, refuses a row."""
+
+    def taken_key(self, error: Exception) -> str | None:
+        """Return the table in which a row has come under a key while we were at work, if that is what an error says."""
+
+    def is_complete(self, connection: Connection, schema_tables: Sequence[Table]) -> bool:
+        """Tell whether nothing need be created in a database that was written under this very declaration."""
 
     def words_of(self, error: Exception) -> str:
         """Return what an error says, for people."""

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import pq
 from psycopg.abc import AdaptContext
 from psycopg.adapt import Loader
-from psycopg.types.numeric import Int8Dumper
+from psycopg.types.numeric import FloatLoader, Int8Dumper
 
 _QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
 _TOKEN = re.compile(rf"(?P<quoted>{_QUOTED})|(?P<number>\?\d+)|(?P<mark>\?)|(?<!:):(?P<name>[a-z_]\w*)|(?P<percent>%)")
@@ -32,15 +32,17 @@ _TYPES = {
     "REAL": "DOUBLE PRECISION",
     "BLOB": "BYTEA",
 }
-_DDL = re.compile(r"INTEGER PRIMARY KEY(?: AUTOINCREMENT)?|\b(?:INTEGER|TEXT|REAL|BLOB)\b|\s*WITHOUT ROWID")
+_DDL = re.compile(_QUOTED + r"|INTEGER PRIMARY KEY(?: AUTOINCREMENT)?|\b(?:INTEGER|TEXT|REAL|BLOB)\b|\s*WITHOUT ROWID")
 _JOINS = re.compile(rf"{_QUOTED}|[()]|\b(?:CROSS JOIN|JOIN|ON|WHERE|UNION|GROUP|ORDER|LIMIT)\b")
 _STATEMENTS_MAX = 2_000
 STREAM_ROWS = 2_000
 _numbers = itertools.count()
 
-NUL, _NUL = "\0", "\uffff"
-"""PostgreSQL's texts have no NUL. The engine's own begin with one where a key is no clean text (schema/keys.py); no clean text has
-U+FFFF, which Unicode gives to no character."""
+NUL, _ESCAPE = "\0", "\uffff"
+_ESCAPED = {NUL: f"{_ESCAPE}0", _ESCAPE: f"{_ESCAPE}1"}
+_PLAIN = {escaped: plain for plain, escaped in _ESCAPED.items()}
+"""PostgreSQL's texts have no NUL. The engine's own begin with one where a key is no clean text (schema/keys.py): it is kept as U+FFFF,
+which Unicode gives to no character, and a 0; a text that begins with U+FFFF itself, as that and a 1."""
 
 
 class Native(str):
@@ -60,7 +62,15 @@ class _Number(Loader):
 class _Text(Loader):
     def load(self, data: Any) -> str:
         text = bytes(data).decode()
-        return NUL + text[1:] if text.startswith(_NUL) else text
+        return _PLAIN[text[:2]] + text[2:] if text[:2] in _PLAIN else text
+
+
+class _Real(FloatLoader):
+    """SQLite keeps NaN as NULL, and a message holds none."""
+
+    def load(self, data: Any) -> Any:
+        value = super().load(data)
+        return None if value != value else value
 
 
 class _Cursor(psycopg.Cursor[Any]):
@@ -93,6 +103,7 @@ def _adapt(context: AdaptContext) -> None:
     adapters.register_dumper(int, _Int)
     adapters.register_loader("numeric", _Number)
     adapters.register_loader("text", _Text)
+    adapters.register_loader("float8", _Real)
 
 
 class PgConnection:
@@ -139,7 +150,9 @@ class PgConnection:
                 copy.write_row([_value(value) for value in row])
 
     def commit(self) -> None:
-        """Commit, if a transaction is open."""
+        """Commit, if a transaction is open. Raises what psycopg does: PostgreSQL would undo one that has failed without a word."""
+        if self.raw.info.transaction_status == pq.TransactionStatus.INERROR:
+            raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction had failed")
         if self.raw.info.transaction_status != pq.TransactionStatus.IDLE:
             self.raw.execute("COMMIT")
 
@@ -164,7 +177,7 @@ def _given(sql: str, parameters: Sequence[object] | Mapping[str, object]) -> Any
 def _value(value: object) -> object:
     if value is True or value is False:
         return int(value)
-    return _NUL + value[1:] if type(value) is str and value.startswith(NUL) else value
+    return _ESCAPED[value[0]] + value[1:] if type(value) is str and value[:1] in _ESCAPED else value
 
 
 @lru_cache(_STATEMENTS_MAX)
@@ -180,6 +193,8 @@ def translated(sql: str) -> str:
 def _in_words(sql: str) -> str:
     def word(found: re.Match[str]) -> str:
         text = found[0].strip()
+        if text[0] in "'\"":
+            return found[0]
         return "" if text == "WITHOUT ROWID" else _TYPES[text.removesuffix(" AUTOINCREMENT")]
 
     return _DDL.sub(word, sql)

@@ -12,12 +12,14 @@ inside its turn (`_mark`); those of all others are above `CENTRAL`, from a seque
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict
 
 from schema.declare import Cell, Table
 from schema.dialects.base import NUMBERED, ROW_ID, Connection
@@ -36,6 +38,11 @@ CENTRAL: Final = 1 << 40
 
 APPLYING: Final = "outpost.applying"
 _LOCK_MS: Final = 30_000
+_PATIENCE: Final = {
+    **{"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
+    **{"tcp_user_timeout": 60_000},
+}
+"""Seconds, and ms, until a server that says nothing is taken for gone."""
 _INSTALLING: Final = 0x4F7574706F7374  # of an advisory lock: "Outpost"
 _TYPES: Final[dict[ColumnType, str]] = {"text": 'text COLLATE "C"', "integer": "bigint", "real": "double precision", "blob": "bytea"}
 _NAMES: Final[dict[ColumnType, str]] = {"text": "text", "integer": "bigint", "real": "double precision", "blob": "bytea"}
@@ -43,7 +50,7 @@ _WALL: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _READ: Final[dict[ColumnType, Callable[[str], Any]]] = {
     "text": str,
     "integer": int,
-    "real": float,
+    "real": lambda text: None if text == "NaN" else float(text),
     "blob": lambda text: bytes.fromhex(text.removeprefix("\\x")),
 }
 
@@ -84,7 +91,8 @@ class Postgres:
 
     def open(self, url: Path | str, *, readonly: bool = False) -> Connection:
         """Return a connection on which nothing waits longer than half a minute for another's lock."""
-        connection = connect(str(url), options=f"-c lock_timeout={_LOCK_MS} -c client_min_messages=warning")
+        wanted = conninfo_to_dict(str(url)).get("options") or os.environ.get("PGOPTIONS", "")
+        connection = connect(str(url), options=f"{wanted} -c lock_timeout={_LOCK_MS} -c client_min_messages=warning".strip(), **_PATIENCE)
         if readonly:
             connection.execute(Native("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         return connection
@@ -95,7 +103,9 @@ class Postgres:
 
     def is_away(self, error: Exception) -> bool:
         """Tell whether the server could not be reached, or ended the connection."""
-        return isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:2] in _AWAY)
+        return isinstance(error, psycopg.OperationalError) and (
+            error.sqlstate is None or error.sqlstate[:2] in _AWAY or isinstance(error, pg.LockNotAvailable)
+        )
 
     def is_cut(self, connection: Connection) -> bool:
         """Tell whether the server, or the network, has ended a connection; known once it was used."""
@@ -194,6 +204,12 @@ class Postgres:
         emptied = _image(table, number, DELETED, f"{quote(table.name)} o")
         return script + _trigger(table, number, "truncate", "BEFORE TRUNCATE", "", emptied)
 
+    def is_complete(self, connection: Connection, schema_tables: Sequence[Table]) -> bool:
+        """Tell whether all tables and triggers are there: making them again takes locks that programs at work would wait for."""
+        names = {table.name for table in schema_tables}
+        (count,) = connection.execute(_TRIGGERS).fetchone()
+        return names <= self.tables_there(connection) and count >= _TRIGGERS_EACH * len(names)
+
     def news(self, connection: Connection, numbers: Mapping[str, int]) -> Logged:
         """Return what the log names as inserted."""
         return Logged(connection, numbers)
@@ -285,10 +301,14 @@ class Postgres:
         """Return what the driver raises for a database that is not there, or not ours."""
         return (psycopg.Error,)
 
-    @property
-    def refusals(self) -> tuple[type[Exception], ...]:
-        """Return what the driver raises where a rule of the database, be it another program's, refuses a row."""
-        return (pg.IntegrityError, pg.RaiseException, pg.DataError)
+    def is_refusal(self, error: Exception) -> bool:
+        """Tell whether a rule of the database, be it another program's trigger with a code of its own, refuses a row."""
+        return isinstance(error, psycopg.Error) and error.sqlstate is not None and error.sqlstate[:2] not in _NOT_OF_ROWS
+
+    def taken_key(self, error: Exception) -> str | None:
+        """Return the table in which a row has come under a key at which the snapshot shows none."""
+        is_key = isinstance(error, pg.UniqueViolation) and (error.diag.constraint_name or "").endswith(_KEY)
+        return error.diag.table_name if is_key and isinstance(error, psycopg.Error) else None
 
     def words_of(self, error: Exception) -> str:
         """Return what an error says, without where in the server that was."""
@@ -316,9 +336,7 @@ class Postgres:
         """Tell whether the same work, done again, may pass: another program wrote what it had read, each waited for the other, or a row
         has come under a key where the snapshot shows none.
         """
-        if isinstance(error, pg.UniqueViolation):
-            return (error.diag.constraint_name or "").endswith(_KEY)
-        return isinstance(error, pg.SerializationFailure | pg.DeadlockDetected)
+        return isinstance(error, pg.SerializationFailure | pg.DeadlockDetected) or self.taken_key(error) is not None
 
     def is_of_the_disk(self, error: Exception) -> bool:
         """Tell whether the disk could not be read or written, or is full."""
@@ -332,6 +350,11 @@ class Postgres:
         """Do nothing: see `is_undecodable`."""
 
 
+_TRIGGERS_EACH: Final = 4
+_TRIGGERS: Final = (
+    "SELECT COUNT(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+    " WHERE c.relnamespace = current_schema()::regnamespace AND NOT t.tgisinternal AND t.tgname LIKE '\\_t%'"
+)
 _IDENTITIES: Final = (
     "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'"
 )
@@ -339,6 +362,9 @@ _KEY: Final = "_pkey"
 """How PostgreSQL ends the name of a table's key."""
 
 _SET_IDENTITY: Final = "SELECT setval(pg_get_serial_sequence(CAST(? AS text), CAST(? AS text)), ?)"
+_NOT_OF_ROWS: Final = frozenset({"08", "25", "26", "40", "42", "53", "54", "55", "57", "58", "XX"})
+"""Classes of errors that are no refusal of a row: connections, transactions, statements, resources, locks, the server itself."""
+
 _AWAY: Final = frozenset({"08", "53", "57"})
 """Classes of errors: connections, resources (connections among them), an administrator's or a crash's shutdown."""
 
@@ -360,7 +386,8 @@ def _trigger(table: Table, number: int, what: str, when: str, referencing: str, 
     name = quote(f"_t{number}_{what}")
     return [
         Native(
-            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$"
+            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+            " SET search_path FROM CURRENT SET bytea_output = hex SET extra_float_digits = 1 AS $$"
             f" BEGIN IF current_setting('{APPLYING}', true) IS DISTINCT FROM 'on' THEN {body} END IF; RETURN NULL; END $$"
         ),
         Native(

@@ -328,10 +328,17 @@ class Sqlite:
         finally:
             connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
 
-    @property
-    def refusals(self) -> tuple[type[Exception], ...]:
-        """Return what the driver raises where a rule of the database, be it another program's, refuses a row."""
-        return (dbapi2.IntegrityError,)
+    def is_refusal(self, error: Exception) -> bool:
+        """Tell whether a rule of the database, be it another program's, refuses a row."""
+        return isinstance(error, dbapi2.IntegrityError)
+
+    def taken_key(self, error: Exception) -> str | None:
+        """Return None: nobody writes beside the one who holds the lock."""
+        return None
+
+    def is_complete(self, connection: Connection, schema_tables: Sequence[Table]) -> bool:
+        """Return False: what is missing is made at each opening, which costs little and disturbs nobody."""
+        return False
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:

@@ -14,10 +14,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from server import backup, home
-from server.database import Database
+from server import backup, home, moving
+from server.database import Database, named
 from server.service import Service
-from sync.errors import AlreadyThere, DatabaseAway, NotJoined
+from sync.errors import AlreadyThere, BadValue, DatabaseAway, NotJoined
 from tests import databases
 from tests.simulation.schema import simulated_schema
 from tests.world import Node, World
@@ -257,4 +257,84 @@ def test_a_home_names_its_database_and_hides_its_password(tmp_path: Path, world:
     with pytest.raises(DatabaseAway) as caught:
         home.initialise(tmp_path / "third", secret, world.schema)
     assert "s3cret" not in str(caught.value)
-    assert "clerk:…@127.0.0.1:1/books" in str(caught.value)
+    assert "postgresql://127.0.0.1:1/books" in str(caught.value)
+
+
+# --- what the first review of it found ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["", " USING ERRCODE = 'MY001'"])
+def test_a_trigger_that_refuses_a_row_stops_no_node_whatever_its_code(world: World, till: Node, code: str) -> None:
+    body = f"BEGIN RAISE EXCEPTION ''not today''{code.replace(chr(39), chr(39) * 2)}; END"
+    world.sql(f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
+    world.sql("CREATE TRIGGER no BEFORE INSERT ON visit FOR EACH ROW EXECUTE FUNCTION no()")
+    till.sql("INSERT INTO visit (id, topic) VALUES ('v1', 'x')")
+    till.sql("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'Ann')")
+    till.sql("INSERT INTO visit (id, client_id, topic) VALUES ('v2', 'c1', 'x')")
+    till.sync()
+    assert ("v2", "check") in [(entry["key"], entry["code"]) for entry in till.held()]
+    assert world.sql("SELECT id FROM client") == [("c1",)]
+
+
+def test_a_key_of_a_program_s_own_table_is_a_rule_like_any_other(world: World, till: Node) -> None:
+    world.sql("CREATE TABLE audit (id bigint PRIMARY KEY)")
+    world.sql("INSERT INTO audit VALUES (1)")
+    body = "BEGIN INSERT INTO audit VALUES (1); RETURN NEW; END"
+    world.sql(f"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
+    world.sql("CREATE TRIGGER note BEFORE INSERT ON client FOR EACH ROW EXECUTE FUNCTION note()")
+    till.sql("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'Ann')")
+    till.sync()
+    assert [entry["code"] for entry in till.held()] == ["check"]
+
+
+def test_odd_values_of_a_program_and_its_settings_stop_nobody(world: World, till: Node) -> None:
+    """NaN is no number, as in SQLite; a text may begin with what we mark our own with; how a session shows blobs is its own affair."""
+    with program(world) as office:
+        office.execute("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', %s)", ("\uffffabc",))
+        office.commit()
+        till.sync()
+        assert till.sql("SELECT name FROM client") == [("\uffffabc",)]
+        assert world.agree()
+        office.execute("SET bytea_output = 'escape'")
+        office.execute("UPDATE client SET name = 'Ann', high = 1")
+        office.commit()
+    till.sync()
+    till.sql("UPDATE client SET name = ? WHERE id = 'c1'", "\uffff1x")
+    world.settle(2)
+    assert world.agree()
+
+
+def test_opening_the_database_waits_for_no_program(world: World) -> None:
+    with program(world) as office:
+        office.execute(CLIENT, ("c1", "open"))
+        with program(world) as looking:
+            looking.execute("SET lock_timeout = 1")
+            Database(world.database.path, world.schema).close()
+        office.commit()
+
+
+def test_what_a_program_wrote_beside_a_backup_goes_along(world: World, till: Node, tmp_path: Path) -> None:
+    """New rows lie above the mark of a file, and not in its log: moved as they are they would never travel."""
+    file = tmp_path / "file.db"
+    with world.database.reading() as store:
+        moving.copy_into(store, file, world.schema)
+    with closing(Database(file, world.schema)) as database, database.writing() as store:
+        store.connection.execute("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'beside')")
+    url = databases.new()
+    with closing(Database(file, world.schema)) as database, database.reading() as store, pytest.raises(BadValue, match="just written"):
+        moving.copy_into(store, url, world.schema)
+    backup.restore(file, url, world.schema, world.clock.read())
+    with closing(Database(url, world.schema)) as database, database.reading() as store:
+        assert store.connection.execute("SELECT kind FROM _journal ORDER BY ver DESC LIMIT 1").fetchone() == ("central",)
+    databases.drop(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:s3cret@h/db", "postgresql:///db?password=s3cret", "postgresql://u:s3/cret@h/db", "postgresql://u:s3cret@[::1/db"],
+)
+def test_no_message_names_a_password(url: str, tmp_path: Path) -> None:
+    assert "s3" not in named(url)
+    with pytest.raises((DatabaseAway, BadValue)) as caught:
+        home.initialise(tmp_path, url, simulated_schema())
+    assert "s3" not in str(caught.value)
