@@ -140,7 +140,7 @@ class TooSlow(PeerError):
 
 
 class DatabaseAway(WorldError):
-    """The centre's database cannot be reached."""
+    """The centre's database cannot be reached, or went away: asking again tells what became of the request."""
 
     code = "server.database"
     kept = "Nothing was changed."
