@@ -60,7 +60,7 @@ def backup(database: Database, file: Path, progress: files.Progress | None = Non
     def write(part: Path, told: files.Progress) -> None:
         database.dialect.backup(database.path, part, files.PAGES, told)
 
-    size = files.copy(database.dialect, write, file, _check, progress)
+    size = files.copy(database.dialect, database.path, write, file, _check, progress)
     return Backup(size, found)
 
 

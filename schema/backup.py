@@ -41,8 +41,9 @@ LastLook = Callable[[Connection | None], None]
 """Looks into the database that is about to be set aside, all others kept out; None where it cannot be read. Raises to refuse."""
 
 
-def copy(dialect: Files, write: Write, file: Path, check: Check, progress: Progress | None = None) -> int:
-    """Let `write` copy a database that others may be writing to, as it is at this moment, into a file, and return the bytes.
+def copy(dialect: Files, source: Path | str, write: Write, file: Path, check: Check, progress: Progress | None = None) -> int:
+    """Let `write` copy a database that others may be writing to, as it is at this moment, into a file, and return the bytes. `source`: what
+    the database is called.
 
     Raises AlreadyThere where the file, or a log of its name, exists, BadValue where the copy does not pass its check; there is no
     file then.
@@ -54,7 +55,7 @@ def copy(dialect: Files, write: Write, file: Path, check: Check, progress: Progr
     _remove(part)
     try:
         write(part, progress or (lambda _done, _total: None))
-        _examine(dialect, part, file, check)
+        _examine(dialect, part, source, check)
         to_disk(part)
         give_name(part, file)
         to_disk(file.parent)
@@ -154,7 +155,7 @@ def _said_of(dialect: Files, file: Path) -> Iterator[None]:
         raise _of_another_kind(file, error) from error
 
 
-def _of_another_kind(file: Path, error: Exception) -> BadValue:
+def _of_another_kind(file: Path | str, error: Exception) -> BadValue:
     return BadValue(
         f"{file} is a database, but no backup of this kind ({error}): a node's comes from outpost node backup, the centre's from outpost"
         " server backup. Nothing was changed."
@@ -174,7 +175,7 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _examine(dialect: Files, path: Path, file: Path, check: Check) -> None:
+def _examine(dialect: Files, path: Path, file: Path | str, check: Check) -> None:
     """Open a copy and look into it; `file`: what it is a copy of. What is wrong with the disk says nothing of the copy."""
     try:
         connection = dialect.open(path)

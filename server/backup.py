@@ -56,7 +56,9 @@ def backup(database: Database, file: Path, now_ms: int, progress: files.Progress
     with database.writing() as store, centre.engine_writes(store, now_ms):
         journal.append(store, journal.Entry("backup", 0, secrets.token_bytes(16)), now_ms)
         point = journal.head(store)
-    size = files.copy(Sqlite(), partial(_write, database), file, lambda connection: _check(connection, point), progress)
+    size = files.copy(
+        Sqlite(), named(database.path), partial(_write, database), file, lambda connection: _check(connection, point), progress
+    )
     with database.writing() as store:
         store.connection.execute("UPDATE _server SET covered = ? WHERE id = 1 AND covered < ?", (point.number, point.number))
     return Backup(point.number, size)
