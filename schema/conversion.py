@@ -15,7 +15,8 @@ from schema.lens import ColumnLens
 from schema.past import Column, ColumnType
 
 CHUNK_ROWS = 5_000
-_PYTHON: dict[ColumnType, type] = {"text": str, "integer": int, "real": float, "blob": bytes}
+PYTHON: dict[ColumnType, type] = {"text": str, "integer": int, "real": float, "blob": bytes}
+"""By the type of a column, that of its values here."""
 
 
 def converted(store: Store, table: Table, change: ColumnLens, column: Column, stored: str) -> Iterator[tuple[int, Row, Any, Any, bool]]:
@@ -28,7 +29,7 @@ def converted(store: Store, table: Table, change: ColumnLens, column: Column, st
         last = rows[-1][-1]
         for row in map(clean_row, rows):
             found = change.up(row[width])
-            yield row[-1], row[:width], row[width], found, found is None or type(found) is _PYTHON[column.type]
+            yield row[-1], row[:width], row[width], found, found is None or type(found) is PYTHON[column.type]
 
 
 def note_unconverted(store: Store, table: Table, key: Sequence[Any], column: str, value: Any) -> None:

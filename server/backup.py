@@ -19,14 +19,10 @@ from schema.dialects.sqlite import Sqlite
 from schema.files import create_private
 from schema.registry import Schema
 from server import centre, healing, journal, moving, nodes, revoked
-from server.database import Database, Place, dialect_of, named, opened
+from server.database import Database, Place, connect, dialect_of, named
+from server.home import ELSEWHERE
 from sync.errors import AlreadyThere, BadValue
 from sync.messages import Point
-
-LOCK_TABLE = "_lock"
-"""What may be in an empty database: where a restore into it had been begun (schema/dialects/postgres.py)."""
-
-ELSEWHERE = "database.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +77,8 @@ def restore(file: Path, place: Place, schema: Schema, now_ms: int, *, new_epoch:
     if isinstance(place, Path):
         return _restore_file(file, place, schema, now_ms, new_epoch=new_epoch)
     dialect = dialect_of(place)
-    with closing(opened(dialect, place)) as connection:
-        if dialect.tables_there(connection) - {LOCK_TABLE}:
+    with closing(connect(dialect, place)) as connection:
+        if dialect.tables_there(connection):
             raise AlreadyThere(
                 f"There are tables in this database already ({named(place)}). Name an empty one in {ELSEWHERE}, or drop what is there;"
                 " nothing was changed."

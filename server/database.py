@@ -146,7 +146,7 @@ class Database:
         """Drawn when the database is opened: what is read in one life is of one history, for a copy can only be put back between."""
         self._lock = threading.RLock()
         self._readers: SimpleQueue[Connection] = SimpleQueue()
-        self._writer = opened(self.dialect, path)
+        self._writer = connect(self.dialect, path)
         from server.upgrade import ServerKeeper  # it journals and releases, and what does that needs this module
 
         try:
@@ -179,7 +179,7 @@ class Database:
         except self.dialect.errors:
             if not self.dialect.is_cut(self._writer):
                 raise
-            self._writer = opened(self.dialect, self.path)
+            self._writer = connect(self.dialect, self.path)
             self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
             self.dialect.begin_write(self._writer)
 
@@ -189,7 +189,7 @@ class Database:
             try:
                 connection, is_new = self._readers.get_nowait(), False
             except Empty:
-                connection, is_new = opened(self.dialect, self.path), True
+                connection, is_new = connect(self.dialect, self.path), True
             try:
                 self.dialect.begin_read(connection)
                 return connection
@@ -241,7 +241,7 @@ def dialect_of(place: Place) -> Dialect:
     return Postgres()
 
 
-def opened(dialect: Dialect, place: Place) -> Connection:
+def connect(dialect: Dialect, place: Place) -> Connection:
     """Return a connection to a database. Raises DatabaseAway."""
     try:
         return dialect.open(place)
@@ -267,7 +267,7 @@ def require_there(place: Place) -> None:
         require_file(place)
         return
     dialect = dialect_of(place)
-    with closing(opened(dialect, place)) as connection:
+    with closing(connect(dialect, place)) as connection:
         if "_server" not in dialect.tables_there(connection):
             raise NotJoined(f"There is no server here yet ({named(place)}). Start one with: outpost server init --database URL")
 
@@ -283,7 +283,7 @@ def create(path: Place, schema: Schema) -> Database:
     if isinstance(path, Path):
         path.parent.mkdir(parents=True, exist_ok=True)
     dialect = dialect_of(path)
-    connection = opened(dialect, path)
+    connection = connect(dialect, path)
     try:
         there = dialect.tables_there(connection)
         if "_server" in there:

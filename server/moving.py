@@ -16,8 +16,8 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from schema.bookkeeping import note
 from schema.capture import Look, Store
+from schema.conversion import PYTHON
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -32,7 +32,6 @@ CHUNK_ROWS = 2_000
 NAMED_MAX = 20
 """Values that cannot be moved, of which so many are named."""
 
-_PYTHON: dict[str, type] = {"text": str, "integer": int, "real": float, "blob": bytes}
 _OWN = ("_bookkeeping", "_log", "_mark", "_state", "_table")
 """Tables that each database has for itself."""
 
@@ -59,7 +58,6 @@ def copy_into(source: Store, target: Place, schema: Schema, progress: Progress |
             install(connection, dialect, schema, BOOKKEEPING, begun=True)
             into = Store(connection, dialect, schema, {name: t for t, name, _ in numbers})
             done = _copy(source, into, progress or (lambda _done, _total: None))
-            note(connection, schema)
             connection.commit()
         except BaseException:
             connection.rollback()
@@ -121,7 +119,7 @@ def _require_typed(table: Table, columns: Sequence[str], rows: Sequence[Row]) ->
         key = cell_json([values[name] for name in table.key])
         for column in table.columns:
             value = values.get(column.name)
-            kind = _PYTHON[column.type]
+            kind = PYTHON[column.type]
             if value is not None and (type(value) is not kind or (isinstance(value, str) and not is_clean(value))):
                 bad.append(f"{table.name} {key}: {column.name} holds {value!r}"[:200])
     if bad:

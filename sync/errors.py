@@ -143,7 +143,7 @@ class DatabaseAway(WorldError):
     """The centre's database cannot be reached, or went away: asking again tells what became of the request."""
 
     code = "server.database"
-    kept = "Nothing was changed."
+    kept = "Nothing is lost, and nothing is done twice."
     todo = "Try again in a moment."
 
 

@@ -57,9 +57,6 @@ class Connection(Protocol):
     def executemany(self, sql: str, parameters: Iterable[Sequence[object]], /) -> Cursor:
         """Run one statement for many parameter rows."""
 
-    def executescript(self, sql: str, /) -> object:
-        """Run several statements."""
-
     def commit(self) -> None:
         """Commit."""
 

@@ -139,10 +139,6 @@ class PgConnection:
             cursor.execute(text, _given(text, parameters))
             yield from cursor
 
-    def executescript(self, sql: str, /) -> object:
-        """Run several statements."""
-        return self.raw.execute(Native(sql))
-
     def copy_in(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Copy rows into a table."""
         with self.raw.cursor().copy(sql) as copy:

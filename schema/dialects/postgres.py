@@ -163,8 +163,13 @@ class Postgres:
         return _NAMES[column.type]
 
     def tables_there(self, connection: Connection) -> set[str]:
-        """Return the names of the tables in the schema that names without one are looked up in."""
-        sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'"
+        """Return the names of the tables in the schema that names without one are looked up in, but for that of the lock: who found only
+        this was cut before anything was made.
+        """
+        sql = (
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'"
+            " AND table_name <> '_lock'"
+        )
         return {str(row[0]) for row in connection.execute(sql).fetchall()}
 
     def columns_of(self, connection: Connection, table: str) -> dict[str, str]:

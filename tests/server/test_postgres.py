@@ -338,3 +338,11 @@ def test_no_message_names_a_password(url: str, tmp_path: Path) -> None:
     with pytest.raises((DatabaseAway, BadValue)) as caught:
         home.initialise(tmp_path, url, simulated_schema())
     assert "s3" not in str(caught.value)
+
+
+def test_an_init_that_was_cut_before_it_made_anything_is_finished(tmp_path: Path, world: World) -> None:
+    url = databases.new()
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        connection.execute("CREATE TABLE _lock ()")
+    assert home.initialise(tmp_path, url, world.schema) == url
+    databases.drop(url)
