@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import enum
 import logging
+import secrets
+import socket
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -42,9 +45,8 @@ from server import conflicts as conflict_list
 from server import home as home_of
 from server.database import named
 from server.importing import import_reference
-from server.opening import opened, opened_alone
+from server.opening import alone, opened
 from server.report import By
-from server.service import Service
 from server.words import completeness, money, quantity
 from sync.errors import NoSuch
 
@@ -75,15 +77,18 @@ def init(
         str | None,
         typer.Option("--database", metavar="URL", help="A file, or postgresql://user@host/name.", show_default="server.db in its home"),
     ] = None,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="Also if there is a server in that database: this machine then serves it too.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Create the server's database."""
     terminal = at(ctx, home, as_json)
-    place = home_of.initialise(terminal.home, database, load())
+    place = home_of.initialise(terminal.home, database, load(), existing=existing)
 
     def tell() -> None:
-        say(f"A new centre: {named(place)}")
+        say(f"{'The centre of this home' if existing else 'A new centre'}: {named(place)}")
         say("Next: outpost server run, and for each node: outpost server invite --name NAME --scope branch:ID")
 
     terminal.show({"database": named(place)}, tell)
@@ -94,28 +99,35 @@ def run(
     ctx: typer.Context,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8470,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, help="Processes that serve; as many as there are processors is a good number.")
+    ] = 1,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Serve nodes, and the console's page on this machine, until stopped (Ctrl-C or SIGTERM)."""
-    from server import serve  # the web stack is loaded by this command only
-    from server.app import create_app
-    from server.console.pages import routes
-    from server.nonces import SqliteNonces
+    from server import running, serve  # the web stack is loaded by this command only
+    from server import workers as crew
 
     terminal = at(ctx, home, as_json)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     ready = (lambda url: print(as_text({"url": url}), flush=True)) if terminal.as_json else serve.say_ready
-    with (
-        opened_alone(terminal) as database,
-        closing(SqliteNonces(terminal.home / home_of.NONCES)) as nonces,
-    ):
-        app = create_app(Service(database), nonces, clock_ms=now_ms, extra_routes=routes(database, now_ms))
-        try:
-            serve.run(app, host, port, ready=ready)
-        except OSError as error:
-            message = f"Cannot listen on {host} port {port}: {error.strerror or error}. Give another with --host and --port."
-            raise CommandFailed("net.listen", message) from error
+    with alone(terminal), closing(_listener(host, port)) as listener:
+        work = partial(running.serve_home, home=terminal.home, life=secrets.token_bytes(16))
+        if workers == 1:
+            work(listener, ready)
+        else:
+            crew.run(work, listener, workers, ready=ready)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    from server import serve
+
+    try:
+        return serve.listen(host, port)
+    except OSError as error:
+        message = f"Cannot listen on {host} port {port}: {error.strerror or error}. Give another with --host and --port."
+        raise CommandFailed("net.listen", message) from error
 
 
 @app.command("import")

@@ -139,11 +139,11 @@ class Database:
         *,
         clock_ms: Callable[[], int] = _clock_ms,
         place: Path | None = None,  # where it will lie, of a copy that is yet to take its place
+        life: bytes | None = None,  # of a file that several processes serve: what the first of them drew
     ) -> None:
         require_there(path)
         self.path, self.schema, self.dialect = path, schema.centre, dialect or dialect_of(path)
-        self.life = secrets.token_bytes(16)
-        """Drawn when the database is opened: what is read in one life is of one history, for a copy can only be put back between."""
+        self._life = life or secrets.token_bytes(16)
         self._lock = threading.RLock()
         self._readers: SimpleQueue[Connection] = SimpleQueue()
         self._writer = connect(self.dialect, path)
@@ -158,6 +158,10 @@ class Database:
             raise
         self.numbers = number_tables(self._writer, self.schema)
         self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
+
+    def life(self, store: Store) -> bytes:
+        """Return the life that a snapshot is read in: what is read in one is of one history, for a copy can only be put back between."""
+        return self.dialect.life(store.connection) or self._life
 
     @contextmanager
     def writing(self) -> Iterator[Store]:
@@ -278,24 +282,31 @@ def require_file(path: Path) -> None:
         raise NotJoined(cut_short(path) or f"There is no server here yet ({path}). Start one with: outpost server init")
 
 
-def create(path: Place, schema: Schema) -> Database:
-    """Create a server's database, or finish one whose creation was cut. Raises AlreadyThere."""
+def create(path: Place, schema: Schema, *, existing: bool = False) -> Database:
+    """Create a server's database, or finish one whose creation was cut; with `existing` take one that is there. Raises AlreadyThere."""
     if isinstance(path, Path):
         path.parent.mkdir(parents=True, exist_ok=True)
     dialect = dialect_of(path)
-    connection = connect(dialect, path)
-    try:
-        there = dialect.tables_there(connection)
-        if "_server" in there:
-            if connection.execute("SELECT 1 FROM _server").fetchone():
-                raise AlreadyThere(f"There is a server here already ({named(path)}).")
-        elif there:
-            raise AlreadyThere(f"There is another database here already ({named(path)}).")
-        install(connection, dialect, schema.centre, BOOKKEEPING)
-        connection.execute(
-            "INSERT INTO _server (id, epoch, head, digest, schema, box_key) VALUES (1, 1, 0, ?, ?, ?)",
-            (bytes(32), schema.version, box.new_key()),
-        )
-    finally:
-        connection.close()
+    with closing(connect(dialect, path)) as connection:
+        is_new = not _is_there(connection, dialect, path) and _is_made(connection, dialect, schema)
+        if not is_new and not existing:
+            more = "" if isinstance(path, Path) else " To let this machine serve it too, say so: --existing"
+            raise AlreadyThere(f"There is a server here already ({named(path)}).{more}")
     return Database(path, schema)
+
+
+def _is_there(connection: Connection, dialect: Dialect, place: Place) -> bool:
+    """Tell whether a database is a server's. Raises AlreadyThere where it is something else."""
+    there = dialect.tables_there(connection)
+    if "_server" in there:
+        return connection.execute("SELECT 1 FROM _server").fetchone() is not None
+    if there:
+        raise AlreadyThere(f"There is another database here already ({named(place)}).")
+    return False
+
+
+def _is_made(connection: Connection, dialect: Dialect, schema: Schema) -> bool:
+    """Make a server; tell whether it is ours, for another machine may do so at the same time."""
+    install(connection, dialect, schema.centre, BOOKKEEPING)
+    sql = "INSERT INTO _server (id, epoch, head, digest, schema, box_key) VALUES (1, 1, 0, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id"
+    return connection.execute(sql, (bytes(32), schema.version, box.new_key())).fetchone() is not None

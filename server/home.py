@@ -3,7 +3,7 @@
 S/server.db        the database, unless `init --database` named another (then S/database.json says which; its password, if the URL has
                    one, is in there, for its owner's eyes only)
 S/server.db.revoked, beside the database wherever that is: which nodes were revoked (server/revoked.py)
-S/nonces.db        single-use nonces; disposable
+S/nonces.db        single-use nonces; disposable. On PostgreSQL they are in the database: several machines may serve it
 S/server.lock      held while `run` serves
 """
 
@@ -41,8 +41,8 @@ class _Note:
         write_whole(home / ELSEWHERE, json.dumps({kind: str(self.place), "finished": self.is_finished}))
 
 
-def initialise(home: Path, url: str | None, schema: Schema) -> Place:
-    """Create the server's database, or finish one whose `init` was cut, and return where it is.
+def initialise(home: Path, url: str | None, schema: Schema, *, existing: bool = False) -> Place:
+    """Create the server's database, or finish one whose `init` was cut, and return where it is; with `existing` take one that is there.
 
     Raises AlreadyThere, BadValue, DatabaseAway; NotJoined where this home's database lies elsewhere and is gone.
     """
@@ -50,14 +50,14 @@ def initialise(home: Path, url: str | None, schema: Schema) -> Place:
     _require_free(home, wanted)
     home.mkdir(parents=True, exist_ok=True)
     if url is None:
-        create(wanted, schema).close()
+        create(wanted, schema, existing=existing).close()
         return wanted
     # noted first, so that an init that is cut is finished by the next: a database that no home names would be taken for another's
     earlier = _noted(home)
     wanted = _resolved(wanted)
     _Note(wanted, is_finished=False).keep(home)
     try:
-        create(wanted, schema).close()
+        create(wanted, schema, existing=existing).close()
     except BaseException:
         if earlier is None:
             (home / ELSEWHERE).unlink()
@@ -126,6 +126,6 @@ def require_there(home: Path) -> None:
     database.require_there(existing(home))
 
 
-def open_database(home: Path, schema: Schema) -> Database:
-    """Open the server's database. Raises NotJoined."""
-    return Database(existing(home), schema)
+def open_database(home: Path, schema: Schema, *, life: bytes | None = None) -> Database:
+    """Open the server's database, as one of the processes of a `life`, if given. Raises NotJoined."""
+    return Database(existing(home), schema, life=life)

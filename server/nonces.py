@@ -2,7 +2,8 @@
 
     issue() ─► Outpost-Nonce ══► node signs ══► spend()
 
-They live in a small SQLite file of their own beside the server's database. They are disposable: a node without a good
+They live in a small SQLite file of their own in the server's home (of several server processes on one PostgreSQL database in that:
+server/shared_nonces.py). They are disposable: a node without a good
 nonce asks for another, so nothing here is worth a wait for the disk (synchronous=OFF), and a server that starts forgets
 the earlier ones (after a power cut the file could hold nonces that were spent already).
 
@@ -78,7 +79,7 @@ class SqliteNonces:
     def spend(self, nonce: str, now_ms: int) -> None:
         """Use the nonce up: whoever deletes the row has it. Raises BadNonce."""
         taken = self._run(lambda db: _take(db, nonce))
-        if taken is None or not _is_alive(taken, now_ms):
+        if taken is None or not is_alive(taken, now_ms):
             raise BadNonce
 
     def close(self) -> None:
@@ -92,7 +93,7 @@ class SqliteNonces:
         db.execute(
             "DELETE FROM nonce WHERE id IN (SELECT id FROM (SELECT id, expires_ms FROM nonce ORDER BY id LIMIT ?)"
             " WHERE expires_ms <= ? OR expires_ms > ?)",
-            (PRUNED_MAX, now_ms, _last_ms(now_ms)),
+            (PRUNED_MAX, now_ms, last_ms(now_ms)),
         )
         rows = [(nonce, now_ms + NONCE_LIFE_MS) for nonce in nonces]
         db.executemany("INSERT INTO nonce (nonce, expires_ms) VALUES (?, ?)", rows)
@@ -138,12 +139,12 @@ def _take(db: sqlite.Connection, nonce: str) -> int | None:
     return rows[0][0] if rows else None
 
 
-def _is_alive(expires_ms: int, now_ms: int) -> bool:
+def is_alive(expires_ms: int, now_ms: int) -> bool:
     """Tell whether a nonce may be used; one that expires too late was given out under a clock since put back."""
-    return now_ms < expires_ms <= _last_ms(now_ms)
+    return now_ms < expires_ms <= last_ms(now_ms)
 
 
-def _last_ms(now_ms: int) -> int:
+def last_ms(now_ms: int) -> int:
     """Return when a nonce may expire at the latest. Of requests side by side the one that waited longer reads an older clock: it must
     not take what another was given meanwhile for a nonce of a clock put back.
     """

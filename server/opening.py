@@ -22,11 +22,13 @@ def opened(terminal: Terminal) -> Iterator[Database]:
 
 
 @contextmanager
-def opened_alone(terminal: Terminal) -> Iterator[Database]:
-    """Open the server's database to serve it. Raises NotJoined; HomeBusy where a server runs on this home.
+def alone(terminal: Terminal) -> Iterator[None]:
+    """Have the home to ourselves to serve it, its database brought up to date. Raises NotJoined; HomeBusy where a server runs on it.
 
     The lock comes first: opening brings a file up to date, and under a server that runs it would be upgraded away.
     """
     home_of.require_there(terminal.home)
-    with exclusive(terminal.home / home_of.LOCK, BUSY), opened(terminal) as database:
-        yield database
+    with exclusive(terminal.home / home_of.LOCK, BUSY):
+        with opened(terminal):
+            pass
+        yield

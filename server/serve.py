@@ -55,36 +55,32 @@ def say_ready(url: str) -> None:
     print(f"Outpost server ready on {url}", flush=True)
 
 
-def run(app: Starlette, host: str = "127.0.0.1", port: int = 8470, *, ready: Callable[[str], None] = say_ready) -> None:
-    """Serve until SIGTERM or SIGINT; main thread only. Port 0 takes a free one.
-
-    Calls `ready` with its address when the socket listens. Raises OSError if it cannot.
-    """
-    with contextlib.closing(_listen(host, port)) as listener:
-        server = _Server(app, lambda: ready(_url(listener)))
-        end = threading.Timer(STOP_SECONDS, _end_process)
-        end.daemon = True
-        server.on_stop = end.start
-        threads_before = set(threading.enumerate())
-        with _signals_ignored_once_handled():
-            server.run(sockets=[listener])
-        for thread in set(threading.enumerate()) - threads_before - {end}:
-            thread.join()  # a worker still busy; if it does not end, `end` ends the process
-        end.cancel()
+def run(app: Starlette, listener: socket.socket, *, ready: Callable[[str], None] = say_ready) -> None:
+    """Serve until SIGTERM or SIGINT, on a socket from `listen`; main thread only. Calls `ready` with its address when it is served."""
+    server = _Server(app, lambda: ready(url_of(listener)))
+    end = threading.Timer(STOP_SECONDS, _end_process)
+    end.daemon = True
+    server.on_stop = end.start
+    threads_before = set(threading.enumerate())
+    with _signals_ignored_once_handled():
+        server.run(sockets=[listener])
+    for thread in set(threading.enumerate()) - threads_before - {end}:
+        thread.join()  # a worker still busy; if it does not end, `end` ends the process
+    end.cancel()
 
 
 @contextlib.contextmanager
 def in_background(app: Starlette, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve in a thread of this process while the block runs; gives the server's address. For tests and the demo."""
     ready = threading.Event()
-    with contextlib.closing(_listen(host, port)) as listener:
+    with contextlib.closing(listen(host, port)) as listener:
         server = _Server(app, ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="outpost-server")
         thread.start()
         try:
             while thread.is_alive() and not ready.wait(0.05):
                 pass
-            yield _url(listener)
+            yield url_of(listener)
         finally:
             server.should_exit = True
             thread.join()
@@ -200,13 +196,16 @@ class _Connection(H11Protocol):
             self._patience = None
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket, so that the port is known and an address in use is an error before anything runs."""
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket, so that the port is known and an address in use is an error before anything runs. Port 0 takes a free
+    one. Raises OSError.
+    """
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
     return socket.create_server((host, port), family=family, backlog=256)
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
+    """Return the address that a socket listens on."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

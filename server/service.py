@@ -60,11 +60,13 @@ class Service:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    @again_where_others_wrote
     def key_of(self, node: str) -> bytes:
         """Return a node's public key. Raises UnknownNode, Revoked."""
         with self.database.reading() as store:
             return nodes.public_key(store, node)
 
+    @again_where_others_wrote
     def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
         """Use an invitation. Raises BadInvitation."""
         with self.database.writing() as store:
@@ -87,7 +89,7 @@ class Service:
         with self.database.reading() as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             number = nodes.number_of(store, node)
-            page = pulling.pull(store, number, request, self.database.life)
+            page = pulling.pull(store, number, request, self.database.life(store))
             is_new = store.connection.execute("SELECT 1 FROM _node WHERE node = ? AND unsynced IS NULL", (number,)).fetchone() is not None
         if page.position is None:
             self._note_pull(number, request, page, now_ms)
@@ -119,6 +121,7 @@ class Service:
             ingest.release(store, now_ms)
             return reply
 
+    @again_where_others_wrote
     def health(self) -> dict[str, object]:
         """Return the server's version and epoch."""
         with self.database.reading() as store:

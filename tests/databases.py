@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import shutil
 import tempfile
+import uuid
 import warnings
 from functools import cache
 from pathlib import Path
@@ -56,9 +56,14 @@ def centre(folder: Path, schema: Schema) -> Database:
     return Database(url, schema)
 
 
-def new(template: str = "template0") -> str:
+def fresh_name() -> str:
+    """Return a name that no database has."""
+    return f"outpost_{uuid.uuid4().hex[:12]}"
+
+
+def new(template: str = "template0", name: str | None = None) -> str:
     """Return the URL of a new PostgreSQL database: an empty one, or a copy of another."""
-    name = f"outpost_{secrets.token_hex(6)}"
+    name = name or fresh_name()
     with psycopg.connect(_server(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
     parts = urlsplit(_server())
@@ -83,6 +88,13 @@ def drop(place: Place) -> None:
     if isinstance(place, str):
         with psycopg.connect(_server(), autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name_of(place)} WITH (FORCE)")
+
+
+def cut(place: Place) -> None:
+    """End every connection to a database."""
+    if isinstance(place, str):
+        with psycopg.connect(_server(), autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name_of(place),))
 
 
 @cache

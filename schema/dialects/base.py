@@ -108,6 +108,11 @@ class Dialect(Protocol):
     def is_cut(self, connection: Connection) -> bool:
         """Tell whether a connection has come to its end by no doing of ours."""
 
+    def life(self, connection: Connection) -> bytes | None:
+        """Return 16 bytes that name what all processes read until the database may have been put back to a copy; None where each
+        process that opens it has to draw them.
+        """
+
     def prepare(self, connection: Connection) -> None:
         """Make what `begin_write` needs, in a database that may be empty. Outside any transaction."""
 

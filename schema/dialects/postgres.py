@@ -12,6 +12,7 @@ inside its turn (`_mark`); those of all others are above `CENTRAL`, from a seque
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -112,6 +113,12 @@ class Postgres:
         assert isinstance(connection, PgConnection)
         return bool(connection.raw.closed)
 
+    def life(self, connection: Connection) -> bytes:
+        """Return what names this run of this database. A copy can only be put back while the server stands still, as a replica that
+        takes over has a start of its own, or by making the tables anew.
+        """
+        return hashlib.sha256(str(connection.execute(_LIFE).fetchone()).encode()).digest()[:16]
+
     def prepare(self, connection: Connection) -> None:
         """Make sure that there is the table whose lock gives writers their turns. Several may do so at once."""
         connection.execute(Native(f"SELECT pg_advisory_lock({_INSTALLING})"))
@@ -168,7 +175,7 @@ class Postgres:
         """
         sql = (
             "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'"
-            " AND table_name <> '_lock'"
+            " AND table_name NOT IN ('_lock', '_nonce')"
         )
         return {str(row[0]) for row in connection.execute(sql).fetchall()}
 
@@ -192,6 +199,11 @@ class Postgres:
             "CREATE TABLE IF NOT EXISTS _log (seq INTEGER PRIMARY KEY, t INTEGER NOT NULL, rid INTEGER NOT NULL, c INTEGER NOT NULL,"
             " wall INTEGER, old TEXT)",
             "CREATE INDEX IF NOT EXISTS _log_row ON _log (t, rid, c)",
+            # nonces of all server processes; `given_in` is this table: a dump that is read back makes another (server/shared_nonces.py)
+            Native(
+                "CREATE UNLOGGED TABLE IF NOT EXISTS _nonce (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+                " nonce text NOT NULL UNIQUE, expires_ms bigint NOT NULL, given_in oid NOT NULL)"
+            ),
         ]
 
     # --- capture ---------------------------------------------------------------------------------------------------------
@@ -373,6 +385,10 @@ _NOT_OF_ROWS: Final = frozenset({"08", "25", "26", "40", "42", "53", "54", "55",
 _AWAY: Final = frozenset({"08", "53", "57"})
 """Classes of errors: connections, resources (connections among them), an administrator's or a crash's shutdown."""
 
+_LIFE: Final = Native(
+    "SELECT extract(epoch FROM pg_postmaster_start_time())::text, oid::text, pg_relation_filenode(oid)::text FROM pg_class"
+    " WHERE oid = '_server'::regclass"
+)
 _BEGIN: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ")
 _TURN: Final = Native("LOCK TABLE _lock IN EXCLUSIVE MODE")
 _PIN: Final = Native("SELECT 1")

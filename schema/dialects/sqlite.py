@@ -151,6 +151,9 @@ class Sqlite:
         """Return False: nothing lies between us and a file."""
         return False
 
+    def life(self, connection: Connection) -> None:
+        """Return None: whoever opens a file draws one, for a copy of it can only be put back while nobody has it open."""
+
     def prepare(self, connection: Connection) -> None:
         """Do nothing: a file has its lock."""
 

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from server.database import Place
+from tests import databases
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
 FRESH_EVERY = 100
@@ -114,19 +117,12 @@ class NodeHome:
         return self.home / "node.db"
 
 
-class Centre:
-    """A server that is killed and started again on the same port."""
+class Server:
+    """A server process of a home, that is killed and started again on the same port."""
 
-    def __init__(self, starter: Starter, folder: Path) -> None:
-        self.starter, self.folder, self.home, self.port = starter, folder, folder / "server", 0
+    def __init__(self, starter: Starter, home: Path) -> None:
+        self.starter, self.home, self.port = starter, home, 0
         self.running: Running | None = None
-        starter.ok("server", "--home", self.home, "init")
-        self.start()
-
-    @property
-    def path(self) -> Path:
-        """Return its database."""
-        return self.home / "server.db"
 
     def start(self, **how: Any) -> None:
         """Serve; returns when the server listens."""
@@ -154,6 +150,26 @@ class Centre:
         assert self.running is not None
         running, self.running = self.running, None
         return self.starter.wait(running)
+
+
+class Centre(Server):
+    """The server of a new centre, and on PostgreSQL `more` of them, of homes of their own on the same database."""
+
+    def __init__(self, starter: Starter, folder: Path, *, more: int = 0) -> None:
+        super().__init__(starter, folder / "server")
+        self.folder = folder
+        self.path: Place = databases.new() if databases.is_postgres() else self.home / "server.db"
+        self.servers: list[Server] = [self, *(Server(starter, folder / f"server-{number}") for number in range(2, more + 2))]
+        for server in self.servers:
+            where = ["--database", self.path, "--existing"] if isinstance(self.path, str) else []
+            starter.ok("server", "--home", server.home, "init", *where)
+            server.start()
+
+    def close(self) -> None:
+        """Kill all and drop the database, if it is no file."""
+        for server in self.servers:
+            server.kill()
+        databases.drop(self.path)
 
     def invite(self, name: str, *scope: str) -> str:
         """Return an invitation code."""

@@ -108,10 +108,10 @@ class Link:
 
 
 class Proxy:
-    """Faults between nodes and the server at a port of this machine."""
+    """Faults between nodes and the servers at ports of this machine, which take requests in turn; one that is not up is passed over."""
 
-    def __init__(self, upstream: int, seed: int = 0) -> None:
-        self.upstream, self.seed = upstream, seed
+    def __init__(self, *upstreams: int, seed: int = 0) -> None:
+        self.upstreams, self.seed = deque(upstreams), seed
         self.links: dict[str, Link] = {}
         self._servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
@@ -224,7 +224,7 @@ class Proxy:
 
     async def _ask(self, request: bytes) -> bytes:
         """Send a request on and return the whole reply."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.upstream, limit=HEAD_BYTES_MAX)
+        reader, writer = await self._connect()
         try:
             writer.write(request)
             await writer.drain()
@@ -232,8 +232,16 @@ class Proxy:
         finally:
             writer.transport.abort()
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        *others, last = self.upstreams
+        self.upstreams.rotate(-1)
+        for port in others:
+            with contextlib.suppress(ConnectionRefusedError):
+                return await asyncio.open_connection("127.0.0.1", port, limit=HEAD_BYTES_MAX)
+        return await asyncio.open_connection("127.0.0.1", last, limit=HEAD_BYTES_MAX)
+
     async def _send_part(self, part: bytes) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", self.upstream)
+        _, writer = await self._connect()
         writer.write(part)
         await writer.drain()
         writer.close()

@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import databases
 from tests.faults.checks import acknowledged, at_rest, demand, quieten
 from tests.faults.processes import Centre, NodeHome, Running, Starter
 from tests.faults.proxy import Link, Proxy
@@ -33,6 +34,7 @@ PAUSE_SECONDS = 1.0
 """About how long a node rests between two exchanges."""
 
 EVENTS = ("partition", "kill", "kill", "pause", "disconnect", "kill centre", "pause centre")
+ON_POSTGRES = (*EVENTS, "cut database")
 ENDLESS = 1_000_000
 
 
@@ -73,9 +75,9 @@ def run(folder: Path, seed: int, rounds: int) -> Swarm:
     folder.mkdir(parents=True)
     chance = random.Random(seed)
     starter = Starter(folder)
-    centre = Centre(starter, folder)
+    centre = Centre(starter, folder, more=1 if databases.is_postgres() else 0)
     try:
-        with Proxy(centre.port, seed) as proxy:
+        with Proxy(*(server.port for server in centre.servers), seed=seed) as proxy:
             members = [_join(centre, proxy, f"n{number}") for number in range(chance.randint(5, 10))]
             swarm = Swarm(seed, starter, centre, proxy, members, chance.uniform(10, 50), chance)
             try:
@@ -86,7 +88,7 @@ def run(folder: Path, seed: int, rounds: int) -> Swarm:
             swarm.counts.update({f"proxy: {name}": number for name, number in proxy.counts().items()})
             return swarm
     finally:
-        centre.kill()
+        centre.close()
         starter.close()
 
 
@@ -101,12 +103,13 @@ def _round(swarm: Swarm) -> None:
         for part in ("writer", "exchanger"):
             _start(swarm, member, part)
     for _ in range(EVENTS_EACH):
-        _happen(swarm, swarm.chance.choice(EVENTS))
+        _happen(swarm, swarm.chance.choice(ON_POSTGRES if databases.is_postgres() else EVENTS))
         time.sleep(swarm.chance.uniform(0, EVENT_SECONDS))
     _end_all(swarm)
     swarm.proxy.heal()
-    if swarm.centre.running is None:
-        swarm.centre.start()
+    for server in swarm.centre.servers:
+        if server.running is None:
+            server.start()
     _come_to_rest(swarm)
 
 
@@ -140,12 +143,16 @@ def _happen(swarm: Swarm, event: str) -> None:
         _start(swarm, member, part)
     elif event == "pause":
         _pause(swarm, member.running[part])
-    elif event == "pause centre" and swarm.centre.running is not None:
-        _pause(swarm, swarm.centre.running)
-    elif event == "kill centre":
-        _forget_pause(swarm, swarm.centre.running)
-        swarm.centre.kill()
-        swarm.centre.start()
+    elif event == "cut database":
+        databases.cut(swarm.centre.path)
+    else:
+        server = swarm.chance.choice(swarm.centre.servers)
+        if event == "kill centre":
+            _forget_pause(swarm, server.running)
+            server.kill()
+            server.start()
+        elif server.running is not None:
+            _pause(swarm, server.running)
 
 
 def _start(swarm: Swarm, member: Member, part: str) -> None:

@@ -155,9 +155,9 @@ class Centre:
         else:
             foreign_program.run(self.database, *((sql, *values) for sql, values in script))
 
-    def start(self, port: int = 0) -> None:
+    def start(self, port: int = 0, *arguments: str) -> None:
         """Serve; returns when the server listens."""
-        command = [*PROGRAM, "server", "--home", str(self.home), "run", "--port", str(port)]
+        command = [*PROGRAM, "server", "--home", str(self.home), "run", "--port", str(port), *arguments]
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
         assert self.process.stdout is not None

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from server.app import MEDIA, create_app
 from server.nonces import SqliteNonces
-from server.serve import run
+from server.serve import listen, run
 from sync import signature, wire
 from sync.errors import BadInvitation, Forked, Revoked, UnknownNode
 from sync.limits import BODY_IDLE_SECONDS_MAX, BODY_SECONDS_MAX
@@ -239,7 +239,8 @@ def main() -> None:
         body_seconds_max=seconds[0] if seconds else BODY_SECONDS_MAX,
         body_idle_seconds_max=seconds[1] if seconds else BODY_IDLE_SECONDS_MAX,
     )
-    run(app, port=0)
+    with contextlib.closing(listen("127.0.0.1", 0)) as listener:
+        run(app, listener)
     print("stopped", file=sys.stderr)
 
 

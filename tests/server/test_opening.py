@@ -11,7 +11,7 @@ from schema.lock import HomeBusy, exclusive
 from schema.registry import Schema, load
 from server import home as home_of
 from server.database import create
-from server.opening import opened_alone
+from server.opening import alone
 from sync.errors import NotJoined
 from tests.skew.test_upgrade import contents
 
@@ -22,14 +22,14 @@ def test_a_server_that_runs_keeps_its_file_as_it_opened_it(tmp_path: Path) -> No
     older, file = Schema(newer.tables[:-1], newer.version), tmp_path / home_of.DATABASE
     create(file, older).close()
     before, terminal = contents(file), Terminal(tmp_path, False, "server")
-    with exclusive(tmp_path / home_of.LOCK, "serving"), pytest.raises(HomeBusy, match="running on this home"), opened_alone(terminal):
+    with exclusive(tmp_path / home_of.LOCK, "serving"), pytest.raises(HomeBusy, match="running on this home"), alone(terminal):
         pass
     assert contents(file) == before
-    with opened_alone(terminal):
+    with alone(terminal):
         assert newer.tables[-1].name in contents(file)
 
 
 def test_where_no_server_is_none_is_locked(tmp_path: Path) -> None:
-    with pytest.raises(NotJoined, match="no server here yet"), opened_alone(Terminal(tmp_path / "home", False, "server")):
+    with pytest.raises(NotJoined, match="no server here yet"), alone(Terminal(tmp_path / "home", False, "server")):
         pass
     assert not (tmp_path / "home").exists()

@@ -346,3 +346,21 @@ def test_an_init_that_was_cut_before_it_made_anything_is_finished(tmp_path: Path
         connection.execute("CREATE TABLE _lock ()")
     assert home.initialise(tmp_path, url, world.schema) == url
     databases.drop(url)
+
+
+@pytest.mark.covers("P-7.24")
+def test_all_servers_of_a_database_read_in_one_life_until_a_copy_may_have_been_put_back(world: World, tmp_path: Path) -> None:
+    def life(database: Database) -> bytes:
+        with database.reading() as store:
+            return database.life(store)
+
+    with closing(Database(world.database.path, world.schema)) as other:
+        assert life(other) == life(world.database)
+        with closing(psycopg.connect(str(world.database.path), autocommit=True)) as connection:
+            before = life(other)
+            connection.execute("VACUUM _server")
+            assert life(other) == before
+            connection.execute("CREATE TABLE dumped AS SELECT * FROM _server")
+            connection.execute("TRUNCATE _server")
+            connection.execute("INSERT INTO _server SELECT * FROM dumped")
+        assert life(other) == life(world.database) != before

@@ -133,7 +133,7 @@ def test_a_request_that_never_ends_does_not_hold_it(server: Running, tmp_path: P
 
 
 def test_an_address_in_use_is_said_at_once(server: Running) -> None:
-    code = f"from server.serve import run; run(None, port={server.port})"
+    code = f"from server.serve import listen; listen('127.0.0.1', {server.port})"
     second = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert second.returncode == 1
     assert second.stdout == ""

@@ -1,0 +1,88 @@
+"""Nonces of several server processes: in the centre's own PostgreSQL database, where each finds what another gave out.
+
+    any process: issue() ─► Outpost-Nonce ══► node signs ══► any process: spend()
+
+The table is UNLOGGED: no commit waits for the disk, and after a crash of the database, on a replica that takes over and in a backup
+of its files it is empty. In a dump that is read back it is not; but a row is good in the table that it was given out in alone. Whoever
+deletes a row has it, also of many processes at once. Bound and spec as in server/nonces.py; the clocks of the machines that serve one
+database may differ by WAIT_MS.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from schema.dialects.base import Connection
+from schema.dialects.postgres import Postgres
+from server.database import connect
+from server.nonces import ISSUE_MAX, NONCE_BYTES, NONCES_MAX, PRUNED_MAX, is_alive, last_ms
+from sync.errors import BadNonce, DatabaseAway
+from sync.limits import NONCE_LIFE_MS
+
+T = TypeVar("T")
+
+_GIVEN: Final = f"""
+WITH pruned AS (
+    DELETE FROM _nonce WHERE id IN (
+        SELECT id FROM (SELECT id, expires_ms FROM _nonce ORDER BY id LIMIT {PRUNED_MAX} FOR UPDATE SKIP LOCKED) oldest
+        WHERE expires_ms <= ?1 OR expires_ms > ?2 OR id <= (SELECT MAX(id) FROM _nonce) - ?3
+    )
+)
+INSERT INTO _nonce (nonce, expires_ms, given_in) SELECT unnest(CAST(?4 AS text[])), ?5, '_nonce'::regclass::oid
+"""
+"""The oldest are looked at in the order of age; those that another process prunes at this moment are left to it."""
+
+_TAKEN: Final = "DELETE FROM _nonce WHERE nonce = ? RETURNING expires_ms, given_in = tableoid"
+
+
+class PostgresNonces:
+    """Nonces in a PostgreSQL database. One connection behind a lock; an operation is one statement, and one commit."""
+
+    def __init__(self, url: str, *, nonces_max: int = NONCES_MAX) -> None:
+        self._url, self._nonces_max = url, nonces_max
+        self._dialect = Postgres()
+        self._lock = threading.Lock()
+        self._connection = self._open()
+
+    def issue(self, now_ms: int, count: int = 1) -> list[str]:
+        """Return this many new nonces. Prunes some of the expired, and the oldest beyond the bound."""
+        if not 1 <= count <= ISSUE_MAX:
+            raise ValueError("count of nonces")
+        nonces = [secrets.token_urlsafe(NONCE_BYTES) for _ in range(count)]
+        given = (now_ms, last_ms(now_ms), self._nonces_max - count, nonces, now_ms + NONCE_LIFE_MS)
+        self._run(lambda connection: connection.execute(_GIVEN, given))
+        return nonces
+
+    def spend(self, nonce: str, now_ms: int) -> None:
+        """Use the nonce up: whoever deletes the row has it. Raises BadNonce; DatabaseAway, after which it may be used up or not."""
+        taken = self._run(lambda connection: connection.execute(_TAKEN, (nonce,)).fetchone())
+        if taken is None or not taken[1] or not is_alive(taken[0], now_ms):
+            raise BadNonce
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._connection.close()
+
+    def _open(self) -> Connection:
+        connection = connect(self._dialect, self._url)
+        connection.execute("SET synchronous_commit = off")
+        return connection
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        """Return what the work returns, done on a new connection where the old one was cut. Raises DatabaseAway."""
+        with self._lock:
+            try:
+                return work(self._connection)
+            except self._dialect.errors as error:
+                if not self._dialect.is_cut(self._connection):
+                    raise
+                self._connection.close()
+                self._connection = self._open()
+                try:
+                    return work(self._connection)
+                except self._dialect.errors:
+                    raise DatabaseAway("The centre's database went away.") from error
