@@ -135,9 +135,8 @@ def known_numbers(connection: Connection) -> dict[str, int]:
 
 def number_tables(connection: Connection, schema: Schema) -> dict[str, int]:
     """Return each table's number in this database, giving numbers to new ones."""
-    for table in schema.tables:
-        connection.execute("INSERT INTO _table (name) VALUES (?) ON CONFLICT DO NOTHING", (table.name,))
-    numbers = known_numbers(connection)
-    for table in schema.tables:
-        connection.execute("INSERT INTO _mark (t, rid) VALUES (?, 0) ON CONFLICT DO NOTHING", (numbers[table.name],))
-    return numbers
+    known = known_numbers(connection)
+    new = [table.name for table in schema.tables if table.name not in known]
+    connection.executemany("INSERT INTO _table (name) VALUES (?) ON CONFLICT DO NOTHING", [(name,) for name in new])
+    connection.execute("INSERT INTO _mark (t, rid) SELECT t, 0 FROM _table WHERE t NOT IN (SELECT t FROM _mark)")
+    return known_numbers(connection) if new else known

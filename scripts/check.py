@@ -27,7 +27,7 @@ STEPS: tuple[Step, ...] = (
     ("layers", [str(BIN / "lint-imports"), "--no-cache"]),
 )
 TESTS: Step = ("tests", [sys.executable, "scripts/run.py", "test"])  # README's own command
-ON_POSTGRES = ("tests/server", "tests/contract", "tests/healing", "tests/protocol", "tests/skew")
+ON_POSTGRES = ("tests/server", "tests/contract", "tests/healing", "tests/protocol", "tests/skew", "tests/simulation/test_simulation.py")
 """What runs once more with the centre on PostgreSQL (tests/databases.py): everything that is about the centre and needs no process."""
 YEAR = "tests/healing/test_year.py"  # 73,000 changes: three minutes there
 AGAIN: Step = ("postgres", [*TESTS[1], "-n", "2", "--deselect", YEAR, *ON_POSTGRES])

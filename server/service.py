@@ -13,7 +13,7 @@ from schema.capture import Look
 from server import centre, filling, healing, ingest, journal, nodes, pulling, verify
 from server.database import Database
 from sync import box
-from sync.errors import DatabaseAway, Diverged
+from sync.errors import DatabaseAway, DatabaseFull, Diverged
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import (
     HealReply,
@@ -41,15 +41,18 @@ def again_where_others_wrote(method: Callable[Concatenate[Service, P], R]) -> Ca
 
     @wraps(method)
     def tried(self: Service, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        for _ in range(TRIES_MAX - 1):
+        dialect = self.database.dialect
+        for tries_left in reversed(range(TRIES_MAX)):
             try:
                 return method(self, *args, **kwargs)
-            except self.database.dialect.errors as error:
-                if self.database.dialect.is_away(error):
+            except dialect.errors as error:
+                if dialect.is_of_the_disk(error):
+                    raise DatabaseFull("The disk of the centre's database is full, or cannot be written.") from error
+                if dialect.is_away(error):
                     raise DatabaseAway("The centre's database went away.") from error
-                if not self.database.dialect.is_passing(error):
+                if not dialect.is_passing(error) or not tries_left:
                     raise
-        return method(self, *args, **kwargs)
+        raise AssertionError("the last try returns or raises")
 
     return tried
 

@@ -147,6 +147,14 @@ class DatabaseAway(WorldError):
     todo = "Try again in a moment."
 
 
+class DatabaseFull(WorldError):
+    """The disk of the centre's database is full, or cannot be written: nothing of the request was taken."""
+
+    code = "server.disk"
+    kept = "Nothing is lost; what waits to be sent stays here."
+    todo = "The central office makes room; then try again."
+
+
 class TooBusy(PeerError):
     """The server has as many requests as it can take."""
 

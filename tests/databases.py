@@ -12,6 +12,8 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -65,7 +67,7 @@ def new(template: str = "template0", name: str | None = None) -> str:
     """Return the URL of a new PostgreSQL database: an empty one, or a copy of another."""
     name = name or fresh_name()
     with psycopg.connect(_server(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' STRATEGY FILE_COPY")
     parts = urlsplit(_server())
     return urlunsplit(parts._replace(path=f"/{name}"))
 
@@ -95,6 +97,19 @@ def cut(place: Place) -> None:
     if isinstance(place, str):
         with psycopg.connect(_server(), autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name_of(place),))
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Let processes that are started meanwhile use this process's server, instead of one of their own each."""
+    before = os.environ.get(VARIABLE)
+    if before:
+        os.environ[VARIABLE] = _server()
+    try:
+        yield
+    finally:
+        if before:
+            os.environ[VARIABLE] = before
 
 
 @cache

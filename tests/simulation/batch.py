@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from tests import databases
 from tests.simulation.disk import make_folder
 from tests.simulation.history import DEFAULT_FAULTS, Outcome, run
 
@@ -74,7 +75,7 @@ def run_many(
     shared = Setting(setting.trace, setting.table_set, setting.faults, within)
     chunks = (seeds[low : low + CHUNK] for low in range(0, len(seeds), CHUNK) if time.monotonic() < end)
     try:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), os.nice, (_NICE,)) as pool:
+        with databases.shared(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), os.nice, (_NICE,)) as pool:
             for outcomes in _results(pool, chunks, shared, 2 * jobs):
                 _add(batch, outcomes, progress)
     finally:

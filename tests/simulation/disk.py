@@ -84,9 +84,20 @@ class Session(dbapi2.Connection):  # type: ignore[misc]
         if not self.process.dead:
             super().rollback()
 
+    @staticmethod
+    def in_words(sql: str) -> str:
+        """Return a program's statement as it is."""
+        return sql
+
     def undo(self) -> None:
         """Roll back as SQLite itself does it: no statement of the process."""
         super().rollback()
+
+    def fail(self, whole: bool) -> Exception:
+        """Return what a write says when the disk is full; SQLite may undo the `whole` transaction by itself."""
+        if whole:
+            self.undo()
+        return dbapi2.OperationalError("database or disk is full")
 
     def let_go(self) -> None:
         """Let go of what it was reading."""
@@ -114,6 +125,21 @@ class File:
         self._idle: list[Session] = []
         self._dead: list[Session] = []
         shutil.copy(source, path)
+
+    def dialect(self, process: Process) -> SimulatedSqlite:
+        """Return the dialect that a process opens it by."""
+        return SimulatedSqlite(self, process)
+
+    def copy_to(self, path: Path, session: Session) -> None:
+        """Copy the database, as it is at this moment."""
+        target = dbapi2.connect(str(path))
+        session.backup(target)
+        target.close()
+
+    def restored_from(self, restore: Callable[[Path], object]) -> None:
+        """Be put in its place by the engine's own restore, which is given where that is."""
+        self.shut()
+        restore(self.path)
 
     def connect(self, process: Process) -> Session:
         """Return a connection for a process."""

@@ -82,7 +82,8 @@ class History(SimulatedWorld):
             self.say(f"-- {number}")
             self.step()
         self.quiet()
-        self.say("-- the centre rests at", *self.centre.execute("SELECT head, hex(digest) FROM _server").fetchone())
+        head, digest = self.centre.execute("SELECT head, digest FROM _server").fetchone()
+        self.say("-- the centre rests at", head, digest.hex().upper())
         self.judge.final()
 
     def is_full(self, process: Process, error: Exception) -> bool:
@@ -191,7 +192,7 @@ class History(SimulatedWorld):
     def _as_program(connection: Any, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         for sql, values in statements:
-            connection.execute(sql, values)
+            connection.execute(connection.in_words(sql), values)
         connection.execute("COMMIT")
 
     def centre_writes(self, initial: bool = False) -> None:

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlcipher3 import dbapi2
-
 import node.database
 from server import backup
-from tests.simulation.disk import Crash, Process, Session, SimulatedSqlite
+from server.database import Place
+from tests.simulation.disk import Crash, Process, Session
 from tests.simulation.lives import Life, Work
 from tests.simulation.network import Wire, exchange
 from tests.simulation.skew import declared
@@ -144,10 +143,8 @@ def fill_disk(world: History, station: Station) -> None:
         if writes or (sql == "COMMIT" and dirty):  # the end of a reading needs no room
             written, dirty = written + 1, writes
             if written >= last:
-                if world.random.random() < 0.5:
-                    session.undo()  # SQLite may undo the whole transaction by itself
                 world.full.add(process)
-                raise dbapi2.OperationalError("database or disk is full")
+                raise session.fail(world.random.random() < 0.5)
 
     world.say(f"-- the {whose}'s disk is full at write", last)
     process.hook = hook
@@ -252,7 +249,7 @@ def clone(world: History, station: Station) -> None:
     world.copied = True
     file, skew = world.take_copy("node", kept.path, kept.version), [station.node.skew[0]]
     process = Process(name, lambda: world.clock.read(skew[0]))
-    database = node.database.Database(file.path, declared(station.version), process.clock_ms, SimulatedSqlite(file, process))
+    database = node.database.Database(file.path, declared(station.version), process.clock_ms, file.dialect(process))
     made = world.add_station(Node(name, database, Wire(world, station.node.link.identity), skew), file, process, station.origin)
     made.version, made.told = station.version, station.told
     made.works, made.sealed, made.gone, made.typed, made.dropped = kept.works, kept.sealed, kept.gone, kept.typed, kept.dropped
@@ -273,8 +270,7 @@ def two_processes(world: History, station: Station) -> None:
         world.say("  a second process syncs", station.name)
         wire: Any = station.node.link
         kept = (wire.odds, wire.page, wire.meanwhile)
-        dialect = SimulatedSqlite(station.file, second)
-        database = node.database.Database(station.file.path, declared(station.version), second.clock_ms, dialect)
+        database = node.database.Database(station.file.path, declared(station.version), second.clock_ms, station.file.dialect(second))
         exchange(world, station, "sync", database=database)
         database.close()
         wire.odds, wire.page, wire.meanwhile = kept
@@ -292,6 +288,7 @@ class KeptCentre:
     """A copy of the centre's file, and what the simulator knew of it then."""
 
     path: Path
+    is_backup: bool  # made by the engine
     version: int  # of its declared tables
     head: int
     life: Life
@@ -315,7 +312,9 @@ def keep_centre(world: History, _station: Station) -> None:
     world.observe()
     world.say("-- backup" if announced else "-- copy", "of the centre at", world.head)
     judged = judge.judged | judge.conflict_ids
-    kept = KeptCentre(path, world.file.version, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added), judged)
+    kept = KeptCentre(
+        path, announced, world.file.version, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added), judged
+    )
     world.kept_centres.append(kept)
 
 
@@ -329,13 +328,16 @@ def put_back_centre(world: History, _station: Station) -> None:
     world.restored = True
     world.judge.centre_put_back(kept)
     world.database.close()
-    told = world.random.random() < 0.3
-    if told:  # the engine's own restore, and the operator says so
-        world.counts["centre restored, and said so"] += 1
-        world.file.shut()
-        done = backup.restore(kept.path, world.file.path, declared(world.version), world.server_time(), new_epoch=True)
-        if done.aside is not None:
-            done.aside.unlink()
+    told = world.random.random() < 0.3 and (kept.is_backup or world.is_file)
+    if told or (kept.is_backup and not world.is_file):  # the engine's own restore; told: the operator says so
+        world.counts["centre restored, and said so"] += told
+
+        def restore(place: Place) -> None:
+            done = backup.restore(kept.path, place, declared(world.version), world.server_time(), new_epoch=told)
+            if done.aside is not None:
+                done.aside.unlink()
+
+        world.file.restored_from(restore)
         world.file.version = world.version
     elif kept.version < world.version:
         world.file = newer_centre(world, kept.path)

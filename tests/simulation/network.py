@@ -17,7 +17,7 @@ import server.ingest
 from node import pending
 from node.cycle import Cycle, Report
 from node.database import Database
-from sync.errors import Diverged, Forked, Gap, OutpostError, Stale, UnknownIncarnation
+from sync.errors import DatabaseFull, Diverged, Forked, Gap, OutpostError, Stale, UnknownIncarnation
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest
 from sync.segment import read_segment
@@ -85,7 +85,7 @@ class Wire(Link):
             world.open_server()
             world.say("  the server died and starts again")
             raise ReplyLost(kind) from None
-        except dbapi2.OperationalError as error:
+        except (dbapi2.OperationalError, DatabaseFull) as error:
             if not world.is_full(world.process, error):
                 raise
             raise ReplyLost(kind) from None

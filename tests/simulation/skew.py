@@ -22,7 +22,7 @@ from schema.registry import Schema
 from sync.change import Edit, Insert, Op, Update
 from tests.simulation import oracle
 from tests.simulation.actors import Typist
-from tests.simulation.disk import SimulatedSqlite
+from tests.simulation.disk import File
 from tests.simulation.later import later_schema
 from tests.simulation.oracle import Row, Rows
 from tests.simulation.schema import simulated_schema
@@ -53,10 +53,11 @@ def plain_schema() -> Schema:
 
 def install_if_older(connection: Connection, dialect: Dialect, schema: Schema, own: Bookkeeping, keeper: Keeper | None = None) -> None:
     """Install where there is something to do: files of the simulator have all the tables of their version."""
-    if isinstance(dialect, SimulatedSqlite):
-        if dialect.file.version != schema.version:
+    file: File | None = getattr(dialect, "file", None)  # what disk.File, or what takes its place, is opened by
+    if file is not None:
+        if file.version != schema.version:
             install(connection, dialect, schema, own, keeper)
-            dialect.file.version = schema.version
+            file.version = schema.version
         return
     written = read(connection, dialect)
     if written is not None and written.schema != schema.version:

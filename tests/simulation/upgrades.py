@@ -10,7 +10,7 @@ import node.database
 import server.database
 from tests.simulation import skew
 from tests.simulation.causes import Write
-from tests.simulation.disk import Crash, File, Process, SimulatedSqlite
+from tests.simulation.disk import Crash, File, Process
 from tests.simulation.world import Station, Violation
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def newer_centre(world: History, source: Path, first: Callable[[File], None] | N
 
 def _open_centre(world: History, file: File, process: Process) -> None:
     schema = skew.declared(skew.NEWEST)
-    server.database.Database(file.path, schema, SimulatedSqlite(file, process), clock_ms=world.server_time).close()
+    server.database.Database(file.path, schema, file.dialect(process), clock_ms=world.server_time).close()
 
 
 def upgrade_node(world: History, station: Station) -> None:
@@ -110,7 +110,7 @@ def dropped(world: History, station: Station) -> set[Write]:
 
 
 def _open_node(file: File, process: Process) -> None:
-    node.database.Database(file.path, skew.declared(skew.NEWEST), process.clock_ms, SimulatedSqlite(file, process)).close()
+    node.database.Database(file.path, skew.declared(skew.NEWEST), process.clock_ms, file.dialect(process)).close()
 
 
 def _dying(world: History, name: str, like: Process) -> Process:

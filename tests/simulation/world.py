@@ -17,10 +17,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
-
-from sqlcipher3 import dbapi2
 
 import node.cycle
 import node.database
@@ -33,15 +31,19 @@ from server.service import Service
 from sync.change import Delete, Op
 from sync.messages import JoinRequest, Point
 from sync.segment import read_segment, transactions
+from tests import databases
 from tests.simulation import skew as versions
 from tests.simulation.actors import Fresh
 from tests.simulation.causes import Causes
-from tests.simulation.disk import File, Pool, Process, SimulatedSqlite, make_folder
+from tests.simulation.disk import File, Pool, Process, make_folder
 from tests.simulation.lives import Life, Snapshot, Work
 from tests.simulation.oracle import SCOPES, Key, Rows, all_keys, cut, differences, replay
 from tests.simulation.schema import simulated_schema
 from tests.simulation.threads import OneThread
 from tests.world import Clock, Link, Node, World
+
+if TYPE_CHECKING:
+    from tests.simulation.remote import CentrePool
 
 
 class Violation(AssertionError):
@@ -49,8 +51,18 @@ class Violation(AssertionError):
 
 
 @cache
+def centre_pool() -> CentrePool:
+    """Return this process's databases of centres that are not files."""
+    from tests.simulation.remote import CentrePool
+
+    return CentrePool()
+
+
+@cache
 def pool(within: Path | None) -> Pool:
     """Return this process's files, made from an empty server.db and node.db; `within` a folder, or to be cleaned up."""
+    if databases.is_postgres():
+        centre_pool()  # now: inside a history nothing is installed that the templates have
     folder = within / f"process-{os.getpid()}" if within else make_folder()
     folder.mkdir(exist_ok=True)
     if within is None:
@@ -146,6 +158,7 @@ class SimulatedWorld(World):
         self.schema = versions.plain_schema() if upgrades else simulated_schema()  # as the oracle has it
         self.server_skew = 0
         self.pool = pool(within)
+        self.is_file = not databases.is_postgres()  # whether the centre is
         self.taken: list[tuple[str, File]] = []
         self.paths: list[Path] = []
         self.file = self.take("server")
@@ -177,20 +190,23 @@ class SimulatedWorld(World):
 
     def take(self, kind: str) -> File:
         """Return an empty database file, given back at the end."""
-        return self._taken(kind, self.pool.take(kind))
+        return self._taken(kind, self._pool(kind).take(kind))
 
     def take_copy(self, kind: str, source: Path, version: int, upgrade: Callable[[File], None] | None = None) -> File:
         """Return a file that is what another one is, or what a newer program's `upgrade` makes of a copy of it; given back at the end."""
         if upgrade is None:
-            return self._taken(kind, self.pool.copy(kind, source, version))
-        scratch = self.pool.scratch(kind, source, version)
+            return self._taken(kind, self._pool(kind).copy(kind, source, version))
+        scratch = self._pool(kind).scratch(kind, source, version)
         try:
             upgrade(scratch)
         except BaseException:
             scratch.shut()
             scratch.remove()
             raise
-        return self._taken(kind, self.pool.settled(kind, scratch))
+        return self._taken(kind, self._pool(kind).settled(kind, scratch))
+
+    def _pool(self, kind: str) -> Any:
+        return self.pool if self.is_file or kind == "node" else centre_pool()
 
     def _taken(self, kind: str, file: File) -> File:
         self.taken.append((kind, file))
@@ -204,15 +220,13 @@ class SimulatedWorld(World):
     def copy_of(self, kind: str, connection: Any) -> Path:
         """Copy a database, as it is at this moment, to where it may lie until the end."""
         path = self.new_path(kind)
-        target = dbapi2.connect(str(path))
-        connection.backup(target)
-        target.close()
+        connection.file.copy_to(path, connection)
         return path
 
     def boot(self) -> None:
         """Start the server's process."""
         self.process = Process("server", self.clock.read)
-        dialect = SimulatedSqlite(self.file, self.process)
+        dialect = self.file.dialect(self.process)
         self.database = server.database.Database(self.file.path, versions.declared(self.version), dialect, clock_ms=self.server_time)
         self.service = Service(self.database)
 
@@ -230,7 +244,7 @@ class SimulatedWorld(World):
         reply = self.service.join(JoinRequest((1,), code, self.random.randbytes(32), incarnation), self.clock.read())
         file, skew = self.take("node"), [0]
         process = Process(name, lambda: self.clock.read(skew[0]))
-        database = node.database.Database(file.path, versions.declared(versions.FIRST), process.clock_ms, SimulatedSqlite(file, process))
+        database = node.database.Database(file.path, versions.declared(versions.FIRST), process.clock_ms, file.dialect(process))
         database.connection.execute(
             "UPDATE _node SET node = ?, name = ?, incarnation = ?, box_key = ?", (reply.node, name, incarnation, reply.box_key)
         )
@@ -251,8 +265,7 @@ class SimulatedWorld(World):
         if station.program not in station.file.open:
             station.program = station.file.connect(station.program.process)
         station.process = Process(station.name, station.process.clock_ms)
-        dialect = SimulatedSqlite(station.file, station.process)
-        schema = versions.declared(station.version)
+        schema, dialect = versions.declared(station.version), station.file.dialect(station.process)
         station.node.database = node.database.Database(station.file.path, schema, station.process.clock_ms, dialect)
 
     def open_server(self) -> None:
@@ -295,9 +308,9 @@ class SimulatedWorld(World):
 
     def _take_down(self, since: int) -> None:
         life = self.life
-        for segment, version in self.centre.execute("SELECT segment, ver FROM _journal WHERE ver > ? AND segment NOT NULL", (since,)):
+        for segment, version in self.centre.execute("SELECT segment, ver FROM _journal WHERE ver > ? AND segment IS NOT NULL", (since,)):
             life.journal[segment] = version
-        sql = "SELECT segment, txn, ver, into_segment, into_txn FROM _withdrawn WHERE into_segment NOT NULL"
+        sql = "SELECT segment, txn, ver, into_segment, into_txn FROM _withdrawn WHERE into_segment IS NOT NULL"
         life.replaced = {(segment, txn): (version, (into, index)) for segment, txn, version, into, index in self.centre.execute(sql)}
         life.taken_by = {name: life.taken_by.get(name, into) for name, (_, into) in life.replaced.items()}
         sql = "SELECT segment, txn, ver, verdict FROM _verdict WHERE ver > ? ORDER BY ver"
@@ -397,7 +410,7 @@ class SimulatedWorld(World):
 
     def close(self) -> None:
         for kind, file in self.taken:
-            self.pool.give_back(kind, file)
+            self._pool(kind).give_back(kind, file)
         for path in self.paths:
             path.unlink(missing_ok=True)
 
