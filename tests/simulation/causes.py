@@ -7,7 +7,7 @@ A value names its write: nearly all values the simulator writes are used once. T
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from tests.simulation.oracle import ADDS, OWNED, UNIONS, Key, Row, Rows, cells_of
@@ -98,13 +98,16 @@ class Causes:
                     found.update(self.row(child, child_key, row), self._below(rows, child, child_key))
         return found
 
-    def past(self, writes: Iterable[Write], *, strict: bool = False) -> set[Write]:
-        """Return everything that was known, directly or not, to whoever made these writes; without the writes themselves."""
+    def past(self, writes: Iterable[Write], *, strict: bool = False, twice: Collection[Write] = ()) -> set[Write]:
+        """Return everything that was known, directly or not, to whoever made these writes; without the writes themselves.
+
+        `strict`: not by way of values that may stand for several writes: common ones, and those that somebody wrote `twice`.
+        """
         found: set[Write] = set()
         todo = [seen for write in writes for seen in self.seen.get(write, ())]
         while todo:
             write = todo.pop()
-            if write not in found and not (strict and is_common(write.value)):
+            if write not in found and not (strict and (is_common(write.value) or write in twice)):
                 found.add(write)
                 todo += self.seen.get(write, ())
         return found

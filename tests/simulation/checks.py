@@ -159,7 +159,9 @@ class Judge:
             return  # written a second time, by who decided: `mine` need not know of that
         if self.world.restored:
             return  # a restore leaves orders that nobody can tell: a doubt too many is no loss (RULES, introduction)
-        if not reborn and not is_common(mine.value) and not is_common(theirs.value) and theirs in self.causes.past([mine], strict=True):
+        if reborn or is_common(mine.value) or is_common(theirs.value):
+            return
+        if theirs in self.causes.past([mine], strict=True, twice=self.taken):
             raise Violation(f"no conflict: {mine} was written in the knowledge of {theirs.value}")
 
     def on_record(self, write: Write) -> bool:
