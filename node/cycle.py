@@ -304,9 +304,11 @@ class Cycle:
             state = self.database.state()
             if (state.incarnation, state.epoch, state.begin) != (begun.incarnation, begun.epoch, begun.begin):
                 raise Stale("another process of this node has moved on meanwhile")
-            page = self.exchange.pull(self._pull_request(state, position))
+            request = self._pull_request(state, position)
+            page = self.exchange.pull(request)
             if page.after != position:
                 raise Stale("the page answers another question")
+            _require_no_older(request, page)
             rows += page_rows(page)
             if page.position is None and position is None:
                 return page, number
@@ -363,6 +365,15 @@ def _batch(store: Store, segments_max: int) -> Iterator[Sealed]:
         sql = "SELECT body, digest, again, boxed FROM _segment WHERE seq = ?"
         body, digest, again, boxed = store.connection.execute(sql, (seq,)).fetchone()
         yield Sealed(body, digest, retained.message_of(again, bool(boxed)))
+
+
+def _require_no_older(request: PullRequest, page: Page) -> None:
+    """Check that a page is not from before what was heard when it was asked for: it may be of a life of the centre that is over, and a
+    cursor in one life beside a highest point in another would heal for ever. Raises Stale.
+    """
+    is_behind = request.position is None and page.head < request.highest.number
+    if is_behind or (page.to.number == request.highest.number and page.to != request.highest):
+        raise Stale("the page is older than what the centre has told since")
 
 
 def _check_answered(store: Store, request: PushRequest) -> None:

@@ -1,20 +1,24 @@
 """Altering: how tables of an older version become those of this one in PostgreSQL, which changes columns in place.
 
-A column of another type is added beside the old one, filled value by value as nodes convert theirs, and takes its name. What other
-programs have laid on our tables PostgreSQL looks after itself: a view that names a column that goes stands in its way, and is named.
+A column of another type stays where it is; what it held is put beside it and converted value by value, as nodes convert theirs. What
+other programs have laid on our tables PostgreSQL looks after itself: indexes are built anew, and a view or a trigger that stands in the
+way is named. Nobody else is at work on the tables meanwhile (`Dialect.begin_alone`).
 Used by schema/upgrade.py; the counterpart for files is schema/rebuilding.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 from schema import others
 from schema.capture import Store
-from schema.conversion import converted, note_unconverted
+from schema.conversion import CHUNK_ROWS, converted, note_unconverted
 from schema.declare import Table
 from schema.dialects.base import ROW_ID, Connection
-from schema.dialects.sqlite import quote
+from schema.dialects.sqlite import literal, quote
 from schema.lens import ColumnLens, TableLens
 from schema.past import Column
 from sync.errors import CannotUpgrade
@@ -25,6 +29,10 @@ _TRIGGERS = (
     "SELECT t.tgname, c.relname, p.proname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid"
     " WHERE c.relnamespace = current_schema()::regnamespace AND NOT t.tgisinternal AND t.tgname LIKE '\\_t%'"
 )
+_OTHERS_TRIGGERS = (
+    "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = to_regclass(CAST(? AS text)) AND NOT tgisinternal AND tgenabled <> 'D'"
+)
+_MODES = {"O": "", "R": "REPLICA ", "A": "ALWAYS "}
 _INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = ? AND indexname LIKE '\\_%'"
 _NAMES = "SELECT lower(relname) FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'v', 'm', 'p', 'f')"
 
@@ -59,19 +67,57 @@ def rebuild(store: Store, table: TableLens) -> None:
 
 
 def _retype(store: Store, table: Table, change: ColumnLens, column: Column) -> None:
-    name, kept, new = quote(table.name), quote(_OLD), quote(column.name)
-    store.connection.execute(f"ALTER TABLE {name} RENAME COLUMN {new} TO {kept}")
-    store.connection.execute(f"ALTER TABLE {name} ADD COLUMN {store.dialect.column(replace(column, nullable=True))}")
+    """Change a column's type in its place, which carries other programs' indexes along; what they had is converted value by value."""
+    connection, name, kept, new = store.connection, quote(table.name), quote(_OLD), quote(column.name)
+    older = change.older
+    assert older is not None
+    with _quiet(connection, table):
+        connection.execute(f"ALTER TABLE {name} ADD COLUMN {kept} {older.type.upper()}")
+        connection.execute(f"UPDATE {name} SET {kept} = {new}")
+        connection.execute(f"ALTER TABLE {name} ALTER COLUMN {new} DROP DEFAULT, ALTER COLUMN {new} DROP NOT NULL")
+        others.run(
+            store, "view, index or trigger", table.name, f"ALTER TABLE {name} ALTER COLUMN {new} TYPE {column.type.upper()} USING NULL"
+        )
+        values = _values(store, table, change, column)
+        while chunk := list(islice(values, CHUNK_ROWS)):
+            _fill(store, table, f"UPDATE {name} SET {new} = ? WHERE {ROW_ID} = ?", chunk)
+        connection.execute(f"ALTER TABLE {name} DROP COLUMN {kept}")
+        if column.default is not None:
+            connection.execute(f"ALTER TABLE {name} ALTER COLUMN {new} SET DEFAULT {literal(column.default)}")
+        if not column.nullable:
+            if connection.execute(f"SELECT 1 FROM {name} WHERE {new} IS NULL LIMIT 1").fetchone():
+                raise CannotUpgrade(f"{table.name}.{column.name} holds values that are none of its new type, and may not be empty.")
+            connection.execute(f"ALTER TABLE {name} ALTER COLUMN {new} SET NOT NULL")
+
+
+def _values(store: Store, table: Table, change: ColumnLens, column: Column) -> Iterator[tuple[Any, int]]:
+    """Yield the values that convert, each with its row's number; the others are noted."""
     for rid, key, old, found, is_converted in converted(store, table, change, column, _OLD):
-        if not is_converted:
+        if is_converted:
+            yield found, rid
+        else:
             note_unconverted(store, table, key, column.name, old)
-            continue
-        store.connection.execute(f"UPDATE {name} SET {new} = ? WHERE {ROW_ID} = ?", (found, rid))
-    others.run(store, "view or index", table.name, f"ALTER TABLE {name} DROP COLUMN {kept}")
-    if not column.nullable:
-        if store.connection.execute(f"SELECT 1 FROM {name} WHERE {new} IS NULL LIMIT 1").fetchone():
-            raise CannotUpgrade(f"{table.name}.{column.name} holds values that are none of its new type, and may not be empty.")
-        store.connection.execute(f"ALTER TABLE {name} ALTER COLUMN {new} SET NOT NULL")
+
+
+def _fill(store: Store, table: Table, sql: str, rows: Sequence[tuple[Any, int]]) -> None:
+    try:
+        store.connection.executemany(sql, rows)
+    except store.dialect.errors as error:
+        if not store.dialect.is_refusal(error):
+            raise
+        words = store.dialect.words_of(error)
+        raise CannotUpgrade(f"Another program's rule on {table.name} refuses a value of its new type: {words}. Drop it first.") from error
+
+
+@contextmanager
+def _quiet(connection: Connection, table: Table) -> Iterator[None]:
+    """Let no trigger of another program run while the engine rewrites rows that stay what they are."""
+    triggers = connection.execute(_OTHERS_TRIGGERS, (quote(table.name),)).fetchall()
+    for trigger, _ in triggers:
+        connection.execute(f"ALTER TABLE {quote(table.name)} DISABLE TRIGGER {quote(trigger)}")
+    yield
+    for trigger, mode in triggers:
+        connection.execute(f"ALTER TABLE {quote(table.name)} ENABLE {_MODES[mode]}TRIGGER {quote(trigger)}")
 
 
 def taken(store: Store) -> set[str]:

@@ -58,6 +58,10 @@ def install(
     dialect.prepare(connection)
     dialect.begin_write(connection)
     try:
+        tables = _to_be_changed(connection, dialect, schema)
+        if tables:  # begun again, so that nothing is read before the programs at work on them have ended
+            connection.rollback()
+            dialect.begin_alone(connection, tables)
         _install(connection, dialect, schema, own, keeper)
     except BaseException:
         connection.rollback()
@@ -83,6 +87,14 @@ def _install(connection: Connection, dialect: Dialect, schema: Schema, own: Book
         if written is not None and written.digest != schema.digest and keeper is not None:
             keeper.redeclared(Store(connection, dialect, schema, known_numbers(connection)))
     bookkeeping.note(connection, schema)
+
+
+def _to_be_changed(connection: Connection, dialect: Dialect, schema: Schema) -> list[str]:
+    """Return the declared tables that are there, if this program brings them up to date."""
+    written = bookkeeping.read(connection, dialect)
+    if written is None or (written.version, written.schema) == (bookkeeping.version(), schema.version):
+        return []
+    return sorted(dialect.tables_there(connection) & known_numbers(connection).keys())
 
 
 def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written: Written, keeper: Keeper | None) -> bool:

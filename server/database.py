@@ -153,8 +153,10 @@ class Database:
             install(self._writer, self.dialect, self.schema, BOOKKEEPING, ServerKeeper(clock_ms))
             if isinstance(path, Path):
                 revoked.reconcile(self._writer, self.dialect, place or path, is_in_place=place is None)
-        except BaseException:
+        except BaseException as error:
             self._writer.close()
+            if isinstance(error, self.dialect.errors) and (self.dialect.is_away(error) or self.dialect.is_passing(error)):
+                raise DatabaseAway(f"{named(path)} cannot be opened now: {self.dialect.words_of(error)}") from error
             raise
         self.numbers = number_tables(self._writer, self.schema)
         self._store = Store(self._writer, self.dialect, self.schema, self.numbers)

@@ -10,15 +10,23 @@ from schema.lock import exclusive
 from schema.registry import load
 from server import home as home_of
 from server.database import Database
+from sync.errors import DatabaseAway
 
 BUSY = "A server is running on this home already."
 
 
 @contextmanager
 def opened(terminal: Terminal) -> Iterator[Database]:
-    """Open the server's database while the block runs. Raises NotJoined."""
+    """Open the server's database while the block runs. Raises NotJoined, DatabaseAway."""
     with closing(home_of.open_database(terminal.home, load())) as database:
-        yield database
+        try:
+            yield database
+        except database.dialect.errors as error:
+            if database.dialect.is_passing(error):
+                raise DatabaseAway("Another program wrote to the same rows at this moment, and nothing was done here.") from error
+            if database.dialect.is_away(error):
+                raise DatabaseAway(f"The centre's database went away: {database.dialect.words_of(error)}") from error
+            raise
 
 
 @contextmanager

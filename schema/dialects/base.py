@@ -119,6 +119,9 @@ class Dialect(Protocol):
     def begin_write(self, connection: Connection) -> None:
         """Begin a transaction that holds its place in the order of versions until it commits (ENGINE §3)."""
 
+    def begin_alone(self, connection: Connection, tables: Sequence[str]) -> None:
+        """Begin like `begin_write`, when nobody else is at work on these tables, and let nobody begin with them. It may wait."""
+
     def begin_read(self, connection: Connection) -> None:
         """Begin a transaction that sees one snapshot."""
 

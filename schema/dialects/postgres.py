@@ -132,6 +132,11 @@ class Postgres:
         connection.execute(_BEGIN)
         connection.execute(_TURN)
 
+    def begin_alone(self, connection: Connection, tables: Sequence[str]) -> None:
+        """Wait for our turn, then for programs that are at work on the tables, and only then take the snapshot."""
+        self.begin_write(connection)
+        connection.execute(Native(f"LOCK TABLE {', '.join(map(quote, tables))} IN ACCESS EXCLUSIVE MODE"))
+
     def begin_read(self, connection: Connection) -> None:
         """Begin a transaction on one snapshot."""
         connection.execute(_BEGIN)

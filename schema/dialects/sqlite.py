@@ -161,6 +161,10 @@ class Sqlite:
         """Take the file's one write lock now, so that nothing read inside is stale."""
         connection.execute("BEGIN IMMEDIATE")
 
+    def begin_alone(self, connection: Connection, tables: Sequence[str]) -> None:
+        """Begin a write transaction: who holds a file's one write lock is alone with it."""
+        self.begin_write(connection)
+
     def begin_read(self, connection: Connection) -> None:
         """Begin a deferred transaction and pin its snapshot by reading."""
         connection.execute("BEGIN")

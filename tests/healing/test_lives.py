@@ -13,7 +13,7 @@ from node.held import withdraw
 from server import held as held_work
 from server import ingest
 from sync.errors import Stale
-from sync.messages import PushReply, PushRequest
+from sync.messages import Page, PullRequest, PushReply, PushRequest
 from tests.healing.copies import copy_of, put_back_centre, put_back_node
 from tests.healing.stories import CLIENT, doubts, gone, settled, three
 from tests.healing.stories import world as world  # a fixture
@@ -201,3 +201,36 @@ def test_it_is_listed_again_where_what_was_heard_of_it_is_lost(world: World, is_
     put_back_centre(world, copy)
     assert settled(world)
     assert [(entry["verdict"], entry["code"]) for entry in node.held()] == [("held", "right")]
+
+
+@pytest.mark.covers("P-8.9")
+def test_an_old_page_of_a_lost_life_is_not_taken_beside_what_this_one_has_told(world: World) -> None:
+    """Its last version has the number of the highest one heard since: a node that took it healed, and healed again, for ever (seed
+    56019603).
+    """
+    n1, _, _ = three(world)
+    before = copy_of(world.database.path)
+    world.sql("INSERT INTO client (id, branch, name) VALUES ('lost', 'A', 'w1')")
+    kept: list[Page] = []
+
+    class Keeping(Link):
+        def pull(self, request: PullRequest) -> Page:
+            kept.append(super().pull(request))
+            raise ReplyLost("pull")
+
+    with pytest.raises(ReplyLost):
+        Cycle(n1.database, Keeping(world, n1.link.identity)).pull(Report())
+    put_back_centre(world, before)
+    n1.sql(CLIENT, "z1")
+    Cycle(n1.database, n1.link).push(Report())
+    assert n1.database.state().highest.number == kept[0].to.number
+
+    class Late(Link):
+        def pull(self, request: PullRequest) -> Page:
+            return kept[0]
+
+    with pytest.raises(Stale, match="older than what the centre has told"):
+        Cycle(n1.database, Late(world, n1.link.identity)).pull(Report())
+    n1.sync()
+    assert settled(world)
+    assert "z1" in {row[0] for row in world.sql("SELECT id FROM client")}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +14,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from schema.console import Terminal
 from server import backup, home, moving
 from server.database import Database, named
+from server.opening import opened
 from server.service import Service
 from sync.errors import AlreadyThere, BadValue, DatabaseAway, NotJoined
 from tests import databases
@@ -364,3 +366,25 @@ def test_all_servers_of_a_database_read_in_one_life_until_a_copy_may_have_been_p
             connection.execute("TRUNCATE _server")
             connection.execute("INSERT INTO _server SELECT * FROM dumped")
         assert life(other) == life(world.database) != before
+
+
+def test_a_command_that_meets_a_program_on_a_row_says_so(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.opening.load", lambda: world.schema)
+    terminal = Terminal(tmp_path / "home", False, "server")
+    home.initialise(terminal.home, str(world.database.path), world.schema, existing=True)
+    world.sql("INSERT INTO client (id, branch, name) VALUES ('c1', 'A', 'Олена')")
+
+    def change_while(meanwhile: Callable[[], None]) -> None:
+        with opened(terminal) as database, database.writing() as store:
+            meanwhile()
+            store.connection.execute("UPDATE client SET name = 'ours' WHERE id = 'c1'")
+
+    def theirs() -> None:
+        with program(world) as other:
+            other.execute("UPDATE client SET name = 'theirs' WHERE id = 'c1'")
+
+    with pytest.raises(DatabaseAway, match="Another program wrote"):
+        change_while(theirs)
+    assert world.sql("SELECT name FROM client") == [("theirs",)]
+    with pytest.raises(DatabaseAway, match="went away"):
+        change_while(lambda: databases.cut(world.database.path))

@@ -101,8 +101,10 @@ def without_orphans(rows: Rows) -> Rows:
     return kept
 
 
-def replay(rows: Rows, schema: Schema, ops: Iterable[Op]) -> Rows:
-    """Return the rows after pending work; the rows given stay as they are."""
+def replay(rows: Rows, schema: Schema, ops: Iterable[Op], *, along: bool = True) -> Rows:
+    """Return the rows after pending work; the rows given stay as they are. `along`: a row that got another key takes along what its
+    writer's version does not have, as it will at the centre; its node shows that when the centre has taken the change.
+    """
     now = {table: dict(found) for table, found in rows.items()}
     gone: dict[str, list[Row]] = {table: [] for table in now}
     for op in ops:
@@ -112,7 +114,8 @@ def replay(rows: Rows, schema: Schema, ops: Iterable[Op]) -> Rows:
                 gone[op.table] += [table.pop(op.key)] if op.key in table else []
             case Insert():
                 of = schema.by_name[op.table]
-                before = table.get(op.key) or _under_another_key(op, of.key, gone[op.table]) or dict.fromkeys(of.names)
+                renamed = _under_another_key(op, of.key, gone[op.table]) if along else None
+                before = table.get(op.key) or renamed or dict.fromkeys(of.names)
                 table[op.key] = {**before, **op.values}
             case Update():
                 if op.key in table:

@@ -132,6 +132,8 @@ class PostgresFile:
         self.open.remove(session)
         if session.in_transaction:
             session.raw.execute("ROLLBACK")
+        if session.process.dead:
+            session.raw.execute("SELECT pg_advisory_unlock_all()")  # as the end of its connection does
         (self._dead if session.process.dead else self._idle).append(session)
 
     def bury(self, process: Process) -> None:
@@ -236,8 +238,8 @@ class CentrePool:
     def __init__(self) -> None:
         self._free: dict[int, list[PostgresFile]] = defaultdict(list)
         self._made: list[PostgresFile] = []
-        atexit.register(self._close)
         url = _create(databases.fresh_name(), "template0")
+        atexit.register(self._close)  # behind what stops the server, so that it runs before that
         self._template = databases.name_of(url)
         server.database.create(url, simulated_schema()).close()
         with connect_raw(url).raw as raw:

@@ -348,7 +348,7 @@ class SimulatedWorld(World):
     def _life_at(self, cursor: Point) -> Life | None:
         return next((life for life in reversed(self.lives) if life.digests.get(cursor.number) == cursor.digest), None)
 
-    def expected(self, station: Station, *, untold: bool = False) -> Rows:
+    def expected(self, station: Station, *, untold: bool = False, along: bool = True) -> Rows:
         """Return what a node's people must see: the centre's rows at its cursor, cut to its scope, and its pending work. Cells that
         its version does not have are there as well; what it has not been told since it was upgraded is, if `untold`.
         """
@@ -363,7 +363,7 @@ class SimulatedWorld(World):
                 station.told = station.file.version
             if station.told < station.file.version and not untold:
                 known = versions.as_told(known, station.told)
-        return replay(known, self.schema, life.pending_ops(station.works, cursor))
+        return replay(known, self.schema, life.pending_ops(station.works, cursor), along=along)
 
     def shown(self, station: Station, rows: Rows) -> Rows:
         """Return rows as a node's version shows them."""
@@ -388,7 +388,7 @@ class SimulatedWorld(World):
             self.counts["looked at while healing"] += 1
             return
         self.counts["checks"] += 1
-        found = differences(station.view(), self.shown(station, self.expected(station)))
+        found = differences(station.view(), self.shown(station, self.expected(station, along=False)))
         if found:
             raise Violation(f"{station.name} {when}, cursor {station.cursor}: " + "; ".join(found[:4]))
         if station.gone:
