@@ -5,6 +5,7 @@ python3 scripts/run.py bench --quick   3 rounds, changes on 100,000 contacts
     --json     exactly one JSON document instead of the table
     --check    exit status 1 if a floor is missed (the machine should have nothing else to do)
     --only-sales   leave the changes of contacts out
+    --database postgres   push and pull sales on PostgreSQL as well, in the same rounds
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import argparse
 import json
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from bench import machine, report
+from bench.postgres import serving
 from bench.rounds import SALES, run
 
 
@@ -26,16 +29,24 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--check", action="store_true", help="exit status 1 if a floor is missed")
     parser.add_argument("--only-sales", action="store_true", help="leave the changes of contacts out")
+    parser.add_argument("--database", help="also on PostgreSQL: postgresql://… of a server, or postgres for one from a wheel")
     parser.add_argument("--rounds", type=int, help="rounds (5, or 3 with --quick)")
     parser.add_argument("--folder", type=Path, help="where to put the databases: a real disk, not a RAM disk")
     options = parser.parse_args()
     rounds = options.rounds or (3 if options.quick else 5)
     bases: tuple[int, ...] = () if options.only_sales else (100_000,) if options.quick else (100_000, 1_000_000)
-    with tempfile.TemporaryDirectory(prefix="outpost-bench-", dir=options.folder, ignore_cleanup_errors=True) as folder:
-        measured = run(Path(folder), rounds, bases, lambda line: print(f"bench: {line}", file=sys.stderr, flush=True))
+    with (
+        tempfile.TemporaryDirectory(prefix="outpost-bench-", dir=options.folder, ignore_cleanup_errors=True) as folder,
+        serving(options.database) if options.database else nullcontext() as postgres,
+    ):
+        measured = run(Path(folder), rounds, bases, _say, postgres=postgres)
         found = report.document(measured, machine.facts(Path(folder)), rounds, SALES)
     print(json.dumps(found, ensure_ascii=False, indent=1) if options.json else report.table(found))
     return 1 if options.check and found["missed"] else 0
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

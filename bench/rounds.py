@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import local, machine, node, server
+from bench.postgres import database
 from bench.workload import BRANCH, Row, contacts, sales
 
 SALES = 200_000
 CHANGED = 1_000
+ON_POSTGRES = "PostgreSQL: "
 
 Say = Callable[[str], None]
 Figures = dict[str, list[float]]
@@ -31,14 +33,17 @@ class Measured:
         self.figures.setdefault(name, []).append(value)
 
 
-def run(folder: Path, rounds: int, bases: tuple[int, ...], say: Say, count: int = SALES) -> Measured:
-    """Measure everything `rounds` times."""
+def run(folder: Path, rounds: int, bases: tuple[int, ...], say: Say, count: int = SALES, postgres: str | None = None) -> Measured:
+    """Measure everything `rounds` times; `postgres`: a server, on which sales are pushed and pulled as well."""
     measured = Measured()
     rows = sales(count)
     for number in range(rounds):
         measured.load.append(machine.load())
         say(f"round {number + 1} of {rounds}: {count:,} receipts (load {measured.load[-1]})")
         sales_round(folder / "sales", rows, number, measured)
+        if postgres is not None:
+            with database(postgres) as url:
+                postgres_round(folder / "postgres", url, rows, measured)
     for base in bases:
         say(f"a base of {base:,} contacts (takes a while)")
         change_rounds(folder / f"contacts{base}", base, rounds, measured, say)
@@ -60,6 +65,24 @@ def sales_round(home: Path, rows: list[Row], number: int, measured: Measured) ->
     shutil.rmtree(home)
 
 
+def postgres_round(home: Path, url: str, rows: list[Row], measured: Measured) -> None:
+    """Push sales to a centre on PostgreSQL, and pull them into a fresh node. What the database itself costs is not in a processor's
+    figure.
+    """
+    home.mkdir(parents=True)
+    with server.running(home / "server", url) as centre:
+        codes = [centre.invite(name, f"branch:{BRANCH}") for name in ("till", "other")]
+        with node.Node(home / "till", centre.url, codes[0]) as till:
+            local.insert_sales(till.path, rows)
+            _push(till, centre, len(rows), measured, ON_POSTGRES)
+        with node.Node(home / "other", centre.url, codes[1]) as other:
+            _pull(other, centre, len(rows), measured, ON_POSTGRES)
+    for way in ("push", "pull"):
+        here, there = (measured.figures[f"{where}{way}, rows/s"][-1] for where in ("", ON_POSTGRES))
+        measured.add(f"{ON_POSTGRES}{way}, times as fast as with a file", there / here)
+    shutil.rmtree(home)
+
+
 def _insert(home: Path, till: node.Node, rows: list[Row], number: int, measured: Measured) -> None:
     """Insert plainly and captured, the one or the other first."""
     if number % 2:
@@ -73,30 +96,30 @@ def _insert(home: Path, till: node.Node, rows: list[Row], number: int, measured:
     measured.add("captured insert, times plain", captured / plain)
 
 
-def _push(till: node.Node, centre: server.Server, count: int, measured: Measured) -> None:
+def _push(till: node.Node, centre: server.Server, count: int, measured: Measured, where: str = "") -> None:
     cpu = machine.cpu_seconds(centre.pid)
     moved = till.run(node.push)
     assert moved.pushed == count, f"{moved.pushed} of {count} pushed"
-    measured.add("push, rows/s", count / moved.seconds)
-    measured.add("push, µs a row: node's processor", moved.cpu / count * 1e6)
-    measured.add("push, µs a row: server's processor", (machine.cpu_seconds(centre.pid) - cpu) / count * 1e6)
-    measured.add("push, bytes a row", moved.sent / count)
+    measured.add(where + "push, rows/s", count / moved.seconds)
+    measured.add(where + "push, µs a row: node's processor", moved.cpu / count * 1e6)
+    measured.add(where + "push, µs a row: server's processor", (machine.cpu_seconds(centre.pid) - cpu) / count * 1e6)
+    measured.add(where + "push, bytes a row", moved.sent / count)
     till.run(node.pull)
-    measured.add("memory, MB: node after push", till.run(machine.peak_mb))
-    measured.add("memory, MB: server after push", machine.peak_mb(centre.pid))
-    measured.add("nothing to do, ms", till.run(node.idle_ms))
+    measured.add(where + "memory, MB: node after push", till.run(machine.peak_mb))
+    measured.add(where + "memory, MB: server after push", machine.peak_mb(centre.pid))
+    measured.add(where + "nothing to do, ms", till.run(node.idle_ms))
 
 
-def _pull(other: node.Node, centre: server.Server, count: int, measured: Measured) -> None:
+def _pull(other: node.Node, centre: server.Server, count: int, measured: Measured, where: str = "") -> None:
     cpu = machine.cpu_seconds(centre.pid)
     moved = other.run(node.pull)
     assert moved.pulled == count == other.run(node.count, "sale"), f"{moved.pulled} of {count} pulled"
-    measured.add("pull, rows/s", count / moved.seconds)
-    measured.add("pull, µs a row: node's processor", moved.cpu / count * 1e6)
-    measured.add("pull, µs a row: server's processor", (machine.cpu_seconds(centre.pid) - cpu) / count * 1e6)
-    measured.add("pull, bytes a row", moved.received / count)
-    measured.add("memory, MB: node after pull", moved.peak_mb)
-    measured.add("memory, MB: server after pull", machine.peak_mb(centre.pid))
+    measured.add(where + "pull, rows/s", count / moved.seconds)
+    measured.add(where + "pull, µs a row: node's processor", moved.cpu / count * 1e6)
+    measured.add(where + "pull, µs a row: server's processor", (machine.cpu_seconds(centre.pid) - cpu) / count * 1e6)
+    measured.add(where + "pull, bytes a row", moved.received / count)
+    measured.add(where + "memory, MB: node after pull", moved.peak_mb)
+    measured.add(where + "memory, MB: server after pull", machine.peak_mb(centre.pid))
 
 
 def change_rounds(home: Path, base: int, rounds: int, measured: Measured, say: Say) -> None:

@@ -34,9 +34,9 @@ class Server:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Server]:
-    """Run a new server while the block lasts."""
-    _outpost(home, "init")
+def running(home: Path, database: str | None = None) -> Iterator[Server]:
+    """Run a new server while the block lasts, on a file or on an empty PostgreSQL database."""
+    _outpost(home, "init", *(["--database", database] if database else []))
     command = _command(home, "run", "--port", "0")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
