@@ -129,8 +129,7 @@ class Postgres:
 
     def begin_write(self, connection: Connection) -> None:
         """Wait for our turn, and only then take the snapshot."""
-        connection.execute(_BEGIN)
-        connection.execute(_TURN)
+        connection.execute(_BEGIN_TURN)
 
     def begin_alone(self, connection: Connection, tables: Sequence[str]) -> None:
         """Wait for our turn, then for programs that are at work on the tables, and only then take the snapshot."""
@@ -139,8 +138,7 @@ class Postgres:
 
     def begin_read(self, connection: Connection) -> None:
         """Begin a transaction on one snapshot."""
-        connection.execute(_BEGIN)
-        connection.execute(_PIN)
+        connection.execute(_BEGIN_SNAPSHOT)
 
     # --- tables ----------------------------------------------------------------------------------------------------------
 
@@ -394,9 +392,9 @@ _LIFE: Final = Native(
     "SELECT extract(epoch FROM pg_postmaster_start_time())::text, oid::text, pg_relation_filenode(oid)::text FROM pg_class"
     " WHERE oid = '_server'::regclass"
 )
-_BEGIN: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ")
-_TURN: Final = Native("LOCK TABLE _lock IN EXCLUSIVE MODE")
-_PIN: Final = Native("SELECT 1")
+_BEGIN_TURN: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE _lock IN EXCLUSIVE MODE")
+_BEGIN_SNAPSHOT: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+"""Each one message to the server and back. Neither BEGIN nor LOCK takes a snapshot; the first SELECT does."""
 _APPLYING_ON: Final = Native(f"SET LOCAL {APPLYING} = 'on'")
 _APPLYING_OFF: Final = Native(f"SET LOCAL {APPLYING} = 'off'")
 
