@@ -112,6 +112,7 @@ def _fill(store: Store, table: Table, sql: str, rows: Sequence[tuple[Any, int]])
 @contextmanager
 def _quiet(connection: Connection, table: Table) -> Iterator[None]:
     """Let no trigger of another program run while the engine rewrites rows that stay what they are."""
+    connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what a deferred one has still to look at would stop the next ALTER
     triggers = connection.execute(_OTHERS_TRIGGERS, (quote(table.name),)).fetchall()
     for trigger, _ in triggers:
         connection.execute(f"ALTER TABLE {quote(table.name)} DISABLE TRIGGER {quote(trigger)}")

@@ -94,6 +94,7 @@ def _to_be_changed(connection: Connection, dialect: Dialect, schema: Schema) -> 
     written = bookkeeping.read(connection, dialect)
     if written is None or (written.version, written.schema) == (bookkeeping.version(), schema.version):
         return []
+    bookkeeping.require_known(written, schema)  # before anybody has to wait for us
     return sorted(dialect.tables_there(connection) & known_numbers(connection).keys())
 
 

@@ -33,7 +33,7 @@ def run(store: Store, what: str, table: str, sql: str) -> None:
     try:
         store.connection.execute(sql)
     except store.dialect.errors as error:
-        if not store.dialect.is_in_words(error):
+        if not store.dialect.is_in_words(error) and not store.dialect.is_refusal(error):
             raise
         raise CannotUpgrade(f"Another program's {what} on {table} does not fit its new columns: {error}. Drop it first.") from error
 

@@ -11,6 +11,7 @@ Run by server/serve.py; calls server/service_protocol.py; counterpart of node/tr
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +34,7 @@ from server.nonces import Nonces
 from server.service_protocol import Service
 from sync import signature, wire
 from sync.errors import (
+    DatabaseAway,
     HeadersTooLarge,
     Internal,
     Malformed,
@@ -45,6 +47,7 @@ from sync.errors import (
     TooSlow,
     UnknownProtocol,
     UnsupportedMedia,
+    WorldError,
 )
 from sync.limits import (
     BODY_BYTES_MAX,
@@ -177,7 +180,10 @@ class _Surface:
             response = Response(wire.pack(serve(claim.node, message, self.clock_ms())), media_type=MEDIA)
         except Exception as error:
             response = problem_response(error)
-        response.headers[NONCE_HEADER] = self._next_nonce()[0]
+        try:
+            response.headers[NONCE_HEADER] = self._next_nonce()[0]
+        except WorldError:
+            log.warning("no nonce for the next request: the database is away")  # the node asks for one; its reply it has to have
         return response
 
     def _join(self, media: str, data: bytes) -> Response:
@@ -270,6 +276,11 @@ class _Guard:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
                 raise HeadersTooLarge
             await self.app(scope, receive, send_safely)
+        except asyncio.CancelledError:  # it took longer than a server that stops waits; what became of it is asked again
+            if started:
+                raise
+            log.warning("a request did not end before the server stopped")
+            await problem_response(TooBusy("The server is stopping."))(scope, receive, send_safely)
         except Exception as error:
             if started:
                 raise
@@ -312,6 +323,9 @@ def problem_response(error: Exception) -> Response:
     """Return the problem document of the error; one that is not of our tree is logged and said to be ours. So is a database
     that a newer program, or one with other tables, has opened: nodes try again, once somebody has started this server anew.
     """
+    if isinstance(error, DatabaseAway):  # where it lies, and whose it is, is for the log alone
+        log.warning("%s", error)
+        error = DatabaseAway()
     if not isinstance(error, OutpostError) or isinstance(error, NewerFile):
         incident = secrets.token_hex(4)
         log.error("incident %s", incident, exc_info=error)

@@ -11,6 +11,7 @@ import enum
 import logging
 import secrets
 import socket
+import sys
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -88,10 +89,17 @@ def init(
     place = home_of.initialise(terminal.home, database, load(), existing=existing)
 
     def tell() -> None:
-        say(f"{'The centre of this home' if existing else 'A new centre'}: {named(place)}")
+        say(f"{'The centre of this home' if existing else 'A new centre'}: {named(place)}{_standing(terminal) if existing else ''}")
         say("Next: outpost server run, and for each node: outpost server invite --name NAME --scope branch:ID")
 
     terminal.show({"database": named(place)}, tell)
+
+
+def _standing(terminal: Terminal) -> str:
+    """Return how far a centre is: whoever meant another database sees that this one is empty."""
+    with opened(terminal) as database, database.reading() as store:
+        joined = len(nodes.listing(store))
+        return f" ({count(joined, 'node')}, version {journal.head(store).number})"
 
 
 @app.command()
@@ -109,10 +117,13 @@ def run(
     from server import running, serve  # the web stack is loaded by this command only
     from server import workers as crew
 
+    if workers > 1 and sys.platform == "win32":
+        raise CommandFailed("server.workers", "On Windows a server is one process. Leave --workers out, or serve from Linux.")
     terminal = at(ctx, home, as_json)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     ready = (lambda url: print(as_text({"url": url}), flush=True)) if terminal.as_json else serve.say_ready
     with alone(terminal), closing(_listener(host, port)) as listener:
+        running.forget_nonces(terminal.home)
         work = partial(running.serve_home, home=terminal.home, life=secrets.token_bytes(16))
         if workers == 1:
             work(listener, ready)

@@ -24,7 +24,7 @@ from schema.install import install, number_tables
 from schema.registry import Schema
 from server import revoked
 from sync import box
-from sync.errors import AlreadyThere, BadValue, DatabaseAway, NotJoined, UsError
+from sync.errors import AlreadyThere, BadValue, DatabaseAway, DatabaseFull, NotJoined, UsError
 
 _TABLES = (
     # the end of the journal, and which life of the server this is
@@ -155,8 +155,8 @@ class Database:
                 revoked.reconcile(self._writer, self.dialect, place or path, is_in_place=place is None)
         except BaseException as error:
             self._writer.close()
-            if isinstance(error, self.dialect.errors) and (self.dialect.is_away(error) or self.dialect.is_passing(error)):
-                raise DatabaseAway(f"{named(path)} cannot be opened now: {self.dialect.words_of(error)}") from error
+            if isinstance(error, self.dialect.errors):
+                raise_if_away(self.dialect, error)
             raise
         self.numbers = number_tables(self._writer, self.schema)
         self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
@@ -257,6 +257,16 @@ def connect(dialect: Dialect, place: Place) -> Connection:
         if not dialect.is_away(error):
             raise BadValue(f"{named(place)} cannot be opened: what stands before or behind that in the URL is not right.") from None
         raise DatabaseAway(f"The database {named(place)} cannot be reached: {dialect.words_of(error).strip()}") from error
+
+
+def raise_if_away(dialect: Dialect, error: Exception) -> None:
+    """Raise DatabaseAway or DatabaseFull where an error says that the database is; else do nothing."""
+    if dialect.is_of_the_disk(error):
+        raise DatabaseFull("The disk of the centre's database is full, or cannot be written.") from error
+    if dialect.is_passing(error):
+        raise DatabaseAway("Another program wrote to the same rows at this moment, and nothing was done here.") from error
+    if dialect.is_away(error):
+        raise DatabaseAway(f"The centre's database cannot be reached, or went away: {dialect.words_of(error)}") from error
 
 
 def named(place: Place) -> str:

@@ -26,6 +26,7 @@ NONCES: Final = "nonces.db"
 LOCK: Final = "server.lock"
 _POSTGRES: Final = ("postgresql://", "postgres://")
 _SQLITE: Final = "sqlite:///"
+_ALMOST: Final = ("postgresql:", "postgres:", "sqlite:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def initialise(home: Path, url: str | None, schema: Schema, *, existing: bool = 
     """
     wanted = home / DATABASE if url is None else place_of(url)
     _require_free(home, wanted)
+    if existing and isinstance(wanted, Path) and wanted.exists() and _resolved(wanted) != _resolved(place(home)):
+        raise AlreadyThere(f"{wanted} is served from another folder. A file has one home; name that by --home.")
     home.mkdir(parents=True, exist_ok=True)
     if url is None:
         create(wanted, schema, existing=existing).close()
@@ -74,8 +77,8 @@ def _resolved(place: Place) -> Place:
 
 def _require_free(home: Path, wanted: Place) -> None:
     """Refuse to give a home that has a database another one, or a new one in the place of one that is gone."""
-    found = existing(home)
-    is_there = (home / ELSEWHERE).exists() or (isinstance(found, Path) and found.exists())
+    found, note = existing(home), _noted(home)
+    is_there = (note is not None and note.is_finished) or (isinstance(found, Path) and found.exists())
     if _resolved(wanted) != _resolved(found) and is_there:
         raise AlreadyThere(
             f"There is a server in this folder already; its database is {named(found)}. Nothing was changed. Name another folder by --home,"
@@ -89,8 +92,9 @@ def place_of(url: str) -> Place:
         return url
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return Path(url[len(_SQLITE) :])
-    if not url or "://" in url:
-        raise BadValue(f"'{named(url)}' is no database: name a file, sqlite:///path, or postgresql://user@host/name.")
+    if not url or "://" in url or url.startswith(_ALMOST):
+        shown = f"{url.partition(':')[0]}:…" if url.startswith(_ALMOST) and "://" not in url else named(url)  # it may hold a password
+        raise BadValue(f"'{shown}' is no database: name a file, sqlite:///path, or postgresql://user@host/name.")
     return Path(url)
 
 

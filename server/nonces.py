@@ -38,10 +38,7 @@ WAIT_MS: Final = 60_000
 PRUNED_MAX: Final = 128
 """Rows looked at for pruning at each issue: more than one issue adds, so expired ones cannot pile up."""
 
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS nonce (id INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE, expires_ms INTEGER NOT NULL);
-DELETE FROM nonce;
-"""
+SCHEMA: Final = "CREATE TABLE IF NOT EXISTS nonce (id INTEGER PRIMARY KEY, nonce TEXT NOT NULL UNIQUE, expires_ms INTEGER NOT NULL)"
 CORRUPT: Final = frozenset({sqlite.SQLITE_CORRUPT, sqlite.SQLITE_NOTADB})
 
 
@@ -58,12 +55,13 @@ class Nonces(Protocol):
 class SqliteNonces:
     """Nonces in a SQLite file. One connection behind a lock: an operation takes some 50 microseconds."""
 
-    def __init__(self, path: Path, *, nonces_max: int = NONCES_MAX) -> None:
+    def __init__(self, path: Path, *, nonces_max: int = NONCES_MAX, forget: bool = True) -> None:
+        """Open the file; `forget` what was given out before, unless another process of the same server has done so."""
         self._path = path
         self._nonces_max = nonces_max
         self._lock = threading.Lock()
         try:
-            self._db = _open(path)
+            self._db = _open(path, forget=forget)
         except sqlite.DatabaseError as error:
             _refuse_unless_corrupt(error)
             self._recreate()
@@ -118,16 +116,18 @@ class SqliteNonces:
             self._db.close()
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        self._db = _open(self._path)
+        self._db = _open(self._path, forget=True)
 
 
-def _open(path: Path) -> sqlite.Connection:
+def _open(path: Path, *, forget: bool) -> sqlite.Connection:
     db = sqlite.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=OFF")
         db.execute("PRAGMA journal_size_limit=4194304")
-        db.executescript(SCHEMA)
+        db.execute(SCHEMA)
+        if forget:
+            db.execute("DELETE FROM nonce")
     except sqlite.DatabaseError:
         db.close()
         raise

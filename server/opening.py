@@ -9,8 +9,7 @@ from schema.console import Terminal
 from schema.lock import exclusive
 from schema.registry import load
 from server import home as home_of
-from server.database import Database
-from sync.errors import DatabaseAway
+from server.database import Database, raise_if_away
 
 BUSY = "A server is running on this home already."
 
@@ -22,10 +21,7 @@ def opened(terminal: Terminal) -> Iterator[Database]:
         try:
             yield database
         except database.dialect.errors as error:
-            if database.dialect.is_passing(error):
-                raise DatabaseAway("Another program wrote to the same rows at this moment, and nothing was done here.") from error
-            if database.dialect.is_away(error):
-                raise DatabaseAway(f"The centre's database went away: {database.dialect.words_of(error)}") from error
+            raise_if_away(database.dialect, error)
             raise
 
 

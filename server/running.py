@@ -24,6 +24,11 @@ from server.nonces import Nonces, SqliteNonces
 from server.service import Service
 
 
+def forget_nonces(home: Path) -> None:
+    """Forget what nonces a server of this home gave out before; its workers then share the file."""
+    SqliteNonces(home / home_of.NONCES).close()
+
+
 def serve_home(listener: socket.socket, ready: Callable[[str], None], *, home: Path, life: bytes) -> None:
     """Serve the database of a home until SIGTERM or SIGINT; main thread only. Raises NotJoined, DatabaseAway."""
     with closing(home_of.open_database(home, load(), life=life)) as database, _nonces(home, database) as nonces:
@@ -34,7 +39,7 @@ def serve_home(listener: socket.socket, ready: Callable[[str], None], *, home: P
 def _nonces(home: Path, database: Database) -> AbstractContextManager[Nonces]:
     """Return the nonces of whoever serves this database."""
     if isinstance(database.path, Path):
-        return closing(SqliteNonces(home / home_of.NONCES))
+        return closing(SqliteNonces(home / home_of.NONCES, forget=False))
     from server.shared_nonces import PostgresNonces  # its driver is an extra
 
     return closing(PostgresNonces(database.path))

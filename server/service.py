@@ -11,9 +11,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from schema.capture import Look
 from server import centre, filling, healing, ingest, journal, nodes, pulling, verify
-from server.database import Database
+from server.database import Database, raise_if_away
 from sync import box
-from sync.errors import DatabaseAway, DatabaseFull, Diverged
+from sync.errors import Diverged
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import (
     HealReply,
@@ -46,11 +46,8 @@ def again_where_others_wrote(method: Callable[Concatenate[Service, P], R]) -> Ca
             try:
                 return method(self, *args, **kwargs)
             except dialect.errors as error:
-                if dialect.is_of_the_disk(error):
-                    raise DatabaseFull("The disk of the centre's database is full, or cannot be written.") from error
-                if dialect.is_away(error):
-                    raise DatabaseAway("The centre's database went away.") from error
                 if not dialect.is_passing(error) or not tries_left:
+                    raise_if_away(dialect, error)
                     raise
         raise AssertionError("the last try returns or raises")
 

@@ -17,9 +17,9 @@ from typing import Final, TypeVar
 
 from schema.dialects.base import Connection
 from schema.dialects.postgres import Postgres
-from server.database import connect
+from server.database import connect, raise_if_away
 from server.nonces import ISSUE_MAX, NONCE_BYTES, NONCES_MAX, PRUNED_MAX, is_alive, last_ms
-from sync.errors import BadNonce, DatabaseAway
+from sync.errors import BadNonce
 from sync.limits import NONCE_LIFE_MS
 
 T = TypeVar("T")
@@ -73,16 +73,18 @@ class PostgresNonces:
         return connection
 
     def _run(self, work: Callable[[Connection], T]) -> T:
-        """Return what the work returns, done on a new connection where the old one was cut. Raises DatabaseAway."""
+        """Return what the work returns, done on a new connection where the old one was cut. Raises DatabaseAway, DatabaseFull."""
         with self._lock:
             try:
                 return work(self._connection)
             except self._dialect.errors as error:
                 if not self._dialect.is_cut(self._connection):
+                    raise_if_away(self._dialect, error)
                     raise
-                self._connection.close()
-                self._connection = self._open()
-                try:
-                    return work(self._connection)
-                except self._dialect.errors:
-                    raise DatabaseAway("The centre's database went away.") from error
+            self._connection.close()
+            self._connection = self._open()
+            try:
+                return work(self._connection)
+            except self._dialect.errors as error:
+                raise_if_away(self._dialect, error)
+                raise

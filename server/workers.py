@@ -32,10 +32,16 @@ WORKERS_MAX: Final = 64
 START_SECONDS: Final = 60.0
 """How long a worker may take until it serves: it opens the database first."""
 
-DEATHS_MAX: Final = 5
-DEATHS_SECONDS: Final = 60.0
+DEATHS_MAX: Final = 8
+DEATHS_SECONDS: Final = 90.0
 """So many deaths within so long, and all stop: what kills workers is not going to pass."""
 
+PAUSE_SECONDS_MAX: Final = 15.0
+"""Between the second death of a row and its follower a second passes, then two, four …, and at most so many: a database may be away
+for a minute, and the workers that live tell the nodes so.
+"""
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _KILL_SECONDS: Final = STOP_SECONDS + 1.5
 
 log = logging.getLogger("outpost.server")
@@ -80,7 +86,8 @@ class _Crew:
         """Start a worker."""
         receiver, sender = multiprocessing.Pipe(duplex=False)
         worker = multiprocessing.Process(target=_work, args=(self._serve, self._listener, sender), name="outpost-worker")
-        worker.start()
+        with _signals_kept_back():
+            worker.start()
         sender.close()
         self._workers[worker.sentinel] = worker, receiver
 
@@ -113,14 +120,20 @@ class _Crew:
                 worker, receiver = self._workers.pop(sentinel)
                 worker.join()
                 receiver.close()
-                log.error("worker %s ended with status %s; another takes its place", worker.pid, worker.exitcode)
-                self._count_death()
+                pause = self._count_death()
+                log.error("worker %s ended with status %s; another takes its place in %d s", worker.pid, worker.exitcode, pause)
+                if wait([told], pause):
+                    return
                 self.start()
 
-    def _count_death(self) -> None:
-        self._deaths.append(time.monotonic())
-        if len(self._deaths) == DEATHS_MAX and self._deaths[-1] - self._deaths[0] < DEATHS_SECONDS:
+    def _count_death(self) -> float:
+        """Return how long to wait before another takes the place. Raises WorkersDied."""
+        now = time.monotonic()
+        self._deaths.append(now)
+        recent = sum(now - death < DEATHS_SECONDS for death in self._deaths)
+        if recent == DEATHS_MAX:
             raise WorkersDied
+        return min(2.0 ** (recent - 2), PAUSE_SECONDS_MAX) if recent > 1 else 0.0
 
     def stop(self) -> None:
         """Tell all to stop, wait for them, and kill those that do not."""
@@ -146,8 +159,9 @@ def _require_ready(receiver: Connection) -> None:
 
 def _work(serve: Serve, listener: socket.socket, sender: Connection) -> None:
     """Be a worker."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)  # until we serve: the parent's handlers are no business of ours
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     serve(listener, lambda _url: sender.send_bytes(b"."))
 
@@ -161,10 +175,20 @@ def _stop_with_parent() -> None:
 
 
 @contextlib.contextmanager
+def _signals_kept_back() -> Iterator[None]:
+    """Let signals wait while a worker is started: until it is one, the parent's handlers are its own, and would swallow them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+@contextlib.contextmanager
 def _told_to_stop() -> Iterator[socket.socket]:
     """Give a socket that becomes readable at SIGTERM or SIGINT."""
     told, teller = socket.socketpair()
-    before = {number: signal.signal(number, lambda *_: teller.send(b".")) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: teller.send(b".")) for number in _SIGNALS}
     try:
         yield told
     finally:

@@ -144,8 +144,8 @@ class Sqlite:
         return Path(connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0])
 
     def is_away(self, error: Exception) -> bool:
-        """Return False: a file is there or not."""
-        return False
+        """Tell whether another process held the file for longer than we wait: nothing else keeps us from one."""
+        return bool(getattr(error, "sqlite_errorcode", 0) & 0xFF == dbapi2.SQLITE_BUSY)
 
     def is_cut(self, connection: Connection) -> bool:
         """Return False: nothing lies between us and a file."""

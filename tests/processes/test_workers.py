@@ -121,6 +121,8 @@ def serve(listener, ready):
     ready("")
     os._exit(3)
 
+workers.PAUSE_SECONDS_MAX = 0.01
+
 with socket.create_server(("127.0.0.1", 0)) as listener:
     try:
         workers.run(serve, listener, 2, ready=lambda url: print("ready", flush=True))

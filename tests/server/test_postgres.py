@@ -19,7 +19,7 @@ from server import backup, home, moving
 from server.database import Database, named
 from server.opening import opened
 from server.service import Service
-from sync.errors import AlreadyThere, BadValue, DatabaseAway, NotJoined
+from sync.errors import AlreadyThere, BadValue, DatabaseAway, NewerFile, NotJoined
 from tests import databases
 from tests.simulation.schema import simulated_schema
 from tests.world import Node, World
@@ -388,3 +388,37 @@ def test_a_command_that_meets_a_program_on_a_row_says_so(world: World, tmp_path:
     assert world.sql("SELECT name FROM client") == [("theirs",)]
     with pytest.raises(DatabaseAway, match="went away"):
         change_while(lambda: databases.cut(world.database.path))
+
+
+def test_an_init_that_did_not_finish_gives_way_to_another_database(world: World, tmp_path: Path) -> None:
+    """It may have been killed while a wrong address kept it waiting."""
+    (tmp_path / home.ELSEWHERE).write_text('{"url": "postgresql://x@127.0.0.1:1/y", "finished": false}', encoding="utf-8")
+    url = databases.new()
+    assert home.initialise(tmp_path, url, world.schema) == url
+    databases.drop(url)
+
+
+def test_what_is_almost_an_address_is_no_file_and_shows_no_password(tmp_path: Path) -> None:
+    for wrong in ("postgresql:/bob:S3cret@127.0.0.1/x", "postgres:bob:S3cret@x", "sqlite:/tmp/x"):
+        with pytest.raises(BadValue, match="is no database") as caught:
+            home.initialise(tmp_path / "home", wrong, simulated_schema())
+        assert "S3cret" not in str(caught.value)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_file_has_one_home(tmp_path: Path) -> None:
+    schema = simulated_schema()
+    home.initialise(tmp_path / "one", None, schema)
+    with pytest.raises(AlreadyThere, match="A file has one home"):
+        home.initialise(tmp_path / "two", str(tmp_path / "one" / "server.db"), schema, existing=True)
+    assert home.initialise(tmp_path / "one", None, schema, existing=True) == tmp_path / "one" / "server.db"
+
+
+def test_an_older_program_is_refused_before_anybody_waits_for_it(world: World) -> None:
+    """A report under way would keep it, and it everybody else, waiting."""
+    with program(world) as report, closing(psycopg.connect(str(world.database.path), autocommit=True)) as office:
+        report.execute("SELECT COUNT(*) FROM client")
+        office.execute("UPDATE _bookkeeping SET schema = schema + 1")
+        with pytest.raises(NewerFile):
+            Database(world.database.path, world.schema)
+        office.execute("UPDATE _bookkeeping SET schema = schema - 1")

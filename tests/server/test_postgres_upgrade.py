@@ -54,6 +54,9 @@ def upgrade(world: World) -> None:
 
 def test_what_other_programs_laid_on_a_column_whose_type_changes_stays(world: World, till: Node, office: Program) -> None:
     office.execute("CREATE INDEX theirs ON client (high)")
+    office.execute("ALTER TABLE client ADD COLUMN boss text UNIQUE")
+    office.execute("ALTER TABLE client ADD FOREIGN KEY (boss) REFERENCES client (boss) DEFERRABLE INITIALLY DEFERRED")
+    office.execute("UPDATE client SET boss = 'c1'")
     office.execute("CREATE TABLE seen (id text)")
     office.execute(
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (NEW.id); RETURN NULL; END $$"
@@ -82,8 +85,9 @@ def test_what_other_programs_laid_on_a_column_whose_type_changes_stays(world: Wo
             "DROP TRIGGER theirs ON client",
         ),
         ("CREATE UNIQUE INDEX theirs ON client (floor(high))", "DROP INDEX theirs"),  # 8 and 9 become 4 and 4.5
+        ("ALTER TABLE client ADD CONSTRAINT theirs CHECK (high IS NOT NULL)", "ALTER TABLE client DROP CONSTRAINT theirs"),
     ],
-    ids=["view", "trigger", "rule"],
+    ids=["view", "trigger", "unique", "check"],
 )
 def test_what_stands_in_the_way_of_a_new_type_is_named_and_nothing_is_changed(
     world: World, till: Node, office: Program, laid: str, gone: str
