@@ -32,8 +32,10 @@ WITH pruned AS (
     )
 )
 INSERT INTO _nonce (nonce, expires_ms, given_in) SELECT unnest(CAST(?4 AS text[])), ?5, '_nonce'::regclass::oid
+ON CONFLICT DO NOTHING
 """
-"""The oldest are looked at in the order of age; those that another process prunes at this moment are left to it."""
+"""The oldest are looked at in the order of age; those that another process prunes at this moment are left to it. What is
+inserted already is so by the same call, whose reply was lost with its connection."""
 
 _TAKEN: Final = "DELETE FROM _nonce WHERE nonce = ? RETURNING expires_ms, given_in = tableoid"
 
@@ -75,16 +77,13 @@ class PostgresNonces:
     def _run(self, work: Callable[[Connection], T]) -> T:
         """Return what the work returns, done on a new connection where the old one was cut. Raises DatabaseAway, DatabaseFull."""
         with self._lock:
-            try:
-                return work(self._connection)
-            except self._dialect.errors as error:
-                if not self._dialect.is_cut(self._connection):
-                    raise_if_away(self._dialect, error)
-                    raise
-            self._connection.close()
-            self._connection = self._open()
-            try:
-                return work(self._connection)
-            except self._dialect.errors as error:
-                raise_if_away(self._dialect, error)
-                raise
+            for is_last in (False, True):
+                try:
+                    return work(self._connection)
+                except self._dialect.errors as error:
+                    if is_last or not self._dialect.is_cut(self._connection):
+                        raise_if_away(self._dialect, error)
+                        raise
+                self._connection.close()
+                self._connection = self._open()
+        raise AssertionError("the second time returns or raises")

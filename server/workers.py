@@ -5,7 +5,7 @@
                                       └─► worker     all of them stop when the parent does, however it ends
 
 SIGTERM or SIGINT to the parent is passed on; each worker stops as a server of one process does (server/serve.py), requests that
-it works on first. Spec: none; used by `outpost server run --workers N`.
+it works on first. Used by `outpost server run --workers N`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             for mark in item.iter_markers("sqlite_centre"):
                 item.add_marker(pytest.mark.skip(reason=f"the centre is PostgreSQL: {mark.args[0]}"))
+
+
+@pytest.fixture
+def on_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test run on PostgreSQL, whatever the others run on."""
+    monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ DEPLOY = ROOT / "docs" / "deploy"
 
 
 @pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
+def url(on_postgres: None) -> Iterator[str]:
     made = databases.new()
     yield made
     databases.drop(made)

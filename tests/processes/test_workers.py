@@ -27,7 +27,7 @@ WORKERS = 2
 @pytest.fixture(params=["file", "postgres"])
 def centre(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Centre]:
     if request.param == "postgres":
-        monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
+        request.getfixturevalue("on_postgres")
     elif databases.is_postgres():
         monkeypatch.delenv(databases.VARIABLE)
     made = Centre(tmp_path / "server", tmp_path)
@@ -136,9 +136,8 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 
 @pytest.fixture
-def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
+def servers(tmp_path: Path, on_postgres: None) -> Iterator[Servers]:
     """Two homes on one database."""
-    monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
     with closing(Starter(tmp_path)) as starter, closing(Servers(starter, tmp_path, more=1)) as made:
         yield made
 

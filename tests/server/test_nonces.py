@@ -1,6 +1,5 @@
 """Nonces: once given, once taken, for a while, in bounded space."""
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,11 +47,11 @@ class Kept:
 
 
 @pytest.fixture(params=["file", "postgres"])
-def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     if request.param == "file":
         yield Kept(tmp_path / "nonces.db")
         return
-    monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
+    request.getfixturevalue("on_postgres")
     with closing(databases.centre(tmp_path, simulated_schema())) as database:
         place = database.path
     yield Kept(place)

@@ -4,7 +4,6 @@ servers on one database.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +28,7 @@ NAMES = "SELECT id, name FROM client ORDER BY id"
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
+def world(tmp_path: Path, on_postgres: None) -> Iterator[World]:
     made = World(tmp_path, simulated_schema())
     yield made
     made.close()

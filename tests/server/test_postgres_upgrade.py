@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,20 +12,11 @@ import pytest
 from server.database import Database
 from server.service import Service
 from sync.errors import CannotUpgrade
-from tests import databases
+from tests.server.test_postgres import world as world  # a fixture
 from tests.simulation.later import later_schema
-from tests.simulation.schema import simulated_schema
 from tests.world import Node, World
 
 Program = psycopg.Connection[tuple[object, ...]]
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setenv(databases.VARIABLE, os.environ.get(databases.VARIABLE) or "postgres")
-    made = World(tmp_path, simulated_schema())
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -253,6 +253,8 @@ def _content(connection: Any) -> Content:
 class Pool:
     """The files of one process of the simulator, by kind and version."""
 
+    errors: tuple[type[Exception], ...] = (dbapi2.Error,)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._free: dict[tuple[str, int], list[File]] = defaultdict(list)
@@ -260,14 +262,21 @@ class Pool:
         self._count = 0
 
     def take(self, kind: str) -> File:
-        """Return an empty database of a kind whose template lies in the folder."""
-        template = self.folder / f"{kind}.db"
-        if kind not in self._empty:
-            self._empty[kind] = content_of(template)
+        """Return an empty database of a kind."""
         if free := self._free[kind, 1]:
-            free[-1].become(self._empty[kind])
+            free[-1].become(self.empty(kind))
             return free.pop()
-        return self.scratch(kind, template, 1)
+        return self.fresh(kind)
+
+    def empty(self, kind: str) -> Content:
+        """Return what an empty database of a kind is, whose template lies in the folder."""
+        if kind not in self._empty:
+            self._empty[kind] = content_of(self.folder / f"{kind}.db")
+        return self._empty[kind]
+
+    def fresh(self, kind: str) -> File:
+        """Return a new empty database."""
+        return self.scratch(kind, self.folder / f"{kind}.db", 1)
 
     def copy(self, kind: str, source: Path, version: int) -> File:
         """Return a database that is what another one is, which nobody has open."""
@@ -296,7 +305,7 @@ class Pool:
         try:
             file.rest()
             self._free[kind, file.version].append(file)
-        except dbapi2.Error:
+        except self.errors:
             file.shut()
             file.remove()
 

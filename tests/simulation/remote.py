@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import pickle
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from schema.dialects.pg_connection import Native, PgConnection
 from schema.dialects.pg_connection import connect as connect_raw
 from schema.dialects.postgres import Postgres
 from tests import databases
-from tests.simulation.disk import Process
+from tests.simulation.disk import Pool, Process
 from tests.simulation.schema import simulated_schema
 
 _OPTIONS = "options=-c%20search_path%3Dpublic%2Cpg_catalog%20-c%20lock_timeout%3D5s"
@@ -232,18 +231,20 @@ def _create(name: str, template: str) -> str:
     return url
 
 
-class CentrePool:
-    """The centre's databases of one process of the simulator; see disk.Pool."""
+class CentrePool(Pool):
+    """The centre's databases of one process of the simulator, all of the kind `server`."""
 
-    def __init__(self) -> None:
-        self._free: dict[int, list[PostgresFile]] = defaultdict(list)
+    errors = (psycopg.Error,)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self._made: list[PostgresFile] = []
         url = _create(databases.fresh_name(), "template0")
         atexit.register(self._close)  # behind what stops the server, so that it runs before that
         self._template = databases.name_of(url)
         server.database.create(url, simulated_schema()).close()
         with connect_raw(url).raw as raw:
-            self._empty = _content(raw)
+            self._nothing = _content(raw)
         self._made.append(PostgresFile(url, 1))
 
     def _close(self) -> None:
@@ -252,49 +253,20 @@ class CentrePool:
             made.shut()
             made.remove()
 
-    def take(self, _kind: str) -> PostgresFile:
-        """Return an empty database."""
-        if free := self._free[1]:
-            free[-1].become(self._empty)
-            return free.pop()
-        return self._new(1)
+    def empty(self, _kind: str) -> Any:
+        """Return what a new centre's database is."""
+        return self._nothing
 
-    def _new(self, version: int) -> PostgresFile:
+    def fresh(self, _kind: str, version: int = 1) -> Any:
+        """Return a new centre's database."""
         self._made.append(PostgresFile(_create(databases.fresh_name(), self._template), version))
         return self._made[-1]
 
-    def copy(self, _kind: str, source: Path, version: int) -> PostgresFile:
-        """Return a database that is what was written down."""
-        if free := self._free[version]:
-            free[-1].replace(source)
-            return free.pop()
-        assert version == 1
-        return self.scratch(_kind, source, version)
-
-    def scratch(self, _kind: str, source: Path, version: int) -> PostgresFile:
+    def scratch(self, kind: str, source: Path, version: int) -> Any:
         """Return a database that is what was written down, and of which no connection is known."""
-        made = self._new(version)
+        made = self.fresh(kind, version)
         made.replace(source)
         return made
-
-    def settled(self, _kind: str, scratch: PostgresFile) -> PostgresFile:
-        """Return what a scratch database is among those used before, or itself if there is none."""
-        free = self._free[scratch.version]
-        if not free:
-            return scratch
-        free[-1].become(scratch.content())
-        scratch.shut()
-        scratch.remove()
-        return free.pop()
-
-    def give_back(self, _kind: str, file: PostgresFile) -> None:
-        """Take a database back."""
-        try:
-            file.rest()
-            self._free[file.version].append(file)
-        except psycopg.Error:
-            file.shut()
-            file.remove()
 
 
 class SimulatedPostgres(Postgres):

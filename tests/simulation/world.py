@@ -51,18 +51,16 @@ class Violation(AssertionError):
 
 
 @cache
-def centre_pool() -> CentrePool:
+def centre_pool(folder: Path) -> CentrePool:
     """Return this process's databases of centres that are not files."""
     from tests.simulation.remote import CentrePool
 
-    return CentrePool()
+    return CentrePool(folder)
 
 
 @cache
 def pool(within: Path | None) -> Pool:
     """Return this process's files, made from an empty server.db and node.db; `within` a folder, or to be cleaned up."""
-    if databases.is_postgres():
-        centre_pool()  # now: inside a history nothing is installed that the templates have
     folder = within / f"process-{os.getpid()}" if within else make_folder()
     folder.mkdir(exist_ok=True)
     if within is None:
@@ -71,6 +69,8 @@ def pool(within: Path | None) -> Pool:
     server.database.create(folder / "server.db", schema).close()
     begin = {"node": "?", "name": "?", "url": "", "epoch": 1, "incarnation": bytes(16), "box_key": bytes(32)}
     node.database.create(folder / "node.db", schema, lambda: 0, **begin).close()  # type: ignore[arg-type]
+    if databases.is_postgres():
+        centre_pool(folder)  # now: inside a history nothing is installed that the templates have
     return Pool(folder)
 
 
@@ -206,7 +206,7 @@ class SimulatedWorld(World):
         return self._taken(kind, self._pool(kind).settled(kind, scratch))
 
     def _pool(self, kind: str) -> Any:
-        return self.pool if self.is_file or kind == "node" else centre_pool()
+        return self.pool if self.is_file or kind == "node" else centre_pool(self.pool.folder)
 
     def _taken(self, kind: str, file: File) -> File:
         self.taken.append((kind, file))
