@@ -255,10 +255,9 @@ def test_another_trouble_is_not_taken_for_corruption(path: Path, in_file: Sqlite
     assert path.exists()
 
 
+@pytest.mark.parametrize("kept", ["postgres"], indirect=True)
 def test_many_processes_share_a_database_of_nonces(kept: Kept, nonces: Nonces) -> None:
     """What one gives out another takes, once, whoever comes first; one that starts forgets nothing of theirs."""
-    if isinstance(kept.place, Path):
-        pytest.skip("in a file a server that starts forgets what was given before")
     with closing(kept.nonces()) as other, closing(kept.nonces()) as third:
         given = nonces.issue(NOW_MS, ISSUE_MAX)
 
@@ -275,10 +274,9 @@ def test_many_processes_share_a_database_of_nonces(kept: Kept, nonces: Nonces) -
         assert kept.outstanding() == 0
 
 
+@pytest.mark.parametrize("kept", ["postgres"], indirect=True)
 def test_nonces_of_a_dump_that_was_read_back_are_good_no_more(kept: Kept, nonces: Nonces) -> None:
     """Those in it may have been spent since."""
-    if isinstance(kept.place, Path):
-        pytest.skip("in a file a server that starts forgets what was given before")
     [nonce] = nonces.issue(NOW_MS)
     with psycopg.connect(kept.place) as connection:
         connection.execute("CREATE TABLE dumped AS SELECT * FROM _nonce")
@@ -290,9 +288,8 @@ def test_nonces_of_a_dump_that_was_read_back_are_good_no_more(kept: Kept, nonces
         nonces.spend(nonce, NOW_MS)
 
 
+@pytest.mark.parametrize("kept", ["postgres"], indirect=True)
 def test_a_connection_that_was_cut_is_made_anew(kept: Kept, nonces: Nonces) -> None:
-    if isinstance(kept.place, Path):
-        pytest.skip("nothing lies between us and a file")
     [nonce] = nonces.issue(NOW_MS)
     databases.cut(kept.place)
     nonces.spend(nonce, NOW_MS)
