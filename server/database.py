@@ -156,7 +156,7 @@ class Database:
         except BaseException as error:
             self._writer.close()
             if isinstance(error, self.dialect.errors):
-                raise_if_away(self.dialect, error)
+                raise_if_away_from(path, self.dialect, error)
             raise
         self.numbers = number_tables(self._writer, self.schema)
         self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
@@ -267,6 +267,12 @@ def raise_if_away(dialect: Dialect, error: Exception) -> None:
         raise DatabaseAway("Another program wrote to the same rows at this moment, and nothing was done here.") from error
     if dialect.is_away(error):
         raise DatabaseAway(f"The centre's database cannot be reached, or went away: {dialect.words_of(error)}") from error
+
+
+def raise_if_away_from(place: Place, dialect: Dialect, error: Exception) -> None:
+    """The same for who works at the centre itself: a file is in the home, and what is wrong with that is said of the home."""
+    if not isinstance(place, Path):
+        raise_if_away(dialect, error)
 
 
 def named(place: Place) -> str:

@@ -9,7 +9,7 @@ from schema.console import Terminal
 from schema.lock import exclusive
 from schema.registry import load
 from server import home as home_of
-from server.database import Database, raise_if_away
+from server.database import Database, raise_if_away_from
 
 BUSY = "A server is running on this home already."
 
@@ -21,7 +21,7 @@ def opened(terminal: Terminal) -> Iterator[Database]:
         try:
             yield database
         except database.dialect.errors as error:
-            raise_if_away(database.dialect, error)
+            raise_if_away_from(database.path, database.dialect, error)
             raise
 
 
