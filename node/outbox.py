@@ -125,6 +125,7 @@ def _new(table: Table, row: Row) -> Change:
 
 def _seal_changes(sealing: Sealing, changes: list[Change]) -> None:
     groups = _tied(changes, withdrawing.corrected(sealing.store, changes))
+    sealing.expect(changes)
     rank = sealing.store.schema.rank
 
     def order(group: list[Change]) -> tuple[int, int]:

@@ -8,11 +8,11 @@ RULES H1, H8, H10, H17, H19.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schema.capture import Store, clean_row, read_rows
+from schema.capture import Store, clean_row, read_among, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -67,6 +67,11 @@ def of_row(store: Store, table: Table, key: Sequence[Any]) -> list[Pending]:
     sql = "SELECT id, n, segment, txn, kind, body FROM _op WHERE tbl = ? AND key = ? ORDER BY n, id"
     rows = store.connection.execute(sql, (table.name, key_text(tuple(key)))).fetchall()
     return [Pending(row[0], row[1], row[2], row[3], unpack(table.name, row[4], row[5])) for row in rows]
+
+
+def worked_on(store: Store, table: str, keys: Collection[str]) -> set[str]:
+    """Return those of some rows of a table, by the text of their keys, that have pending changes."""
+    return {key for (key,) in read_among(store, "SELECT DISTINCT key FROM _op WHERE tbl = ? AND key", (table,), keys)}
 
 
 # --- what a change knows (RULES H8, H10) --------------------------------------------------------------------------------

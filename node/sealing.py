@@ -46,6 +46,7 @@ class Sealing:
         self.sealed = 0
         self.told: set[tuple[str, Key]] = set()  # rows whose changes are sealed already
         self.below = Below(store)
+        self._untouched: set[tuple[str, str]] = set()  # rows known to have no pending work, until that is asked
         self._hidden: dict[str, set[str]] = {}  # keys of rows under pending work, by table; asked for when first needed
         self.rows = Counter[str]()  # new rows of documents and events that were taken, by table: sealed, or kept here
         self._begin()
@@ -54,6 +55,23 @@ class Sealing:
         self.name: bytes | None = None  # of the transaction, where it is not the segment's
         self.room = Room()
         self.id, self.builder, self.own = secrets.token_bytes(16), SegmentBuilder(self.store.schema.rank), defaultdict[str, list[int]](list)
+
+    def expect(self, changes: Sequence[Change]) -> None:
+        """Find out which of the rows of these changes have pending work: one by one that takes as long as all the rest of sealing."""
+        rows = defaultdict[str, set[str]](set)
+        for change in changes:
+            rows[change.table.name].add(key_text(change.key))
+        for table, keys in rows.items():
+            there = pending.worked_on(self.store, table, keys)
+            self._untouched |= {(table, key) for key in keys - there}
+
+    def _pending(self, change: Change) -> list[pending.Pending]:
+        """Return the pending work on the row of a change that is about to be kept."""
+        row = (change.table.name, key_text(change.key))
+        if row in self._untouched:
+            self._untouched.discard(row)
+            return []
+        return pending.of_row(self.store, change.table, change.key)
 
     def add(self, group: Group) -> None:
         """Add one transaction."""
@@ -85,7 +103,7 @@ class Sealing:
         waiting = withheld.name_of_work_on(self.store, group.changes) if code == withheld.LONG else None
         name, number = waiting or secrets.token_bytes(16), self.number + self.builder.transactions
         for change in sorted(group.changes, key=self._rank):
-            op = self._op(change, pending.standing(pending.of_row(self.store, change.table, change.key)), number)
+            op = self._op(change, pending.standing(self._pending(change)), number)
             withheld.keep(self.store, name, number, op, _image_before(change))
         for table_name, rows in group.rows.items():
             table = self.store.schema.by_name[table_name]
@@ -176,7 +194,7 @@ class Sealing:
         """Add a change of a row that can change, and keep it for replay."""
         number = self.number + index
         self._hidden.pop(change.table.name, None)
-        before = pending.of_row(self.store, change.table, change.key)
+        before = self._pending(change)
         op = self._op(change, pending.standing(before), number)
         image = _image_before(change)
         pending.shadow(self.store, change.table, change.key, image)
@@ -186,10 +204,11 @@ class Sealing:
     def _make_explicit(self, changes: Sequence[Change]) -> None:
         """Documents of ours that are still on their way were changed: keep their inserts for replay, under the changes."""
         for change in changes:
-            table, image = change.table, _image_before(change)
+            table = change.table
             if change.kind == "insert" or not table.immutable or not pending.is_own(self.store, table.name, change.rid):
                 continue
-            if not pending.of_row(self.store, table, change.key):
+            if not self._pending(change):
+                image = _image_before(change)
                 number, segment, index = find_own(self.store, table, change.rid, change.key)
                 pending.shadow(self.store, table, change.key, None)
                 pending.keep(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 _READ_ROWS = 500  # and measured before more is read
 _SAMPLE = 16
+_AMONG = (1, 10, 200)
 
 Row = tuple[Any, ...]
 
@@ -134,12 +135,17 @@ class Look:
         """
         sql = "SELECT t, rid, c, wall, old, seq FROM _log WHERE seq <= ? ORDER BY t, rid, seq"
         tables = {t: self.store.schema.by_name[name] for name, t in self._numbers.items()}
-        for (number, rid), entries in groupby(self.rows(sql, (self.log_end,)), key=itemgetter(0, 1)):
+        for number, of_table in groupby(self.rows(sql, (self.log_end,)), key=itemgetter(0)):
             table = tables.get(number)
-            if table is not None and not self.news.holds(table.name, rid) and (only is None or table.name in only):
-                yield from self._net(table, rid, list(entries))
+            if table is None or (only is not None and table.name not in only):
+                continue
+            by_row = ((rid, list(entries)) for rid, entries in groupby(of_table, key=itemgetter(1)) if not self.news.holds(table.name, rid))
+            while some := list(islice(by_row, _AMONG[-1])):
+                rows = self._rows(table, [rid for rid, _ in some])
+                for rid, entries in some:
+                    yield from self._net(table, rid, entries, rows.get(rid))
 
-    def _net(self, table: Table, rid: int, entries: list[Row]) -> Iterator[Change]:
+    def _net(self, table: Table, rid: int, entries: list[Row], row: Row | None) -> Iterator[Change]:
         olds: dict[int, Any] = {}
         for entry in entries:
             if entry[2] >= 0:
@@ -147,7 +153,6 @@ class Look:
         marks = {entry[2] for entry in entries if entry[2] < 0}
         forced = {table.names[int(entry[4])] for entry in entries if entry[2] == FORCED}
         wall, order, last = max(entry[3] or 0 for entry in entries), entries[0][5], entries[-1][5]
-        row = self._row(table, f"{ROW_ID} = ?", (rid,))
         before = {table.names[c]: value for c, value in olds.items()}
         if row is None:
             if any(name not in before for name in table.key):
@@ -203,6 +208,11 @@ class Look:
                 dialect.read_bytes(connection, False)
             yield from found
 
+    def _rows(self, table: Table, rids: Sequence[int]) -> dict[int, Row]:
+        """Return rows by their numbers, those numbers last."""
+        sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID}"
+        return {row[-1]: clean_row(row) for row in read_among(self.store, sql, (), rids)}
+
     def _row(self, table: Table, where: str, parameters: Sequence[Any]) -> Row | None:
         sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {where}"
         rows = read_rows(self.store, sql, parameters)
@@ -249,6 +259,17 @@ def read_rows(store: Store, sql: str, parameters: Sequence[Any]) -> list[Row]:
         return connection.execute(sql, parameters).fetchall()
     finally:
         dialect.read_bytes(connection, False)
+
+
+def read_among(store: Store, sql: str, given: Sequence[Any], values: Collection[Any]) -> Iterator[Row]:
+    """Yield the rows of a query that ends in the name of a column, where that is one of many values. The same few statements serve any
+    number of them: compiling one more costs more than asking for a value twice.
+    """
+    every = list(values)
+    for low in range(0, len(every), _AMONG[-1]):
+        some = every[low : low + _AMONG[-1]]
+        size = next(size for size in _AMONG if size >= len(some))
+        yield from read_rows(store, f"{sql} IN ({', '.join('?' * size)})", [*given, *some, *[some[-1]] * (size - len(some))])
 
 
 def mark_all(store: Store) -> None:

@@ -112,6 +112,11 @@ def was_disputed(store: Store, inc: int, number: int) -> bool:
     return store.connection.execute(sql, (inc, number)).fetchone() is not None
 
 
+def came_again(store: Store, segment: bytes) -> bool:
+    """Tell whether a segment had been in a lost history, and came again after a restore."""
+    return store.connection.execute("SELECT 1 FROM _again WHERE segment = ?", (segment,)).fetchone() is not None
+
+
 def version_before(store: Store, segment: bytes, number: int) -> int:
     """Return the version at which the lost history had journaled a segment, -1 for none, and for a transaction of it (by its own
     number) that was not let in there: of that nobody can have pulled anything.

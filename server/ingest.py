@@ -16,7 +16,7 @@ import msgspec
 
 from schema.capture import Store
 from schema.keys import key_text
-from server import bulk, centre, hand, healing, journal, reasons, scopes, waits, withdrawals
+from server import bulk, centre, hand, healing, journal, reasons, runs, scopes, waits, withdrawals
 from server import held as held_work
 from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
@@ -24,13 +24,16 @@ from server.holding import Hold, Refuse, held_rows, is_refused
 from server.merging import merge
 from server.merging.incoming import Incoming, Pusher
 from server.skew import open_segment, waits_for_upgrade
-from sync.change import Insert, Transaction
+from sync.change import NEVER, Insert, Transaction
 from sync.digest import segment_point
 from sync.errors import Forked, Gap, Malformed, MalformedBlock, TooLarge
 from sync.limits import PUSH_SEGMENTS_MAX
 from sync.merge import CENTRE
 from sync.messages import Again, Exceptional, PushReply, PushRequest, Sealed, SegmentVerdict
 from sync.segment import OpenSegment, transactions
+
+ALONE_MAX, RUN_AGAIN_MIN = 64, 16
+"""Transactions taken one by one until a run is looked for again, and how far is looked then at least."""
 
 LOOKS_MAX, TRIES_MAX = 20_000, 500
 """Held transactions that one request looks at, and tries again; the next request goes on from there."""
@@ -126,16 +129,28 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
             take_one(store, pusher, whole, segment.id, version, now_ms)
         return
     plain, others = bulk.divide(store, segment)
-    _one_by_one(store, pusher, segment, others, version, now_ms)
+    _in_order(store, pusher, segment, others, version, now_ms)
     if not bulk.take(store, pusher, [plain], version, alone=not others):  # after the others: what waits for held work among them must wait
-        _one_by_one(store, pusher, segment, set(range(segment.transactions)) - others, version, now_ms)
+        _in_order(store, pusher, segment, set(range(segment.transactions)) - others, version, now_ms)
 
 
-def _one_by_one(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[int], version: int, now_ms: int) -> None:
-    if indexes:
-        for work in transactions(segment, held_work.keys_of_inserts(store, segment), indexes):
-            work.before = healing.version_before(store, segment.id, work.number)
+def _in_order(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[int], version: int, now_ms: int) -> None:
+    """Take transactions in their order: those that make a run together, the others each by itself."""
+    works = transactions(segment, held_work.keys_of_inserts(store, segment), indexes) if indexes else []
+    came_again = healing.came_again(store, segment.id)
+    at, size, alone = 0, runs.RUN_MAX, 0
+    while at < len(works):
+        taken = runs.take(store, pusher, works[at : at + size], version) if not came_again else runs.Taken(0)
+        for work in taken.left:
             take_one(store, pusher, work, segment.id, version, now_ms)
+        at += taken.count
+        if taken.count < size:  # where runs are short, looking far and often for one does not pay
+            alone = 1 if taken.count else min(2 * alone + 1, ALONE_MAX)
+            for work in works[at : at + alone]:
+                work.before = healing.version_before(store, segment.id, work.number) if came_again else NEVER
+                take_one(store, pusher, work, segment.id, version, now_ms)
+            at += alone
+        size = min(max(2 * taken.count, RUN_AGAIN_MIN), runs.RUN_MAX)
 
 
 def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int) -> None:

@@ -6,7 +6,7 @@ capture off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,11 @@ def metas(store: Store, table: Table, rid: int) -> dict[int, Meta]:
 def stamp(store: Store, table: Table, rid: int, cell: int, version: int, writer: int, sequence: int, at: int) -> None:
     """Note who wrote a cell."""
     store.connection.execute(_STAMP, (store.numbers[table.name], rid, cell, version, writer, sequence, at))
+
+
+def stamp_many(store: Store, version: int, writer: int, stamps: Iterable[tuple[int, int, int, int, int]]) -> None:
+    """Note who wrote cells: (table's number, row, cell, the writer's own sequence, stamp) each."""
+    store.connection.executemany(_STAMP, [(t, rid, cell, version, writer, sequence, at) for t, rid, cell, sequence, at in stamps])
 
 
 def stamp_births(store: Store, table: Table, rids: Sequence[int], version: int, writer: int, at: int) -> None:

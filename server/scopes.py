@@ -19,7 +19,7 @@ from schema.declare import EVERYONE, Everyone, Table
 from schema.dialects.base import ROW_ID, News
 from schema.dialects.sqlite import quote
 from schema.keys import where_key, where_value
-from server.scope_sql import row_keys_sql
+from server.scope_sql import row_keys, row_keys_sql
 from sync.values import is_clean
 
 STATE, ENTER, LEAVE, DEAD = range(4)
@@ -34,6 +34,12 @@ def keys_of(store: Store, table: Table, rid: int) -> set[str]:
     """Return a living row's scope keys."""
     found = read_rows(store, row_keys_sql(store.schema, table.name), (rid,))
     return {key for key in found[0] if is_key(key)} if found else set()
+
+
+def keys_of_rows_sql(store: Store, table: Table) -> str:
+    """Return SQL, to be given a condition on rows r0, yielding number, first key column and, a column for each path, scope keys."""
+    keys, joins = row_keys(store.schema, table.name)
+    return f"SELECT r0.{ROW_ID}, {', '.join([f'r0.{quote(table.key[0])}', *keys])} FROM {quote(table.name)} r0{joins}"
 
 
 def is_key(key: Any) -> bool:

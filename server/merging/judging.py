@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schema.capture import Store
 from schema.declare import Kind
 from schema.keys import key_text
 from schema.lens import known_cells
@@ -16,32 +17,34 @@ from sync.values import RawText
 def judge(incoming: Incoming) -> None:
     """Raise Hold where a transaction cannot be applied as it is."""
     for op in incoming.work.ops:
-        _check(incoming, op)
+        check(incoming.store, op, incoming.work.schema, approved=incoming.approved)
     _wait_for_held(incoming)
     for op in incoming.work.ops:
         _check_kind(incoming, op)
 
 
-def _check(incoming: Incoming, op: Op) -> None:
-    """Check what can be told from the change alone: table, columns, types, and what the table's kind allows."""
-    table = incoming.store.schema.by_name.get(op.table)
+def check(store: Store, op: Op, version: int, *, approved: bool = False) -> None:
+    """Check what can be told from the change alone, made under a version of the declaration: table, columns, types, and what the
+    table's kind allows. Raises Hold.
+    """
+    table = store.schema.by_name.get(op.table)
     if table is None:
         raise Hold("schema", f"the centre has no table {op.table}")
     if isinstance(op, Insert) and not op.values.keys() >= set(table.key):
         raise Hold("schema", f"rows of {op.table} come without the key that the centre has")
     if len(op.key) != len(table.key) or any(type(part) is not str or len(part.encode()) > KEY_BYTES_MAX for part in op.key):
         raise Hold("text" if any(isinstance(part, RawText) for part in op.key) else "type", f"{op.table}: not a usable key")
-    accepts = accepted(incoming.store, incoming.work.schema)
+    accepts = accepted(store, version)
     if isinstance(op, Insert):
         check_values(table, op.values, accepts)
         check_required(table, op.values)
     elif isinstance(op, Update):
         for edit in op.edits:
             cell = table.cell_named.get(edit.cell)
-            if cell is None or (table.name, cell.name, edit.columns) not in known_cells(incoming.store.schema):
+            if cell is None or (table.name, cell.name, edit.columns) not in known_cells(store.schema):
                 raise Hold("schema", f"the centre has no {op.table}.{edit.cell}")
             check_values(table, dict(zip(edit.columns, edit.new, strict=True)), accepts)
-    if table.kind is Kind.REFERENCE and not incoming.approved:
+    if table.kind is Kind.REFERENCE and not approved:
         raise Hold("reference", f"{table.name} is kept by the central office; this stands as a proposal")
 
 

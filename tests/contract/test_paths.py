@@ -80,9 +80,9 @@ STEPS = st.builds(
 )
 
 
-def live(folder: Path, history: list[Step]) -> dict[str, Any]:
+def live(folder: Path, history: list[Step], schema: Schema = SCHEMA) -> dict[str, Any]:
     """Live a history and return everything that can be told from outside."""
-    world = World(folder, SCHEMA)
+    world = World(folder, schema)
     try:
         for name, scope in SCOPES.items():
             world.node(name, *scope)
@@ -105,7 +105,7 @@ def live(folder: Path, history: list[Step]) -> dict[str, Any]:
 
 def seen(world: World) -> dict[str, Any]:
     everything: dict[str, Any] = {}
-    for table in SCHEMA.tables:
+    for table in world.schema.tables:
         sql = f"SELECT {', '.join(table.names)} FROM {table.name}"
         everything["centre", table.name] = sorted(world.sql(sql), key=repr)
         for node in world.nodes.values():

@@ -102,10 +102,16 @@ class Centre:
         return node
 
     def rescope(self, who: Attacker, *scope: str) -> None:
-        """Give a node other scopes."""
+        """Give a node other scopes. Work that had waited for just that is released behind it, in the same commit, by later versions: what
+        that takes out of the scope was the node's to see between them.
+        """
+        head, there = self.head().number, self.sight.in_scope(scope)
         with self.world.database.writing() as store:
             nodes.rescope(store, who.name, scope, self.world.clock.read())
         self.sight.entitle(who.identity, scope)
+        given = "SELECT MAX(ver) FROM _journal WHERE kind = 'rescope' AND ver > ?"
+        if self.all(f"SELECT 1 FROM _journal WHERE kind = 'release' AND ver > ({given})", head):
+            self.sight.shown(who.identity, there)
 
     def signed(self, who: Attacker, path: str, body: bytes, media: str = MEDIA, nonce: str | None = None) -> Asked:
         """Return a request with a good signature."""

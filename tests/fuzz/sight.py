@@ -47,6 +47,15 @@ class Sight:
         self._seen.setdefault(identity, set())
         self.look()
 
+    def in_scope(self, scope: tuple[str, ...]) -> set[str]:
+        """Return the marks of the rows that have one of these scope keys as they stand."""
+        standing = _Standing(self.schema, self.rows, self.places)
+        return {mark for place, marks in self.places.items() if not standing.keys(*place).isdisjoint(scope) for mark in marks}
+
+    def shown(self, identity: str, marks: set[str]) -> None:
+        """Note that a node may have seen marks between two versions of one commit."""
+        self._seen[identity].update(marks)
+
     def mark(self, table: str, *key: str) -> str:
         """Return a mark that nothing has yet, for a value of a row. An element of a set has it in its key."""
         self._count += 1
