@@ -185,11 +185,11 @@ class World:
             connection.close()
 
     def forbid(self, name: str, table: str, when: str, words: str, what: str = "INSERT") -> None:
-        """Let another program forbid new rows of a table at the centre, or deletions, as its database does that."""
+        """Let another program forbid new rows of a table at the centre, or edits or deletions, as its database does that."""
         if isinstance(self.database.path, Path):
             self.sql(f"CREATE TRIGGER {name} BEFORE {what} ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, '{words}'); END")
             return
-        body = f"BEGIN IF {when} THEN RAISE EXCEPTION '{words}'; END IF; RETURN {'NEW' if what == 'INSERT' else 'OLD'}; END"
+        body = f"BEGIN IF {when} THEN RAISE EXCEPTION '{words}'; END IF; RETURN {'OLD' if what == 'DELETE' else 'NEW'}; END"
         self.sql(f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS '{body.replace(chr(39), chr(39) * 2)}'")
         self.sql(f"CREATE TRIGGER {name} BEFORE {what} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
 
