@@ -4,9 +4,9 @@
             │ a deletion, a move, a row twice …       │ a row or parent that is not there, no right     │ an unseen value
             └───────────────── the run ends before it ┘                                                 └─► left: one by one
 
-A run writes each row once, moves none and deletes none, so what it leaves does not depend on the order within it, and what is left of it
-(edits, without new rows, of values their writer had not seen) touches nothing but its own rows. Both ways leave the same state as server/merging/ does
-alone: tests/contract/test_paths.py.
+A run writes each row once, moves none and deletes none, so what it leaves does not depend on the order within it, and what is left of
+it (edits, without new rows, of values their writer had not seen) touches nothing but its own rows. Both ways leave the same state as
+server/merging/ does alone: tests/contract/test_runs.py.
 """
 
 from __future__ import annotations
@@ -62,20 +62,32 @@ def take(store: Store, pusher: Pusher, works: Sequence[Transaction], version: in
     return Taken(0)
 
 
-def _gathered(store: Store, pusher: Pusher, works: Sequence[Transaction]) -> list[Transaction]:
+def _gathered(store: Store, pusher: Pusher, works: Sequence[Transaction]) -> Sequence[Transaction]:
     """Return the first of the transactions, up to one that by itself, or beside those before it, does not belong in a run."""
-    held = {(table, key) for table, key in store.connection.execute("SELECT tbl, key FROM _held_row WHERE node = ?", (pusher.node,))}
-    written, edited = set[Row](), set[Row]()
-    for place, work in enumerate(works):
+    written, edited, nearby = set[Row](), set[Row](), list[set[Row]]()
+    for work in works:
         own = {(op.table, key_text(op.key)) for op in work.ops}
         if not _is_plain(store, work) or len(own) < len(work.ops) or not own.isdisjoint(written):
-            return list(works[:place])
+            break
         near = touched(store, work.ops)
         written |= own
         edited |= {(op.table, key_text(op.key)) for op in work.ops if isinstance(op, Update)}
-        if not near.isdisjoint(held) or not (near - own).isdisjoint(edited):
-            return list(works[:place])
-    return list(works)
+        if not (near - own).isdisjoint(edited):
+            break
+        nearby.append(near)
+    held = _held_among(store, pusher.node, nearby)
+    return works[: next((place for place, near in enumerate(nearby) if not near.isdisjoint(held)), len(nearby))]
+
+
+def _held_among(store: Store, node: int, nearby: Sequence[set[Row]]) -> set[Row]:
+    """Return which of these rows a node has held work on."""
+    if store.connection.execute("SELECT 1 FROM _held_row WHERE node = ? LIMIT 1", (node,)).fetchone() is None:
+        return set()
+    keys: dict[str, set[str]] = {}
+    for table, key in {row for near in nearby for row in near}:
+        keys.setdefault(table, set()).add(key)
+    sql = "SELECT key FROM _held_row WHERE node = ? AND tbl = ? AND key"
+    return {(table, key) for table, some in keys.items() for (key,) in read_among(store, sql, (node, table), some)}
 
 
 def _is_plain(store: Store, work: Transaction) -> bool:
