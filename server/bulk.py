@@ -16,7 +16,7 @@ from typing import Any
 
 from schema.capture import Store
 from schema.declare import EVERYONE, By, Everyone, Table
-from schema.dialects.base import ROW_ID
+from schema.dialects.base import ROW_ID, Displaced
 from schema.dialects.sqlite import quote
 from schema.lens import lens_between
 from server import scopes, whole
@@ -46,8 +46,10 @@ def take(store: Store, pusher: Pusher, segments: Sequence[OpenSegment], version:
     try:
         sealed_at = segments[0].schema if alone and segments[0].schema <= store.schema.version else 0
         done = _insert_all(store, pusher, blocks, version, sealed_at)
+    except Displaced:
+        done = False
     except store.dialect.errors as error:  # a key that is there already
-        if not store.dialect.is_refusal(error):
+        if not store.connection.in_transaction or not store.dialect.is_refusal(error):
             raise
         done = False
     if not done:

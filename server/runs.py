@@ -18,7 +18,7 @@ from typing import Any
 
 from schema.capture import Store, read_among
 from schema.declare import Kind, Table
-from schema.dialects.base import ROW_ID
+from schema.dialects.base import ROW_ID, Displaced
 from schema.dialects.sqlite import quote
 from schema.keys import key_text
 from server import rows, scopes, waits
@@ -44,9 +44,19 @@ class Taken:
     left: Sequence[Transaction] = ()
 
 
-def take(store: Store, pusher: Pusher, works: Sequence[Transaction], version: int) -> Taken:
-    """Take the first of these transactions, as many as make a run; none where the database refuses one of their rows."""
-    run = _gathered(store, pusher, works)
+def tables(store: Store) -> frozenset[str]:
+    """Return the tables whose rows may be in a run: where other programs have triggers or unique indexes, a row may hang on others, and
+    every row is written by a statement of its own.
+    """
+    ruled = store.dialect.ruled(store.connection)
+    return frozenset(name for name in store.schema.by_name if name.lower() not in ruled)
+
+
+def take(store: Store, pusher: Pusher, allowed: frozenset[str], works: Sequence[Transaction], version: int) -> Taken:
+    """Take the first of these transactions, as many as make a run within the `allowed` tables. None where the database refuses one of
+    their rows: which, they tell one by one, and that costs what the run had cost.
+    """
+    run = _gathered(store, pusher, allowed, works)
     while sum(len(work.ops) for work in run) >= RUN_MIN:
         look = _Look(store, pusher, version, run)
         end = look.end()
@@ -62,12 +72,12 @@ def take(store: Store, pusher: Pusher, works: Sequence[Transaction], version: in
     return Taken(0)
 
 
-def _gathered(store: Store, pusher: Pusher, works: Sequence[Transaction]) -> Sequence[Transaction]:
+def _gathered(store: Store, pusher: Pusher, allowed: frozenset[str], works: Sequence[Transaction]) -> Sequence[Transaction]:
     """Return the first of the transactions, up to one that by itself, or beside those before it, does not belong in a run."""
     written, edited, nearby = set[Row](), set[Row](), list[set[Row]]()
     for work in works:
         own = {(op.table, key_text(op.key)) for op in work.ops}
-        if not _is_plain(store, work) or len(own) < len(work.ops) or not own.isdisjoint(written):
+        if len(own) < len(work.ops) or not own.isdisjoint(written) or not _is_plain(store, allowed, work):
             break
         near = touched(store, work.ops)
         written |= own
@@ -90,17 +100,17 @@ def _held_among(store: Store, node: int, nearby: Sequence[set[Row]]) -> set[Row]
     return {(table, key) for table, some in keys.items() for (key,) in read_among(store, sql, (node, table), some)}
 
 
-def _is_plain(store: Store, work: Transaction) -> bool:
+def _is_plain(store: Store, allowed: frozenset[str], work: Transaction) -> bool:
     """Tell whether nothing in a transaction itself asks for more than new rows and new values of rows that stay where they are."""
-    if work.decisions or work.withdrawals or not work.ops:
+    if work.decisions or work.withdrawals or not work.ops or any(op.table not in allowed for op in work.ops):
         return False
     try:
-        return all(_is_known_kind(store, work, op) for op in work.ops)
+        return all(_is_plain_change(store, work, op) for op in work.ops)
     except Hold:
         return False
 
 
-def _is_known_kind(store: Store, work: Transaction, op: object) -> bool:
+def _is_plain_change(store: Store, work: Transaction, op: object) -> bool:
     """Tell whether a change is a new row, or an edit of cells that nothing else depends on. Raises Hold where it is not even that."""
     if not isinstance(op, Insert | Update):
         return False
@@ -114,7 +124,10 @@ def _is_known_kind(store: Store, work: Transaction, op: object) -> bool:
     is_of_now = work.schema >= store.schema.version  # else a group may have to be completed
     named = [edit.cell for edit in op.edits]
     return len(set(named)) == len(named) and all(
-        edit.cell in cells and edit.columns == table.cell_named[edit.cell].columns and (is_of_now or len(edit.columns) == 1)
+        edit.number is None
+        and edit.cell in cells
+        and edit.columns == table.cell_named[edit.cell].columns
+        and (is_of_now or len(edit.columns) == 1)
         for edit in op.edits
     )
 
@@ -198,7 +211,7 @@ class _Look:
 
     def _look_at_edited(self, table: Table, ops: list[tuple[int, Any]]) -> int:
         """Find the rows of edits and who wrote their cells; return the place of the first whose row is not there, or not the node's."""
-        found = {key: (rid, keys) for rid, key, keys in self._keyed(table, "id", [op.key[0] for _, op in ops])}
+        found = {key: (rid, keys) for rid, key, keys in self._keyed(table, table.key[0], [op.key[0] for _, op in ops])}
         end = len(self.run)
         edited = self._edited.setdefault(table.name, [])
         for place, op in ops:
@@ -216,9 +229,8 @@ class _Look:
                     self.left.add(each.work.index)
         return end
 
-    def _keyed(self, table: Table, by: str, values: Sequence[Any]) -> Iterator[tuple[int, Any, tuple[str, ...]]]:
-        """Yield number, key and scope keys of the rows with these keys (`by` "id") or numbers ("rid")."""
-        column = table.key[0] if by == "id" else ROW_ID
+    def _keyed(self, table: Table, column: str, values: Sequence[Any]) -> Iterator[tuple[int, Any, tuple[str, ...]]]:
+        """Yield number, key and scope keys of the rows with these values of a column."""
         sql = scopes.keys_of_rows_sql(self.store, table) + f" WHERE r0.{quote(column)}"
         for rid, key, *keys in read_among(self.store, sql, [], values):
             yield rid, key, tuple(dict.fromkeys(each for each in keys if scopes.is_key(each)))
@@ -247,10 +259,12 @@ class _Look:
                 self._write_edits(self.store.schema.by_name[name], [row for row in edited if row.work.index not in self.left])
             inserts = self._by_table(Insert)
             ends = [self._write_new(self.store.schema.by_name[name], inserts[name]) for name in sorted(inserts, key=self._rank)]
+        except Displaced:
+            return 0
         except self.store.dialect.errors as error:
-            if not self.store.dialect.is_refusal(error):
+            if not self.store.connection.in_transaction or not self.store.dialect.is_refusal(error):
                 raise
-            return 0  # by a rule of another program's, or of its own: which of them, they tell one by one
+            return 0
         waits.made_anew(self.store, self.pusher.node, [op for work in self.run for op in work.ops])
         return min([len(self.run), *ends])
 
@@ -287,7 +301,7 @@ class _Look:
             stamps = [(t, rid, rows.BIRTH, work.number, work.wall + self.pusher.skew_ms) for rid, work in works]
             rows.stamp_many(self.store, self.version, self.pusher.inc, stamps)
         end, lines = len(self.run), list[tuple[int, str]]()
-        for rid, _, keys in self._keyed(table, "rid", list(places)):
+        for rid, _, keys in self._keyed(table, ROW_ID, list(places)):
             lines += [(rid, key) for key in keys]
             if self.pusher.scope.isdisjoint(keys):
                 end = min(end, places[rid])

@@ -89,6 +89,10 @@ class News(Protocol):
         """Take the rows in `ranges` as seen."""
 
 
+class Displaced(Exception):
+    """Something of another program's has put other rows than the new ones where these were to be, or left some out."""
+
+
 class Dialect(Protocol):
     """One database."""
 
@@ -188,7 +192,12 @@ class Dialect(Protocol):
     def insert(self, connection: Connection, table: str, number: int, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
         """Insert new rows of a table, given by name and number, in their order; return the first one's row number, the others follow on.
 
-        Inside a savepoint: after a refusal some may be there, and the caller rolls back to it.
+        Inside a savepoint: after a refusal some may be there, and the caller rolls back to it. Raises Displaced likewise.
+        """
+
+    def ruled(self, connection: Connection) -> set[str]:
+        """Return the tables, in small letters, on which other programs have laid triggers, rules or unique indexes: there a row may hang
+        on others, and on the statement that writes it.
         """
 
     def next_row(self, connection: Connection, number: int) -> int | None:

@@ -139,11 +139,13 @@ class PgConnection:
             cursor.execute(text, _given(text, parameters))
             yield from cursor
 
-    def copy_in(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """Copy rows into a table."""
-        with self.raw.cursor().copy(sql) as copy:
+    def copy_in(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+        """Copy rows into a table, and return how many it took: a trigger may leave some out."""
+        cursor = self.raw.cursor()
+        with cursor.copy(sql) as copy:
             for row in rows:
                 copy.write_row([_value(value) for value in row])
+        return cursor.rowcount
 
     def commit(self) -> None:
         """Commit, if a transaction is open. Raises what psycopg does: PostgreSQL would undo one that has failed without a word."""

@@ -23,7 +23,7 @@ from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict
 
 from schema.declare import Cell, Table
-from schema.dialects.base import NUMBERED, ROW_ID, Connection
+from schema.dialects.base import NUMBERED, ROW_ID, Connection, Displaced
 from schema.dialects.pg_connection import Native, PgConnection, connect
 from schema.dialects.sqlite import DELETED, REKEYED, indexed, literal, quote
 from schema.past import Column, ColumnType
@@ -264,8 +264,14 @@ class Postgres:
         low = self._numbers_for(connection, number, len(rows))
         names = ", ".join(map(quote, [*columns, ROW_ID]))
         assert isinstance(connection, PgConnection)
-        connection.copy_in(f"COPY {quote(table)} ({names}) FROM STDIN", ((*row, low + place) for place, row in enumerate(rows)))
+        copied = connection.copy_in(f"COPY {quote(table)} ({names}) FROM STDIN", ((*row, low + place) for place, row in enumerate(rows)))
+        if copied != len(rows):
+            raise Displaced
         return low
+
+    def ruled(self, connection: Connection) -> set[str]:
+        """Return the tables on which other programs have laid triggers, rules, unique or exclusive indexes: of those, two are ours."""
+        return {str(row[0]) for row in connection.execute(_RULED).fetchall()}
 
     def next_row(self, connection: Connection, number: int) -> int:
         """Return the next of the engine's own numbers."""
@@ -374,6 +380,11 @@ _TRIGGERS_EACH: Final = 4
 _TRIGGERS: Final = (
     "SELECT COUNT(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
     " WHERE c.relnamespace = current_schema()::regnamespace AND NOT t.tgisinternal AND t.tgname LIKE '\\_t%'"
+)
+_RULED: Final = (
+    "SELECT lower(c.relname) FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND"
+    " (c.relhasrules OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname !~ '^_t[0-9]+_')"
+    " OR (SELECT COUNT(*) FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)) > 2)"
 )
 _IDENTITIES: Final = (
     "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema() AND is_identity = 'YES'"

@@ -16,7 +16,7 @@ from typing import Any
 from sqlcipher3 import dbapi2
 
 from schema.declare import Cell, Table
-from schema.dialects.base import DISK_ERRORS, NUMBERED, ROW_ID, Connection
+from schema.dialects.base import DISK_ERRORS, NUMBERED, ROW_ID, Connection, Displaced
 from schema.files import create_private
 from schema.past import Column
 
@@ -67,6 +67,12 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
     sql = f"INSERT OR FAIL INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES {one}"
     connection.executemany(sql + f", {one}" * (many - 1), zip(*[values] * step, strict=True))
     connection.executemany(sql, rows[even:])
+
+
+_RULED = (
+    "SELECT DISTINCT lower(tbl_name) FROM sqlite_master"
+    " WHERE (type = 'trigger' AND name NOT GLOB '_t[0-9]*_*') OR (type = 'index' AND sql LIKE 'CREATE UNIQUE%')"
+)
 
 
 class Marked:
@@ -312,9 +318,14 @@ class Sqlite:
         before = _highest(connection, table)
         insert_rows(connection, table, columns, rows)
         low = _highest(connection, table) - len(rows) + 1
-        if low <= before:
-            raise AssertionError("row numbers of one batch are consecutive")
+        (first,) = connection.execute(f"SELECT MIN({ROW_ID}) FROM {quote(table)} WHERE {ROW_ID} > ?", (before,)).fetchone()
+        if first != low:
+            raise Displaced
         return low
+
+    def ruled(self, connection: Connection) -> set[str]:
+        """Return the tables on which other programs have laid triggers or unique indexes."""
+        return {str(row[0]) for row in connection.execute(_RULED).fetchall()}
 
     def next_row(self, connection: Connection, number: int) -> int | None:
         """Return None: AUTOINCREMENT numbers rows."""
