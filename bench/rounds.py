@@ -123,7 +123,7 @@ def _pull(other: node.Node, centre: server.Server, count: int, measured: Measure
 
 
 def change_rounds(home: Path, base: int, rounds: int, measured: Measured, say: Say) -> None:
-    """Change 1,000 contacts of a large base on one node, push them, pull them into another."""
+    """Change 1,000 contacts of a large base on one node, and insert 1,000 new ones; push them, pull them into another."""
     home.mkdir(parents=True)
     with server.running(home / "server") as centre:
         codes = [centre.invite(name, f"branch:{BRANCH}") for name in ("mine", "other")]
@@ -141,15 +141,19 @@ def change_rounds(home: Path, base: int, rounds: int, measured: Measured, say: S
                 low = rng.randrange(base - CHANGED)
                 choices = {"neighbours": ids[low : low + CHANGED], "scattered": rng.sample(ids, CHANGED)}
                 for how in sorted(choices, reverse=bool(number % 2)):
-                    _change(mine, other, choices[how], f"{number}-{how}-", f"change of 1,000 on {base:,}, {how}", measured)
+                    local.change_phones(mine.path, choices[how], f"{number}-{how}-")
+                    _exchange(mine, other, f"change of 1,000 on {base:,}, {how}", measured)
+                (new,) = contacts(CHANGED, CHANGED, seed=base + number)
+                local.insert_contacts(mine.path, new)
+                _exchange(mine, other, f"1,000 new beside {base:,}", measured)
     shutil.rmtree(home)
 
 
-def _change(mine: node.Node, other: node.Node, ids: list[str], phone: str, name: str, measured: Measured) -> None:
-    local.change_phones(mine.path, ids, phone)
+def _exchange(mine: node.Node, other: node.Node, name: str, measured: Measured) -> None:
+    """Push what was written to a thousand contacts, and pull it into the other node."""
     pushed = mine.run(node.push)
     pulled = other.run(node.pull)
-    assert pushed.pushed == pulled.pulled == len(ids), f"{pushed.pushed} pushed, {pulled.pulled} pulled of {len(ids)}"
+    assert pushed.pushed == pulled.pulled == CHANGED, f"{pushed.pushed} pushed, {pulled.pulled} pulled of {CHANGED}"
     measured.add(f"{name}, push ms", pushed.seconds * 1000)
     measured.add(f"{name}, pull ms", pulled.seconds * 1000)
     mine.run(node.sync)

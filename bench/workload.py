@@ -75,9 +75,9 @@ def sales(count: int, seed: int = SEED) -> list[Row]:
     return rows
 
 
-def contacts(count: int, size: int = 20_000) -> Iterator[list[Row]]:
+def contacts(count: int, size: int = 20_000, seed: int = SEED + 1) -> Iterator[list[Row]]:
     """Yield contacts in portions, as tuples in the order of CONTACT."""
-    rng = random.Random(SEED + 1)
+    rng = random.Random(seed)
     for low in range(0, count, size):
         yield [_contact(rng, index) for index in range(low, min(low + size, count))]
 

@@ -15,6 +15,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import methodcaller
 from typing import Any
 
 import psycopg
@@ -139,12 +140,13 @@ class PgConnection:
             cursor.execute(text, _given(text, parameters))
             yield from cursor
 
-    def copy_in(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
-        """Copy rows into a table, and return how many it took: a trigger may leave some out."""
+    def copy_in(self, sql: str, columns: Iterable[Sequence[object]]) -> int:
+        """Copy rows, given by their columns, into a table, and return how many it took: a trigger may leave some out."""
+        given = [column if _is_plain(column) else list(map(_value, column)) for column in columns]  # row by row it takes half of the time
         cursor = self.raw.cursor()
         with cursor.copy(sql) as copy:
-            for row in rows:
-                copy.write_row([_value(value) for value in row])
+            for row in zip(*given, strict=True):
+                copy.write_row(row)
         return cursor.rowcount
 
     def commit(self) -> None:
@@ -176,6 +178,18 @@ def _value(value: object) -> object:
     if value is True or value is False:
         return int(value)
     return _ESCAPED[value[0]] + value[1:] if type(value) is str and value[:1] in _ESCAPED else value
+
+
+_begins_escaped = methodcaller("startswith", tuple(_ESCAPED))
+
+
+def _is_plain(column: Sequence[object]) -> bool:
+    """Tell whether `_value` leaves all of a column's values as they are."""
+    kinds = set(map(type, column))
+    if bool in kinds:
+        return False
+    texts = column if kinds == {str} else [value for value in column if type(value) is str] if str in kinds else ()
+    return not any(map(_begins_escaped, texts))
 
 
 @lru_cache(_STATEMENTS_MAX)

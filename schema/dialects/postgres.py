@@ -264,7 +264,8 @@ class Postgres:
         low = self._numbers_for(connection, number, len(rows))
         names = ", ".join(map(quote, [*columns, ROW_ID]))
         assert isinstance(connection, PgConnection)
-        copied = connection.copy_in(f"COPY {quote(table)} ({names}) FROM STDIN", ((*row, low + place) for place, row in enumerate(rows)))
+        values = [*zip(*rows, strict=True), range(low, low + len(rows))]
+        copied = connection.copy_in(f"COPY {quote(table)} ({names}) FROM STDIN", values)
         if copied != len(rows):
             raise Displaced
         return low

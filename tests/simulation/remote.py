@@ -64,9 +64,9 @@ class PgSession(PgConnection):
         self.process.tick(self, sql)  # type: ignore[arg-type]
         return super().stream(sql, parameters)
 
-    def copy_in(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+    def copy_in(self, sql: str, columns: Iterable[Sequence[object]]) -> int:
         self.process.tick(self, f"INSERT by {sql}")  # type: ignore[arg-type]
-        super().copy_in(sql, rows)
+        return super().copy_in(sql, columns)
 
     def commit(self) -> None:
         self.process.tick(self, "COMMIT")  # type: ignore[arg-type]
