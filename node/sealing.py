@@ -57,7 +57,7 @@ class Sealing:
         self.id, self.builder, self.own = secrets.token_bytes(16), SegmentBuilder(self.store.schema.rank), defaultdict[str, list[int]](list)
 
     def expect(self, changes: Sequence[Change]) -> None:
-        """Find out which of the rows of these changes have pending work: one by one that takes as long as all the rest of sealing."""
+        """Find out which of the rows of these changes have pending work: asked one by one, each is a query of its own."""
         rows = defaultdict[str, set[str]](set)
         for change in changes:
             rows[change.table.name].add(key_text(change.key))

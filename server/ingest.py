@@ -136,8 +136,10 @@ def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: Open
 
 def _in_order(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[int], version: int, now_ms: int) -> None:
     """Take transactions in their order: those that make a run together, the others each by itself."""
-    works = transactions(segment, held_work.keys_of_inserts(store, segment), indexes) if indexes else []
-    came_again, allowed = healing.came_again(store, segment.id), runs.tables(store) if works else frozenset[str]()
+    if not indexes:
+        return
+    works = transactions(segment, held_work.keys_of_inserts(store, segment), indexes)
+    came_again, allowed = healing.came_again(store, segment.id), runs.tables(store)
     at, size, alone = 0, runs.RUN_MAX, 0
     while at < len(works):
         taken = runs.take(store, pusher, allowed, works[at : at + size], version) if not came_again else runs.Taken(0)

@@ -126,7 +126,7 @@ def stamp_many(store: Store, version: int, writer: int, stamps: Iterable[tuple[i
 def stamp_births(store: Store, table: Table, rids: Sequence[int], version: int, writer: int, at: int) -> None:
     """Note who wrote new rows."""
     t = store.numbers[table.name]
-    store.connection.executemany(_STAMP, [(t, rid, BIRTH, version, writer, 0, at) for rid in rids])
+    stamp_many(store, version, writer, [(t, rid, BIRTH, 0, at) for rid in rids])
 
 
 _STAMP = (

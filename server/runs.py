@@ -166,8 +166,12 @@ class _Look:
     version: int
     run: Sequence[Transaction]
     left: set[int] = field(default_factory=set)  # indexes of transactions
+    _inserts: dict[str, list[tuple[int, Any]]] = field(init=False)  # by table, each with its transaction's place in the run
     _edited: dict[str, list[_Edited]] = field(default_factory=dict)
     _clocks: dict[str, dict[int, dict[int, Meta]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._inserts = self._by_table(Insert)
 
     def end(self) -> int:
         """Look at everything, and return the place of the first transaction that does not belong in the run; else the run's length."""
@@ -187,7 +191,7 @@ class _Look:
 
     def _not_new(self) -> Iterator[int]:
         """Yield the places of inserts whose key is there, or was, or has rows under it."""
-        for name, ops in self._by_table(Insert).items():
+        for name, ops in self._inserts.items():
             table, t = self.store.schema.by_name[name], self.store.numbers[name]
             places = {op.key[0]: place for place, op in ops}
             queries: list[tuple[str, list[Any]]] = [("SELECT key FROM _tombstone WHERE t = ? AND key", [t])]
@@ -200,8 +204,8 @@ class _Look:
 
     def _without_parents(self) -> Iterator[int]:
         """Yield the places of inserts that name a parent which is neither there nor among the rows of the run up to them."""
-        born = {name: {op.key[0]: place for place, op in ops} for name, ops in self._by_table(Insert).items()}
-        for name, ops in self._by_table(Insert).items():
+        born = {name: {op.key[0]: place for place, op in ops} for name, ops in self._inserts.items()}
+        for name, ops in self._inserts.items():
             for rule in self.store.schema.by_name[name].parents:
                 named = [(place, op.values[rule.column]) for place, op in ops if op.values.get(rule.column) is not None]
                 parent, own = self.store.schema.by_name[rule.table], born.get(rule.table, {})
@@ -257,8 +261,7 @@ class _Look:
         try:
             for name, edited in self._edited.items():
                 self._write_edits(self.store.schema.by_name[name], [row for row in edited if row.work.index not in self.left])
-            inserts = self._by_table(Insert)
-            ends = [self._write_new(self.store.schema.by_name[name], inserts[name]) for name in sorted(inserts, key=self._rank)]
+            ends = [self._write_new(self.store.schema.by_name[name], self._inserts[name]) for name in sorted(self._inserts, key=self._rank)]
         except Displaced:
             return 0
         except self.store.dialect.errors as error:
