@@ -35,10 +35,12 @@ class Final:
             self._station(station)
         works = [work for work, _ in world.works.values()]
         accepted = [op for work in works if world.verdict(work, world.head) == "done" for op in work.ops]
+        refused = [op for work in works if world.verdict(work, world.head) == "refused" for op in work.ops]
         for station in world.stations:
             self._rights(station)
         self._nothing_is_nowhere(works)
         self._every_write_is_somewhere(accepted)
+        self._no_older_value_stands(accepted, refused)
         self._sums(accepted)
         self._documents(accepted)
         self._takings(works)
@@ -167,30 +169,37 @@ class Final:
     def _every_write_is_somewhere(self, accepted: list[Op]) -> None:
         """Check that every accepted value is current, on record, or was overwritten or deleted by someone who knew it."""
         written = [*self.judge.central, *(write for op in accepted for write in self.judge.writes(op))]
-        rows = self.world.life.snapshots[self.world.head].rows
-        current = {write for table in RECORDS for key, row in rows[table].items() for write in self.causes.row(table, key, row)}
+        current = self._current()
         past = self.causes.past(written) | self.causes.past(current)
         for write in written:
             if is_common(write.value) or write in self.world.beyond_recovery:
                 continue
             if write not in current and write not in past and not self.judge.on_record(write) and not self.causes.deleted_knowingly(write):
                 raise Violation(f"lost: {write}")
-        self._no_older_value_stands(written, current)
 
-    def _no_older_value_stands(self, written: list[Write], current: set[Write]) -> None:
-        standing = {(write.table, write.key, write.cell): write for write in current}
+    def _no_older_value_stands(self, accepted: list[Op], refused: list[Op]) -> None:
+        """Check that nothing stands which an accepted write knew of and replaced."""
+        written = [*self.judge.central, *(write for op in accepted for write in self.judge.writes(op))]
+        in_vain = self.judge.taken & {write for op in refused for write in self.judge.writes(op)}
+        standing = {(write.table, write.key, write.cell): write for write in self._current()}
         for write in written:
             stands = standing.get((write.table, write.key, write.cell))
             if stands is None or stands == write or is_common(stands.value) or is_common(write.value):
                 continue
             if (write.table, write.key) in self.causes.lives or stands in self.judge.taken:
                 continue
+            if write in in_vain:
+                continue  # who decided for it saw what stands, and was refused; who had typed it first did not see that
             if self.world.copied and write in self.judge.taken:
                 continue  # who decided for it saw what stands; that decision may have gone with a disk, and what was typed first not
             if self.world.restored and (write in self.world.beyond_recovery or self.judge.on_record(write)):
                 continue  # beside what stands (RULES, what holds after a restore)
             if stands in self.causes.past([write], strict=True) and write not in self.causes.past([stands]):
                 raise Violation(f"an older value stands: {stands}, though {write.value} was written in its knowledge")
+
+    def _current(self) -> set[Write]:
+        rows = self.world.life.snapshots[self.world.head].rows
+        return {write for table in RECORDS for key, row in rows[table].items() for write in self.causes.row(table, key, row)}
 
     def _sums(self, accepted: list[Op]) -> None:
         """Check that every difference counts exactly once."""
