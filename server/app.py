@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -70,12 +72,15 @@ NONCE_HEADER: Final = "Outpost-Nonce"
 BODIES_BYTES_MAX: Final = 128 * 1024 * 1024
 """Bytes of all bodies held at once: being read, waiting for a worker, being worked on."""
 
-WAITING_MAX: Final = 64
-"""Requests waiting for a worker thread of one kind; more are told to come back."""
+WAITING_MAX: Final = 2_000
+"""Requests waiting for a worker thread of one kind; more are told to come back. What they hold meanwhile is in BODIES_BYTES_MAX."""
 
 WRITERS, READERS, LOOKUPS = 2, 4, 4
-"""Worker threads: pushes and joins (one works, one is decoded meanwhile), pulls and verifies, key lookups. Each may
-hold a message of MESSAGE_BYTES_MAX."""
+"""Worker threads: pushes and joins, which are committed together (server/turns.py); pulls and verifies; key lookups."""
+
+HEAVY, HEAVY_BYTES = 2, 256 * 1024
+"""Requests with a body beyond so many bytes, expanded, that are worked on at a time for each kind: one, while the next is decoded. Each
+may hold a message of MESSAGE_BYTES_MAX."""
 
 STOP_LOOK_SECONDS: Final = 0.5
 """How often a request whose body pauses looks whether the server is stopping."""
@@ -126,9 +131,7 @@ class _Surface:
         self.service, self.nonces, self.clock_ms = service, nonces, clock_ms
         self.seconds, self.idle_seconds = seconds, idle_seconds
         self.bodies_bytes = 0
-        self.writers = anyio.CapacityLimiter(WRITERS)
-        self.readers = anyio.CapacityLimiter(READERS)
-        self.lookups = anyio.CapacityLimiter(LOOKUPS)
+        self.writers, self.readers, self.lookups = _Workers(WRITERS), _Workers(READERS), _Workers(LOOKUPS)
 
     async def health(self, request: Request) -> Response:
         """Tell that the server is up and what it speaks."""
@@ -147,7 +150,7 @@ class _Surface:
             data = await body.read()
             return await self._work(self.writers, lambda: self._join(media, data))
 
-    def signed(self, type_: type[T], serve: Callable[[str, T, int], Message], limiter: anyio.CapacityLimiter) -> Endpoint:
+    def signed(self, type_: type[T], serve: Callable[[str, T, int], Message], workers: _Workers) -> Endpoint:
         """Return the endpoint of a signed request of this type."""
 
         async def endpoint(request: Request) -> Response:
@@ -158,7 +161,7 @@ class _Surface:
             async with body:
                 data = await body.read()
                 method, path = request.method, request.scope["path"]
-                return await self._work(limiter, lambda: self._answer(claim, key, method, path, data, type_, serve))
+                return await self._work(workers, lambda: self._answer(claim, key, method, path, data, type_, serve, workers))
 
         return endpoint
 
@@ -171,13 +174,15 @@ class _Surface:
         data: bytes,
         type_: type[T],
         serve: Callable[[str, T, int], Message],
+        workers: _Workers,
     ) -> Response:
         """Return the reply to a request that is here in full. From the signature on, every reply brings a nonce."""
         signature.check(claim, key, method, path, data)
         try:
             self.nonces.spend(claim.nonce, self.clock_ms())
-            message = _message(type_, data)
-            response = Response(wire.pack(serve(claim.node, message, self.clock_ms())), media_type=MEDIA)
+            with workers.room_for(data):
+                message = _message(type_, data)
+                response = Response(wire.pack(serve(claim.node, message, self.clock_ms())), media_type=MEDIA)
         except Exception as error:
             response = problem_response(error)
         try:
@@ -196,11 +201,28 @@ class _Surface:
     def _next_nonce(self) -> list[str]:
         return self.nonces.issue(self.clock_ms())
 
-    async def _work(self, limiter: anyio.CapacityLimiter, work: Callable[[], T]) -> T:
+    async def _work(self, workers: _Workers, work: Callable[[], T]) -> T:
         """Return what `work` returns in a worker thread. Raises TooBusy where too many wait already."""
-        if limiter.statistics().tasks_waiting >= WAITING_MAX:
+        if workers.limiter.statistics().tasks_waiting >= WAITING_MAX:
             raise TooBusy
-        return await run_sync(work, limiter=limiter)
+        return await run_sync(work, limiter=workers.limiter)
+
+
+class _Workers:
+    """The worker threads of one kind of request, few of which may have much in memory at a time."""
+
+    def __init__(self, threads: int) -> None:
+        self.limiter = anyio.CapacityLimiter(threads)
+        self._heavy = threading.Semaphore(HEAVY)
+
+    @contextmanager
+    def room_for(self, data: bytes) -> Iterator[None]:
+        """Run a block that expands a body, when there is room for it. Raises Malformed."""
+        if wire.stated_size(data) <= HEAVY_BYTES:
+            yield
+            return
+        with self._heavy:
+            yield
 
 
 class _Body:

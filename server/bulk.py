@@ -203,9 +203,11 @@ def _insert_block(
     """
     rows = list(zip(*block.values, strict=True))
     low = store.dialect.insert(store.connection, table.name, store.numbers[table.name], block.columns, rows)
-    for key, (first, last, count) in _spans(keys).items():
-        part, at = count < last - first + 1, low + first
-        scopes.note(store, table, [key], version, at, pusher.inc, scopes.STATE, low + last, part=part, whole=common.get(key, 0))
+    runs = [
+        scopes.Run(key, low + first, low + last, count < last - first + 1, common.get(key, 0))
+        for key, (first, last, count) in _spans(keys).items()
+    ]
+    scopes.note_runs(store, table, runs, version, pusher.inc)
     return low, low + len(rows) - 1
 
 

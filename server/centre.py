@@ -157,14 +157,15 @@ class _Absorbing:
             self._born_together(table, [row[-1] for row in chunk])
             return
         extents: dict[str, Extent] = {}
+        runs: list[scopes.Run] = []
         for rid, key in self._keys_of_range(table, chunk[0][-1], chunk[-1][-1]):
             low, high = extents.get(key, (rid, rid - 1))
             if high != rid - 1:
-                scopes.note(self.store, table, [key], self.version, low, CENTRE, scopes.STATE, high)
+                runs.append(scopes.Run(key, low, high))
                 low = rid
             extents[key] = (low, rid)
-        for key, (low, high) in extents.items():
-            scopes.note(self.store, table, [key], self.version, low, CENTRE, scopes.STATE, high)
+        runs += [scopes.Run(key, low, high) for key, (low, high) in extents.items()]
+        scopes.note_runs(self.store, table, runs, self.version, CENTRE)
         for rid in scopes.parents_of_known(self.store, table, chunk[0][-1], chunk[-1][-1], self.news):
             scopes.enter_below(self.store, table, rid, self.version)
 

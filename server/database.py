@@ -44,6 +44,7 @@ _TABLES = (
     # each life of a node's history: where its chain ends
     "CREATE TABLE IF NOT EXISTS _incarnation (inc INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, node INTEGER NOT NULL,"
     " seq INTEGER NOT NULL, digest BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS _incarnation_node ON _incarnation (node)",
     "CREATE TABLE IF NOT EXISTS _lineage (inc INTEGER NOT NULL, ancestor INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL,"
     " PRIMARY KEY (inc, ancestor, low)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _journal (ver INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, inc INTEGER NOT NULL,"

@@ -15,7 +15,7 @@ Spec: PROTOCOL.md §8; RULES H2–H5, H18.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
@@ -33,6 +33,8 @@ from server.scope_sql import key_condition, keys_sql
 from server.scopes import DEAD, ENTER, LEAVE, STATE
 from server.skew import View
 from server.sweep import Step, Sweep, may_have
+from server.touched import PLACES_MAX, Place
+from server.touched import places as touched_places
 from sync.errors import Malformed
 from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX, ROW_BYTES_MAX
 from sync.messages import Position
@@ -40,7 +42,8 @@ from sync.messages import Position
 Stop = tuple[int, int, int]
 """Where a page was full in a step: version, row, and what is owed of the row (server/disputes.py)."""
 
-_BEGIN: Stop = (-1, -1, 0)
+_NEVER = -1
+_BEGIN: Stop = (_NEVER, -1, 0)
 
 Entry = tuple[int, int, int, int, int, int]
 """A line of the change index: version, first row, last row, op, part, whole (server/scopes.py `note`)."""
@@ -109,15 +112,14 @@ class Feed:
         number, self._plan = 0, Sweep(self.store, self.node, self.cursor, low, high, self.scope, self.afresh)
         self._disputes = Disputes(self.store, self.node, self.scope, low)
         self._wholes.clear()
-        for step in self._plan.steps():
-            if self.view.table(step.table.name) is None:
+        plan = self._plan.steps()
+        while steps := list(islice(plan, PLACES_MAX)):
+            for step, is_due in zip(steps, self._due(steps, low, high, first - number), strict=True):
+                if number >= first and is_due:
+                    stopped = self._step(draft, step, low, high, start if number == first else _BEGIN)
+                    if stopped is not None:
+                        return (number, *stopped)
                 number += 1
-                continue
-            if number >= first and (step.mode == "lost" or step.scope in self.scope or step.scope == scopes.node_scope(self.node)):
-                stopped = self._step(draft, step, low, high, start if number == first else _BEGIN)
-                if stopped is not None:
-                    return (number, *stopped)
-            number += 1
         notices = Notices(self.store, self.node, self.inc, self.scope)
         for told in (notices.segments, notices.verdicts, notices.conflicts):
             if number >= first:
@@ -127,6 +129,21 @@ class Feed:
                     return (number, *place, 0)
             number += 1
         return None
+
+    def _due(self, steps: Sequence[Step], low: int, high: int, first: int) -> list[bool]:
+        """Tell of each step whether it is the node's and there may be anything to tell; `first`: the place of the one that a page goes
+        on with, of which something may be owed.
+        """
+        mine = {*self.scope, scopes.node_scope(self.node)}
+        known = [self.view.table(step.table.name) is not None and (step.mode == "lost" or step.scope in mine) for step in steps]
+        places = [(self.store.numbers[step.table.name], step.scope) for step in steps]
+        touched: set[Place] = set()
+        for begin, is_kept in ((low, True), (_NEVER, False)):  # those of other modes tell lines from before the sweep too
+            wanted = [
+                place for place, step, is_known in zip(places, steps, known, strict=True) if is_known and (step.mode == "kept") == is_kept
+            ]
+            touched |= touched_places(self.store, wanted, begin, high)
+        return [is_known and (at == first or place in touched) for at, (place, is_known) in enumerate(zip(places, known, strict=True))]
 
     # --- one step ----------------------------------------------------------------------------------------------------
 

@@ -40,16 +40,17 @@ LOOKS_MAX, TRIES_MAX = 20_000, 500
 
 
 def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: int) -> PushReply:
-    """Take a push inside a write transaction. Raises PeerError subclasses; nothing is kept then."""
+    """Take a push inside a write transaction, while the engine writes (`centre.engine_writes`). Raises PeerError subclasses; the caller
+    keeps nothing then.
+    """
     if len(request.segments) > PUSH_SEGMENTS_MAX:
         raise TooLarge(f"a push holds more than {PUSH_SEGMENTS_MAX} segments")
-    with centre.engine_writes(store, now_ms):
-        journal.require(store, request.cursor, request.highest)
-        history = open_history(store, node, request)
-        skew = now_ms - request.clock_ms
-        pusher = Pusher(node, node_id, history.inc, history.lineage, scopes.entitled(store, node), skew)
-        verdicts = [_numbered(index, store, pusher, history, sealed, now_ms) for index, sealed in enumerate(request.segments)]
-        release(store, now_ms)
+    journal.require(store, request.cursor, request.highest)
+    history = open_history(store, node, request)
+    skew = now_ms - request.clock_ms
+    pusher = Pusher(node, node_id, history.inc, history.lineage, scopes.entitled(store, node), skew)
+    verdicts = [_numbered(index, store, pusher, history, sealed, now_ms) for index, sealed in enumerate(request.segments)]
+    release(store, now_ms)
     store.connection.execute(
         "UPDATE _node SET last_push_ms = CASE WHEN ? = 1 THEN ? ELSE last_push_ms END, unsynced = ?, conflicts = ?, held = ?"
         " WHERE node = ?",

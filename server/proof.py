@@ -10,7 +10,7 @@ from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.digests import Part, digest_of_rows
-from server import scopes, verify, whole
+from server import scopes, touched, verify, whole
 from server.scope_sql import shown_condition
 from server.scopes import ENTER
 from server.skew import View
@@ -39,9 +39,11 @@ class _Proof:
 
     def __init__(self, view: View, private: str, cursor: int, head: int) -> None:
         self.view, self.store, self.private, self.span = view, view.store, private, (cursor, head)
-        connection = view.store.connection
+        store, connection = view.store, view.store.connection
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS _proof_rid (rid INTEGER PRIMARY KEY)")
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS _proof_run (lo INTEGER NOT NULL, hi INTEGER NOT NULL, ver INTEGER NOT NULL)")
+        visible = "SELECT sc FROM _visible UNION ALL SELECT CAST(? AS TEXT)"
+        self._touched = touched.tables(store, visible, (private,), store.numbers.values(), cursor, head)
         self.whole = self._find_whole()
 
     def _find_whole(self) -> dict[int, bytes]:
@@ -59,7 +61,7 @@ class _Proof:
         """Return the versions of which anything may be told whole, each with all scope keys of the node that it touched."""
         found: dict[int, set[str]] = {}
         lines = "FROM _visible v CROSS JOIN _change c WHERE c.t = ? AND c.sc = v.sc AND c.ver > ? AND c.ver <= ?"
-        fixed = [self.store.numbers[name] for name in self.store.schema.fixed]
+        fixed = [t for name in self.store.schema.fixed if (t := self.store.numbers[name]) in self._touched]
         for t in fixed:
             sql = f"SELECT DISTINCT c.ver {lines} AND c.whole > 0"
             found |= {row[0]: set() for row in self.store.connection.execute(sql, (t, *self.span))}
@@ -71,6 +73,8 @@ class _Proof:
 
     def table(self, table: Table, names: tuple[str, ...]) -> TableDigest | None:
         """Return the digest of a table's rows in scope that were written, or came into the scope, since the cursor."""
+        if self.store.numbers[table.name] not in self._touched:
+            return None
         self._collect(table)
         connection = self.store.connection
         if connection.execute("SELECT 1 FROM _proof_rid LIMIT 1").fetchone() is None:

@@ -12,7 +12,7 @@ Spec: PROTOCOL.md §8.1; RULES H2, H18.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from schema.capture import Store, clean, read_rows
 from schema.declare import EVERYONE, Everyone, Table
@@ -59,27 +59,30 @@ def rid_of(store: Store, table: Table, key: Sequence[Any]) -> int | None:
     return int(row[0]) if row else None
 
 
-def note(
-    store: Store,
-    table: Table,
-    keys: Iterable[str],
-    version: int,
-    rid: int,
-    writer: int,
-    op: int,
-    last: int | None = None,
-    *,
-    part: bool = False,
-    whole: int = 0,
-) -> None:
-    """Write lines of the change index. Two writers in one version count as foreign to both (writer 0).
+def note(store: Store, table: Table, keys: Iterable[str], version: int, rid: int, writer: int, op: int) -> None:
+    """Write lines of the change index. Two writers in one version count as foreign to both (writer 0)."""
+    t = store.numbers[table.name]
+    store.connection.executemany(_NOTE, [(t, key, version, rid, op, rid, writer, False, 0) for key in keys])
 
-    A line may stand for the rows `rid` … `last` of a table whose rows never change or move; with `part` only for those of
-    them that have the key. `whole`: all rows of the version's segment have it, and all columns
-    of the schema's version given (server/whole.py).
+
+class Run(NamedTuple):
+    """The rows `low` … `high` of a table whose rows never change or move, under a scope key: with `part` only those of them that have it.
+
+    `whole`: all rows of the version's segment have it, and all columns of the schema's version given (server/whole.py).
     """
-    t, high = store.numbers[table.name], rid if last is None else last
-    store.connection.executemany(_NOTE, [(t, key, version, rid, op, high, writer, part, whole) for key in keys])
+
+    key: str
+    low: int
+    high: int
+    part: bool = False
+    whole: int = 0
+
+
+def note_runs(store: Store, table: Table, runs: Iterable[Run], version: int, writer: int) -> None:
+    """Write a STATE line for each run."""
+    t = store.numbers[table.name]
+    lines = [(t, run.key, version, run.low, STATE, run.high, writer, run.part, run.whole) for run in runs]
+    store.connection.executemany(_NOTE, lines)
 
 
 _NOTE = (

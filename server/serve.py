@@ -32,7 +32,7 @@ from server.app import PROBLEM, SAFE_HEADERS, problem_response
 from sync.errors import HeadersTooLarge, Malformed, TooBusy
 from sync.limits import HEADER_BYTES_MAX
 
-CONNECTIONS_MAX: Final = 512
+CONNECTIONS_MAX: Final = 2_000
 """Connections that are served; the next are told that the server is busy, from twice as many on they are cut."""
 
 PATIENCE_SECONDS: Final = 15.0

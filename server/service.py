@@ -5,13 +5,15 @@ server/app.py checks form, size and signature and calls this; nothing is kept be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from schema.capture import Look
+from schema.capture import Look, Store
 from server import centre, filling, healing, ingest, journal, nodes, pulling, verify
 from server.database import Database, raise_if_away
+from server.turns import Turns
 from sync import box
 from sync.errors import Diverged
 from sync.limits import PROTOCOL_VERSIONS
@@ -59,6 +61,7 @@ class Service:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._turns = Turns(database)
 
     @again_where_others_wrote
     def key_of(self, node: str) -> bytes:
@@ -78,15 +81,17 @@ class Service:
     @again_where_others_wrote
     def push(self, node: str, request: PushRequest, now_ms: int) -> PushReply:
         """Take a node's segments exactly once."""
-        with self.database.writing() as store:
+
+        def take(store: Store) -> PushReply:
             self._same_epoch(request.epoch, journal.epoch(store))
             return ingest.push(store, nodes.number_of(store, node), node, request, now_ms)
+
+        return self._turns.exchange(take, now_ms)
 
     @again_where_others_wrote
     def pull(self, node: str, request: PullRequest, now_ms: int) -> Page:
         """Return a page of a node's feed."""
-        self.absorb(now_ms)
-        with self.database.reading() as store:
+        with self._up_to_date(now_ms) as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             number = nodes.number_of(store, node)
             page = pulling.pull(store, number, request, self.database.life(store))
@@ -94,15 +99,14 @@ class Service:
         if page.position is None:
             self._note_pull(number, request, page, now_ms)
         elif is_new:  # its first pull may take long: who has the first page was heard of
-            with self.database.writing() as store:
-                store.connection.execute("UPDATE _node SET unsynced = ? WHERE node = ?", (request.told.unsynced, number))
+            sql = "UPDATE _node SET unsynced = ? WHERE node = ?"
+            self._turns.write(lambda store: store.connection.execute(sql, (request.told.unsynced, number)))
         return page
 
     @again_where_others_wrote
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         """Return the digests of a node's scope at its cursor."""
-        self.absorb(now_ms)
-        with self.database.reading() as store:
+        with self._up_to_date(now_ms) as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             return verify.verify(store, nodes.number_of(store, node), request)
 
@@ -131,15 +135,30 @@ class Service:
     def absorb(self, now_ms: int) -> None:
         """Journal what central programs wrote, if they wrote anything, and release what waited for it, or is due."""
         with self.database.reading() as store:
-            if not Look(store) and not ingest.due(store):
+            if not _has_to_absorb(store):
                 return
+        self._absorb(now_ms)
+
+    @contextmanager
+    def _up_to_date(self, now_ms: int) -> Iterator[Store]:
+        """Give a snapshot in which what central programs had written is journaled."""
+        with self.database.reading() as store:
+            if not _has_to_absorb(store):
+                yield store
+                return
+        self._absorb(now_ms)
+        with self.database.reading() as store:
+            yield store
+
+    def _absorb(self, now_ms: int) -> None:
         with self.database.writing() as store, centre.engine_writes(store, now_ms) as absorbed:
             if absorbed or ingest.due(store):
                 ingest.release(store, now_ms)
 
     def _note_pull(self, node: int, request: PullRequest, page: Page, now_ms: int) -> None:
         told = request.told
-        with self.database.writing() as store:
+
+        def note(store: Store) -> None:
             store.connection.execute(
                 "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ?, schema = ? WHERE node = ?",
                 (now_ms, told.unsynced, told.conflicts, told.held, page.to.number, request.schema, node),
@@ -150,7 +169,14 @@ class Service:
                 (node, told.differing, now_ms),
             )
 
+        self._turns.write(note)
+
     @staticmethod
     def _same_epoch(theirs: int, ours: int) -> None:
         if theirs != ours:
             raise Diverged(f"The centre was restored: its history is number {ours}, this node knows number {theirs}.")
+
+
+def _has_to_absorb(store: Store) -> bool:
+    """Tell whether central programs wrote something that is not journaled, or held work is to be looked at."""
+    return bool(Look(store)) or ingest.due(store)

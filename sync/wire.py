@@ -55,20 +55,33 @@ def expand(data: bytes, bytes_max: int) -> bytes:
     bomb nor a false statement costs more than `bytes_max`. (zstandard's own `max_output_size` is no bound: a frame
     that states its size overrides it.) Raises TooLarge, Malformed.
     """
-    if not data.startswith(MAGIC):
-        raise Malformed("The body is not a zstd frame.")
+    frame = _head_of(data)
+    if frame.content_size > bytes_max or frame.window_size > WINDOW_BYTES_MAX:
+        raise TooLarge(f"The message would expand beyond {bytes_max} bytes.")
+    if frame.content_size == 0:  # zstandard would look no further: whatever follows would be accepted
+        raise Malformed("The zstd frame is empty.")
     try:
-        frame = zstandard.get_frame_parameters(data)
-        if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN:
-            raise Malformed("The zstd frame does not state its size.")
-        if frame.content_size > bytes_max or frame.window_size > WINDOW_BYTES_MAX:
-            raise TooLarge(f"The message would expand beyond {bytes_max} bytes.")
-        if frame.content_size == 0:  # zstandard would look no further: whatever follows would be accepted
-            raise Malformed("The zstd frame is empty.")
         reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
         return reader.decompress(data, allow_extra_data=False)
     except zstandard.ZstdError:
         raise Malformed("The body is not one whole zstd frame.") from None
+
+
+def stated_size(data: bytes) -> int:
+    """Return the bytes that a frame says it holds; what it holds is never more (`expand`). Raises Malformed."""
+    return _head_of(data).content_size
+
+
+def _head_of(data: bytes) -> zstandard.FrameParameters:
+    if not data.startswith(MAGIC):
+        raise Malformed("The body is not a zstd frame.")
+    try:
+        frame = zstandard.get_frame_parameters(data)
+    except zstandard.ZstdError:
+        raise Malformed("The body is not one whole zstd frame.") from None
+    if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN:
+        raise Malformed("The zstd frame does not state its size.")
+    return frame
 
 
 def pack(message: Message) -> bytes:
