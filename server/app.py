@@ -1,11 +1,10 @@
 """App: the HTTP surface of the server. It knows who calls and that the request is whole, fresh and bounded; no more.
 
-    headers ─► claim ─► node's key ─► body, bounded ─► digest, signature ─► nonce spent ─► expand ─► version ─► message
-                                                                              Service (worker thread) ◄───┘
-    reply with the next nonce ◄─ packed message, or a problem document (RFC 9457) ◄─┘
+    headers ─► claim ─► of a large body: node's key ─► body, bounded ─► waits with others of its kind (server/jobs.py)
+    reply with the next nonce, or a problem document ◄─ answered together in a worker thread (server/exchanges.py) ◄──┘
 
-The order is the point: what costs little refuses first, nobody unknown makes the server read a body, and nothing that
-is not signed by the node reaches the decompressor or the decoder. Spec: PROTOCOL.md §9 and §10 (error codes).
+The order is the point: what costs little refuses first, and nobody unknown makes the server read more than a small body. Spec:
+PROTOCOL.md §9 and §10 (error codes).
 Run by server/serve.py; calls server/service_protocol.py; counterpart of node/transport.py.
 """
 
@@ -13,15 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import anyio
 import msgspec
-from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -32,24 +28,21 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
-from server.nonces import Nonces
+from server.exchanges import Exchanges, Serve, Signed, check_protocols, one_by_one
+from server.jobs import Jobs
+from server.nonces import ISSUE_MAX, Nonces
+from server.replies import JSON, MEDIA, PROBLEM, SAFE_HEADERS, problem_response
 from server.service_protocol import Service
 from sync import signature, wire
 from sync.errors import (
-    DatabaseAway,
     HeadersTooLarge,
-    Internal,
     Malformed,
     MethodNotAllowed,
-    NewerFile,
     NotFound,
-    OutpostError,
     TooBusy,
     TooLarge,
     TooSlow,
-    UnknownProtocol,
     UnsupportedMedia,
-    WorldError,
 )
 from sync.limits import (
     BODY_BYTES_MAX,
@@ -57,35 +50,30 @@ from sync.limits import (
     BODY_SECONDS_MAX,
     HEADER_BYTES_MAX,
     JOIN_BYTES_MAX,
-    MESSAGE_BYTES_MAX,
     PROTOCOL_VERSIONS,
 )
-from sync.messages import HealRequest, JoinRequest, Message, OfferRequest, PullRequest, PushRequest, VerifyRequest
+from sync.messages import HealRequest, JoinRequest, OfferRequest, PullRequest, PushRequest, VerifyRequest
 
 T = TypeVar("T")
-
-MEDIA: Final = "application/vnd.outpost.v1+msgpack+zstd"
-JSON: Final = "application/json"
-PROBLEM: Final = "application/problem+json"
-NONCE_HEADER: Final = "Outpost-Nonce"
 
 BODIES_BYTES_MAX: Final = 128 * 1024 * 1024
 """Bytes of all bodies held at once: being read, waiting for a worker, being worked on."""
 
-WAITING_MAX: Final = 2_000
-"""Requests waiting for a worker thread of one kind; more are told to come back. What they hold meanwhile is in BODIES_BYTES_MAX."""
+SMALL_BYTES: Final = 64 * 1024
+"""A body that says it is no longer than this is read before the node's key is looked up, so that both are one piece of work: to read it
+costs no more than the headers did."""
 
-WRITERS, READERS, LOOKUPS = 2, 4, 4
-"""Worker threads: pushes and joins, which are committed together (server/turns.py); pulls and verifies; key lookups."""
+WRITERS, READERS, LOOKUPS = 2, 4, 2
+"""Worker threads: pushes (one batch is worked on, one is decoded meanwhile), pulls, and what is looked up before a body is read."""
 
-HEAVY, HEAVY_BYTES = 2, 256 * 1024
-"""Requests with a body beyond so many bytes, expanded, that are worked on at a time for each kind: one, while the next is decoded. Each
-may hold a message of MESSAGE_BYTES_MAX."""
+PUSHES_MAX, PULLS_MAX = 64, 8
+"""Requests worked on together: pushes, committed at once; pulls, whose replies wait for each other."""
+
+TOGETHER_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of the requests that are worked on together, with what they hold expanded; one alone may hold MESSAGE_BYTES_MAX."""
 
 STOP_LOOK_SECONDS: Final = 0.5
 """How often a request whose body pauses looks whether the server is stopping."""
-
-SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 log = logging.getLogger("outpost.server")
 
@@ -109,11 +97,11 @@ def create_app(
             Route("/v1/health", surface.health, methods=["GET"]),
             Route("/v1/nonce", surface.nonce, methods=["POST"]),
             Route("/v1/join", surface.join, methods=["POST"]),
-            Route("/v1/push", surface.signed(PushRequest, service.push, surface.writers), methods=["POST"]),
-            Route("/v1/pull", surface.signed(PullRequest, service.pull, surface.readers), methods=["POST"]),
-            Route("/v1/heal", surface.signed(HealRequest, service.heal, surface.writers), methods=["POST"]),
-            Route("/v1/offer", surface.signed(OfferRequest, service.offer, surface.writers), methods=["POST"]),
-            Route("/v1/verify", surface.signed(VerifyRequest, service.verify, surface.readers), methods=["POST"]),
+            Route("/v1/push", surface.signed(PushRequest, service.push_all, WRITERS, PUSHES_MAX), methods=["POST"]),
+            Route("/v1/pull", surface.signed(PullRequest, service.pull_all, READERS, PULLS_MAX), methods=["POST"]),
+            Route("/v1/heal", surface.signed(HealRequest, one_by_one(service.heal)), methods=["POST"]),
+            Route("/v1/offer", surface.signed(OfferRequest, one_by_one(service.offer)), methods=["POST"]),
+            Route("/v1/verify", surface.signed(VerifyRequest, one_by_one(service.verify), 2), methods=["POST"]),
             *extra_routes,
         ],
         middleware=[Middleware(_Guard)],
@@ -131,16 +119,18 @@ class _Surface:
         self.service, self.nonces, self.clock_ms = service, nonces, clock_ms
         self.seconds, self.idle_seconds = seconds, idle_seconds
         self.bodies_bytes = 0
-        self.writers, self.readers, self.lookups = _Workers(WRITERS), _Workers(READERS), _Workers(LOOKUPS)
+        self.nonces_asked = Jobs[None, str](self._issue, threads=1, together_max=ISSUE_MAX)
+        self.joins: Jobs[Callable[[], Response], Response] = Jobs(_done, threads=1, together_max=1)
+        self.lookups: Jobs[Callable[[], Any], Any] = Jobs(_done, threads=LOOKUPS, together_max=1)
 
     async def health(self, request: Request) -> Response:
         """Tell that the server is up and what it speaks."""
-        more = await self._work(self.lookups, self.service.health)
+        more = await self.lookups.run(self.service.health)
         return _json({"status": "ok", "protocols": list(PROTOCOL_VERSIONS), **more})
 
     async def nonce(self, request: Request) -> Response:
         """Give out a nonce to whoever asks; the body, if any, is not looked at."""
-        return _json({"nonces": await self._work(self.lookups, self._next_nonce)})
+        return _json({"nonces": [await self.nonces_asked.run(None)]})
 
     async def join(self, request: Request) -> Response:
         """Answer an unsigned request to join, as a message or as JSON; the reply comes in the same form."""
@@ -148,81 +138,38 @@ class _Surface:
         body = _Body(self, request, JOIN_BYTES_MAX)
         async with body:
             data = await body.read()
-            return await self._work(self.writers, lambda: self._join(media, data))
+            return await self.joins.run(lambda: self._join(media, data))
 
-    def signed(self, type_: type[T], serve: Callable[[str, T, int], Message], workers: _Workers) -> Endpoint:
+    def signed(self, type_: type[T], serve: Serve[T], threads: int = 1, together_max: int = 1) -> Endpoint:
         """Return the endpoint of a signed request of this type."""
+        answer = Exchanges(self.service, self.nonces, self.clock_ms, type_, serve).answer
+        jobs = Jobs(answer, threads=threads, together_max=together_max, weight=attrgetter("weight"), weight_max=TOGETHER_BYTES_MAX)
 
         async def endpoint(request: Request) -> Response:
             _check_headers(request, (MEDIA,), BODY_BYTES_MAX)
             claim = signature.read(request.headers.items())
-            key = await self._work(self.lookups, lambda: self.service.key_of(claim.node))
+            if not _is_small(request):
+                await self.lookups.run(lambda: self.service.key_of(claim.node))
             body = _Body(self, request, BODY_BYTES_MAX)
             async with body:
                 data = await body.read()
-                method, path = request.method, request.scope["path"]
-                return await self._work(workers, lambda: self._answer(claim, key, method, path, data, type_, serve, workers))
+                return await jobs.run(Signed(claim, request.method, request.scope["path"], data))
 
         return endpoint
-
-    def _answer(
-        self,
-        claim: signature.Claim,
-        key: bytes,
-        method: str,
-        path: str,
-        data: bytes,
-        type_: type[T],
-        serve: Callable[[str, T, int], Message],
-        workers: _Workers,
-    ) -> Response:
-        """Return the reply to a request that is here in full. From the signature on, every reply brings a nonce."""
-        signature.check(claim, key, method, path, data)
-        try:
-            self.nonces.spend(claim.nonce, self.clock_ms())
-            with workers.room_for(data):
-                message = _message(type_, data)
-                response = Response(wire.pack(serve(claim.node, message, self.clock_ms())), media_type=MEDIA)
-        except Exception as error:
-            response = problem_response(error)
-        try:
-            response.headers[NONCE_HEADER] = self._next_nonce()[0]
-        except WorldError:
-            log.warning("no nonce for the next request: the database is away")  # the node asks for one; its reply it has to have
-        return response
 
     def _join(self, media: str, data: bytes) -> Response:
         json_form = media == JSON
         request = wire.unpack_json(JoinRequest, data) if json_form else wire.unpack(JoinRequest, data, JOIN_BYTES_MAX)
-        _check_protocols(request.protocols)
+        check_protocols(request.protocols)
         reply = self.service.join(request, self.clock_ms())
         return Response(wire.pack_json(reply) if media == JSON else wire.pack(reply), media_type=media)
 
-    def _next_nonce(self) -> list[str]:
-        return self.nonces.issue(self.clock_ms())
-
-    async def _work(self, workers: _Workers, work: Callable[[], T]) -> T:
-        """Return what `work` returns in a worker thread. Raises TooBusy where too many wait already."""
-        if workers.limiter.statistics().tasks_waiting >= WAITING_MAX:
-            raise TooBusy
-        return await run_sync(work, limiter=workers.limiter)
+    def _issue(self, asked: Sequence[None]) -> list[str]:
+        return self.nonces.issue(self.clock_ms(), len(asked))
 
 
-class _Workers:
-    """The worker threads of one kind of request, few of which may have much in memory at a time."""
-
-    def __init__(self, threads: int) -> None:
-        self.limiter = anyio.CapacityLimiter(threads)
-        self._heavy = threading.Semaphore(HEAVY)
-
-    @contextmanager
-    def room_for(self, data: bytes) -> Iterator[None]:
-        """Run a block that expands a body, when there is room for it. Raises Malformed."""
-        if wire.stated_size(data) <= HEAVY_BYTES:
-            yield
-            return
-        with self._heavy:
-            yield
+def _done(works: Sequence[Callable[[], T]]) -> list[T]:
+    return [work() for work in works]
 
 
 class _Body:
@@ -325,34 +272,14 @@ def _check_headers(request: Request, medias: Sequence[str], bytes_max: int) -> s
     return media
 
 
-def _message(type_: type[T], data: bytes) -> T:
-    """Return the request that the body holds; its version is looked at before its shape."""
-    plain = wire.expand(data, MESSAGE_BYTES_MAX)
-    _check_protocols((wire.protocol_of(plain),))
-    return wire.decode(type_, plain)
-
-
-def _check_protocols(protocols: Sequence[int]) -> None:
-    if not set(protocols) & set(PROTOCOL_VERSIONS):
-        raise UnknownProtocol(supported=list(PROTOCOL_VERSIONS))
+def _is_small(request: Request) -> bool:
+    """Tell whether a request says that its body is small. It may not be, but the server reads no more than was said."""
+    declared = request.headers.get("content-length")
+    return declared is not None and int(declared) <= SMALL_BYTES
 
 
 def _json(document: dict[str, Any]) -> Response:
     return Response(msgspec.json.encode(document), media_type=JSON)
-
-
-def problem_response(error: Exception) -> Response:
-    """Return the problem document of the error; one that is not of our tree is logged and said to be ours. So is a database
-    that a newer program, or one with other tables, has opened: nodes try again, once somebody has started this server anew.
-    """
-    if isinstance(error, DatabaseAway):  # where it lies, and whose it is, is for the log alone
-        log.warning("%s", error)
-        error = DatabaseAway()
-    if not isinstance(error, OutpostError) or isinstance(error, NewerFile):
-        incident = secrets.token_hex(4)
-        log.error("incident %s", incident, exc_info=error)
-        error = Internal(incident=incident)
-    return Response(msgspec.json.encode(error.document()), status_code=error.status, media_type=PROBLEM)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from server import centre, conflicts, histories, ingest, journal, revoked
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownIncarnation, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
+from sync.messages import PullRequest, Told
 
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -130,6 +131,30 @@ def number_of(store: Store, identity: str) -> int:
     if row is None:
         raise UnknownNode("No node with this id has joined this centre.")
     return int(row[0])
+
+
+def is_unheard_of(store: Store, node: int) -> bool:
+    """Tell whether a node that has joined has not pulled anything yet."""
+    return store.connection.execute("SELECT 1 FROM _node WHERE node = ? AND unsynced IS NULL", (node,)).fetchone() is not None
+
+
+def note_first_page(store: Store, node: int, told: Told) -> None:
+    """Note that a node was heard of."""
+    store.connection.execute("UPDATE _node SET unsynced = ? WHERE node = ?", (told.unsynced, node))
+
+
+def note_pull(store: Store, node: int, request: PullRequest, version: int, now_ms: int) -> None:
+    """Note what a node told with a pull, which brought it up to a version."""
+    told = request.told
+    store.connection.execute(
+        "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ?, schema = ? WHERE node = ?",
+        (now_ms, told.unsynced, told.conflicts, told.held, version, request.schema, node),
+    )
+    store.connection.execute(
+        "INSERT INTO _differing (node, rows, told_ms) VALUES (?, ?, ?) ON CONFLICT (node)"
+        " DO UPDATE SET rows = excluded.rows, told_ms = excluded.told_ms",
+        (node, told.differing, now_ms),
+    )
 
 
 def _named(store: Store, name: str) -> int:

@@ -1,6 +1,6 @@
 """Nonces: the server gives each out once and takes each back once; that is what makes a signed request fresh.
 
-    issue() ─► Outpost-Nonce ══► node signs ══► spend()
+    issue() ─► Outpost-Nonce ══► node signs ══► renew() ─► is it good? and the next one
 
 They live in a small SQLite file of their own in the server's home (of several server processes on one PostgreSQL database in that:
 server/shared_nonces.py). They are disposable: a node without a good
@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from sqlcipher3 import dbapi2 as sqlite
 
-from sync.errors import BadNonce
 from sync.limits import NONCE_LIFE_MS
 
 T = TypeVar("T")
@@ -48,8 +47,8 @@ class Nonces(Protocol):
     def issue(self, now_ms: int, count: int = 1) -> list[str]:
         """Return this many new nonces (1 … ISSUE_MAX), good for NONCE_LIFE_MS."""
 
-    def spend(self, nonce: str, now_ms: int) -> None:
-        """Use the nonce up. Raises BadNonce if it is unknown, was used already or has expired."""
+    def renew(self, nonces: Sequence[str], now_ms: int) -> list[tuple[bool, str]]:
+        """Use up to ISSUE_MAX nonces up, one after the other; return of each whether it was good, and a new one."""
 
 
 class SqliteNonces:
@@ -68,17 +67,26 @@ class SqliteNonces:
 
     def issue(self, now_ms: int, count: int = 1) -> list[str]:
         """Return this many new nonces. Prunes some of the expired, and the oldest beyond the bound."""
-        if not 1 <= count <= ISSUE_MAX:
-            raise ValueError("count of nonces")
-        nonces = [secrets.token_urlsafe(NONCE_BYTES) for _ in range(count)]
-        self._run(lambda db: self._insert(db, nonces, now_ms))
+        nonces = drawn(count)
+
+        def issued(db: sqlite.Connection) -> None:
+            db.execute("BEGIN IMMEDIATE")
+            self._insert(db, nonces, now_ms)
+
+        self._run(issued)
         return nonces
 
-    def spend(self, nonce: str, now_ms: int) -> None:
-        """Use the nonce up: whoever deletes the row has it. Raises BadNonce."""
-        taken = self._run(lambda db: _take(db, nonce))
-        if taken is None or not is_alive(taken, now_ms):
-            raise BadNonce
+    def renew(self, nonces: Sequence[str], now_ms: int) -> list[tuple[bool, str]]:
+        """Use nonces up, in their order, and return of each whether it was good, and a new one."""
+        fresh = drawn(len(nonces))
+
+        def renewed(db: sqlite.Connection) -> list[bool]:
+            db.execute("BEGIN IMMEDIATE")
+            taken = [_take(db, nonce) for nonce in nonces]
+            self._insert(db, fresh, now_ms)
+            return [expires_ms is not None and is_alive(expires_ms, now_ms) for expires_ms in taken]
+
+        return list(zip(self._run(renewed), fresh, strict=True))
 
     def close(self) -> None:
         """Close the file."""
@@ -86,8 +94,7 @@ class SqliteNonces:
             self._db.close()
 
     def _insert(self, db: sqlite.Connection, nonces: list[str], now_ms: int) -> None:
-        """Insert in the order of ids, which is the order of age; ids stay within `nonces_max` below the newest."""
-        db.execute("BEGIN IMMEDIATE")
+        """Insert in the order of ids, which is the order of age; ids stay within `nonces_max` below the newest. Commits."""
         db.execute(
             "DELETE FROM nonce WHERE id IN (SELECT id FROM (SELECT id, expires_ms FROM nonce ORDER BY id LIMIT ?)"
             " WHERE expires_ms <= ? OR expires_ms > ?)",
@@ -117,6 +124,13 @@ class SqliteNonces:
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         self._db = _open(self._path, forget=True)
+
+
+def drawn(count: int) -> list[str]:
+    """Return so many new nonces. Raises ValueError beyond ISSUE_MAX."""
+    if not 1 <= count <= ISSUE_MAX:
+        raise ValueError("count of nonces")
+    return [secrets.token_urlsafe(NONCE_BYTES) for _ in range(count)]
 
 
 def _open(path: Path, *, forget: bool) -> sqlite.Connection:

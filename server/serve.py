@@ -28,7 +28,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from server.app import PROBLEM, SAFE_HEADERS, problem_response
+from server.replies import PROBLEM, SAFE_HEADERS, problem_response
 from sync.errors import HeadersTooLarge, Malformed, TooBusy
 from sync.limits import HEADER_BYTES_MAX
 

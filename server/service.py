@@ -5,17 +5,16 @@ server/app.py checks form, size and signature and calls this; nothing is kept be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from schema.capture import Look, Store
-from server import centre, filling, healing, ingest, journal, nodes, pulling, verify
+from server import centre, filling, healing, ingest, journal, nodes, pulling, together, verify
 from server.database import Database, raise_if_away
-from server.turns import Turns
 from sync import box
-from sync.errors import Diverged
+from sync.errors import Diverged, PeerError
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import (
     HealReply,
@@ -36,6 +35,10 @@ TRIES_MAX = 10
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+Note = Callable[[Store], None]
+"""What the board of nodes is to show of a pull."""
 
 
 def again_where_others_wrote(method: Callable[Concatenate[Service, P], R]) -> Callable[Concatenate[Service, P], R]:
@@ -61,13 +64,23 @@ class Service:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._turns = Turns(database)
 
-    @again_where_others_wrote
     def key_of(self, node: str) -> bytes:
         """Return a node's public key. Raises UnknownNode, Revoked."""
+        return _only(self.keys_of([node]))
+
+    @again_where_others_wrote
+    def keys_of(self, identities: Sequence[str]) -> list[bytes | Exception]:
+        """Return the public keys of nodes; of one that may not speak why: UnknownNode, Revoked."""
+
+        def found(store: Store, node: str) -> bytes | Exception:
+            try:
+                return nodes.public_key(store, node)
+            except PeerError as error:
+                return error
+
         with self.database.reading() as store:
-            return nodes.public_key(store, node)
+            return [found(store, node) for node in identities]
 
     @again_where_others_wrote
     def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
@@ -78,30 +91,90 @@ class Service:
             key = box.public_key(healing.box_key(store))
             return JoinReply(protocol, identity, name, journal.epoch(store), store.schema.version, key)
 
-    @again_where_others_wrote
     def push(self, node: str, request: PushRequest, now_ms: int) -> PushReply:
         """Take a node's segments exactly once."""
+        return _only(self.push_all([(node, request)], now_ms))
 
-        def take(store: Store) -> PushReply:
-            self._same_epoch(request.epoch, journal.epoch(store))
-            return ingest.push(store, nodes.number_of(store, node), node, request, now_ms)
+    def push_all(self, requests: Sequence[tuple[str, PushRequest]], now_ms: int) -> list[PushReply | Exception]:
+        """Take the segments of several nodes, committed together."""
 
-        return self._turns.exchange(take, now_ms)
+        def taking(node: str, request: PushRequest) -> Callable[[Store], PushReply]:
+            return lambda store: self._push(store, node, request, now_ms)
 
-    @again_where_others_wrote
+        return self._written([taking(node, request) for node, request in requests], now_ms)
+
+    def _push(self, store: Store, node: str, request: PushRequest, now_ms: int) -> PushReply:
+        self._same_epoch(request.epoch, journal.epoch(store))
+        return ingest.push(store, nodes.number_of(store, node), node, request, now_ms)
+
     def pull(self, node: str, request: PullRequest, now_ms: int) -> Page:
         """Return a page of a node's feed."""
+        return _only(self.pull_all([(node, request)], now_ms))
+
+    def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> list[Page | Exception]:
+        """Return a page of the feed of each of several nodes. What the board of nodes shows of it is committed together before."""
+        try:
+            pages = self._pages(requests, now_ms)
+        except Exception:
+            if len(requests) == 1:
+                raise
+            return [found for request in requests for found in self._alone(request, now_ms)]
+        noted = [place for place, page in enumerate(pages) if isinstance(page, tuple) and page[1] is not None]
+        notes = self._written([note for page in pages if isinstance(page, tuple) and (note := page[1]) is not None])
+        found = [page[0] if isinstance(page, tuple) else page for page in pages]
+        for place, outcome in zip(noted, notes, strict=True):
+            if isinstance(outcome, Exception):
+                found[place] = outcome
+        return found
+
+    def _alone(self, request: tuple[str, PullRequest], now_ms: int) -> list[Page | Exception]:
+        try:
+            return self.pull_all([request], now_ms)
+        except Exception as error:
+            return [error]
+
+    @again_where_others_wrote
+    def _pages(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> list[tuple[Page, Note | None] | Exception]:
+        """Return pages of one snapshot, each with what is to be noted of it. Raises what the database does."""
+        found: list[tuple[Page, Note | None] | Exception] = []
         with self._up_to_date(now_ms) as store:
-            self._same_epoch(request.epoch, journal.epoch(store))
-            number = nodes.number_of(store, node)
-            page = pulling.pull(store, number, request, self.database.life(store))
-            is_new = store.connection.execute("SELECT 1 FROM _node WHERE node = ? AND unsynced IS NULL", (number,)).fetchone() is not None
+            for node, request in requests:
+                try:
+                    found.append(self._page(store, node, request, now_ms))
+                except self.database.dialect.errors:
+                    raise
+                except Exception as error:
+                    found.append(error)
+        return found
+
+    def _page(self, store: Store, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
+        self._same_epoch(request.epoch, journal.epoch(store))
+        number = nodes.number_of(store, node)
+        page = pulling.pull(store, number, request, self.database.life(store))
         if page.position is None:
-            self._note_pull(number, request, page, now_ms)
-        elif is_new:  # its first pull may take long: who has the first page was heard of
-            sql = "UPDATE _node SET unsynced = ? WHERE node = ?"
-            self._turns.write(lambda store: store.connection.execute(sql, (request.told.unsynced, number)))
-        return page
+            return page, lambda store: nodes.note_pull(store, number, request, page.to.number, now_ms)
+        if not nodes.is_unheard_of(store, number):
+            return page, None
+        return page, lambda store: nodes.note_first_page(store, number, request.told)  # the rest may take long: it was heard of
+
+    def _written(self, works: Sequence[Callable[[Store], T]], engine_ms: int | None = None) -> list[T | Exception]:
+        """Carry works out together; each by itself where the database refused them, or somebody else wrote meanwhile."""
+
+        @again_where_others_wrote
+        def alone(self: Service, work: Callable[[Store], T]) -> T:
+            return _only(together.write(self.database, [work], engine_ms))
+
+        dialect, found = self.database.dialect, together.write(self.database, works, engine_ms)
+        for place, error in enumerate(found):
+            if not isinstance(error, dialect.errors):
+                continue
+            try:
+                if not dialect.is_passing(error):
+                    raise_if_away(dialect, error)
+                found[place] = alone(self, works[place])
+            except Exception as own:
+                found[place] = own
+        return found
 
     @again_where_others_wrote
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
@@ -155,26 +228,18 @@ class Service:
             if absorbed or ingest.due(store):
                 ingest.release(store, now_ms)
 
-    def _note_pull(self, node: int, request: PullRequest, page: Page, now_ms: int) -> None:
-        told = request.told
-
-        def note(store: Store) -> None:
-            store.connection.execute(
-                "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ?, schema = ? WHERE node = ?",
-                (now_ms, told.unsynced, told.conflicts, told.held, page.to.number, request.schema, node),
-            )
-            store.connection.execute(
-                "INSERT INTO _differing (node, rows, told_ms) VALUES (?, ?, ?) ON CONFLICT (node)"
-                " DO UPDATE SET rows = excluded.rows, told_ms = excluded.told_ms",
-                (node, told.differing, now_ms),
-            )
-
-        self._turns.write(note)
-
     @staticmethod
     def _same_epoch(theirs: int, ours: int) -> None:
         if theirs != ours:
             raise Diverged(f"The centre was restored: its history is number {ours}, this node knows number {theirs}.")
+
+
+def _only(outcomes: Sequence[T | Exception]) -> T:
+    """Return the one outcome, or raise it."""
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _has_to_absorb(store: Store) -> bool:

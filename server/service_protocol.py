@@ -7,6 +7,7 @@ request's signature proved. `now_ms` is the server's clock, milliseconds UTC.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from sync.messages import (
@@ -31,14 +32,17 @@ class Service(Protocol):
     def key_of(self, node: str) -> bytes:
         """Return the node's Ed25519 public key, 32 bytes. Raises UnknownNode, Revoked."""
 
+    def keys_of(self, identities: Sequence[str]) -> list[bytes | Exception]:
+        """Return the keys of nodes; of one that may not speak why not."""
+
     def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
         """Register a newcomer who shows an invitation. Raises BadInvitation."""
 
-    def push(self, node: str, request: PushRequest, now_ms: int) -> PushReply:
-        """Take the node's segments; when this returns they are durable."""
+    def push_all(self, requests: Sequence[tuple[str, PushRequest]], now_ms: int) -> Sequence[PushReply | Exception]:
+        """Take the segments of nodes, each as if it came alone; when this returns they are durable. Returns replies and errors."""
 
-    def pull(self, node: str, request: PullRequest, now_ms: int) -> Page:
-        """Return the next page of the node's feed."""
+    def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Sequence[Page | Exception]:
+        """Return the next pages of the feeds of nodes, or errors."""
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         """Return the digests of the node's scope."""

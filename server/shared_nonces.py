@@ -1,6 +1,6 @@
 """Nonces of several server processes: in the centre's own PostgreSQL database, where each finds what another gave out.
 
-    any process: issue() ─► Outpost-Nonce ══► node signs ══► any process: spend()
+    any process: issue() ─► Outpost-Nonce ══► node signs ══► any process: renew()
 
 The table is UNLOGGED: no commit waits for the disk, and after a crash of the database, on a replica that takes over and in a backup
 of its files it is empty. In a dump that is read back it is not; but a row is good in the table that it was given out in alone. Whoever
@@ -10,17 +10,16 @@ database may differ by WAIT_MS.
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from schema.dialects.base import Connection
 from schema.dialects.postgres import Postgres
 from server.database import connect, raise_if_away
-from server.nonces import ISSUE_MAX, NONCE_BYTES, NONCES_MAX, PRUNED_MAX, is_alive, last_ms
-from sync.errors import BadNonce
+from server.nonces import NONCES_MAX, PRUNED_MAX, drawn, is_alive, last_ms
 from sync.limits import NONCE_LIFE_MS
+from sync.signature import NONCE
 
 T = TypeVar("T")
 
@@ -37,7 +36,7 @@ ON CONFLICT DO NOTHING
 """The oldest are looked at in the order of age; those that another process prunes at this moment are left to it. What is
 inserted already is so by the same call, whose reply was lost with its connection."""
 
-_TAKEN: Final = "DELETE FROM _nonce WHERE nonce = ? RETURNING expires_ms, given_in = tableoid"
+_TAKEN: Final = "DELETE FROM _nonce WHERE nonce = ANY(?) RETURNING nonce, expires_ms, given_in = tableoid"
 
 
 class PostgresNonces:
@@ -51,18 +50,25 @@ class PostgresNonces:
 
     def issue(self, now_ms: int, count: int = 1) -> list[str]:
         """Return this many new nonces. Prunes some of the expired, and the oldest beyond the bound."""
-        if not 1 <= count <= ISSUE_MAX:
-            raise ValueError("count of nonces")
-        nonces = [secrets.token_urlsafe(NONCE_BYTES) for _ in range(count)]
-        given = (now_ms, last_ms(now_ms), self._nonces_max - count, nonces, now_ms + NONCE_LIFE_MS)
-        self._run(lambda connection: connection.execute(_GIVEN, given))
+        nonces = drawn(count)
+        self._run(lambda connection: self._give(connection, nonces, now_ms))
         return nonces
 
-    def spend(self, nonce: str, now_ms: int) -> None:
-        """Use the nonce up: whoever deletes the row has it. Raises BadNonce; DatabaseAway, after which it may be used up or not."""
-        taken = self._run(lambda connection: connection.execute(_TAKEN, (nonce,)).fetchone())
-        if taken is None or not taken[1] or not is_alive(taken[0], now_ms):
-            raise BadNonce
+    def renew(self, nonces: Sequence[str], now_ms: int) -> list[tuple[bool, str]]:
+        """Use nonces up; return of each whether it was good, the first time that it stands there, and a new one. Raises DatabaseAway."""
+        fresh = drawn(len(nonces))
+        wanted = [nonce for nonce in nonces if NONCE.fullmatch(nonce)]  # another was never given out, and may not be a text here
+        rows = self._run(lambda connection: connection.execute(_TAKEN, (wanted,)).fetchall())
+        self._run(lambda connection: self._give(connection, fresh, now_ms))
+        good = {nonce for nonce, expires_ms, is_ours in rows if is_ours and is_alive(expires_ms, now_ms)}
+        found = []
+        for nonce, new in zip(nonces, fresh, strict=True):
+            found.append((nonce in good, new))
+            good.discard(nonce)
+        return found
+
+    def _give(self, connection: Connection, nonces: list[str], now_ms: int) -> None:
+        connection.execute(_GIVEN, (now_ms, last_ms(now_ms), self._nonces_max - len(nonces), nonces, now_ms + NONCE_LIFE_MS))
 
     def close(self) -> None:
         """Close the connection."""

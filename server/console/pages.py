@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from schema.console import moment, plain
-from server.app import problem_response
 from server.console import figures, guard, picture
 from server.database import Database
+from server.replies import problem_response
 from server.words import completeness, money, quantity
 from sync.errors import NotFound
 

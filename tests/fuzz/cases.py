@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from schema.declare import Kind, Table
-from server.app import MEDIA
+from server.replies import MEDIA
 from sync import box, wire
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Update, Withdrawn

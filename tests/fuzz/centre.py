@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schema.registry import load
 from server import nodes
-from server.app import MEDIA, create_app
+from server.app import create_app
 from server.console.pages import routes
 from server.nonces import SqliteNonces
+from server.replies import MEDIA
 from server.serve import in_background
 from sync import signature
 from sync.messages import JoinRequest, Point

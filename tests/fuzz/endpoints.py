@@ -23,7 +23,7 @@ from typing import Any
 
 from schema.console import as_text
 from server import conflicts, held_list, nodes
-from server.app import MEDIA, PROBLEM
+from server.replies import MEDIA, PROBLEM
 from sync import errors, wire
 from sync.digest import BEGINNING, version_point
 from sync.errors import OutpostError

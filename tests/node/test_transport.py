@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node import transport
 from node.transport import ERRORS, HttpExchange, error_of, join
-from server.app import MEDIA, PROBLEM, create_app
+from server.app import create_app
 from server.nonces import SqliteNonces
+from server.replies import MEDIA, PROBLEM
 from server.serve import in_background
 from sync import signature, wire
 from sync.errors import (
@@ -173,11 +174,11 @@ def test_a_nonce_that_expired_is_replaced_unseen(exchange: HttpExchange, server:
 def test_a_nonce_is_replaced_once_only(exchange: HttpExchange, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
 
-    def spend(nonce: str, now_ms: int) -> None:
-        tries.append(nonce)
-        raise BadNonce
+    def renew(nonces: Sequence[str], now_ms: int) -> list[tuple[bool, str]]:
+        tries.extend(nonces)
+        return [(False, fresh) for fresh in server.nonces.issue(now_ms, len(nonces))]
 
-    monkeypatch.setattr(server.nonces, "spend", spend)
+    monkeypatch.setattr(server.nonces, "renew", renew)
     with pytest.raises(BadNonce):
         exchange.push(a_push())
     assert len(set(tries)) == 2

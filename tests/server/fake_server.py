@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +25,10 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from server.app import MEDIA, create_app
+from server.app import create_app
+from server.exchanges import one_by_one
 from server.nonces import SqliteNonces
+from server.replies import MEDIA
 from server.serve import listen, run
 from sync import signature, wire
 from sync.errors import BadInvitation, Forked, Revoked, UnknownNode
@@ -74,6 +76,9 @@ class FakeService:
             raise UnknownNode
         return PUBLIC_KEY
 
+    def keys_of(self, identities: Sequence[str]) -> Sequence[Any]:
+        return one_by_one(lambda node, _, __: self.key_of(node))([(node, None) for node in identities], 0)
+
     def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
         self.calls += 1
         if request.code != "good":
@@ -111,6 +116,12 @@ class FakeService:
             covered=0,
             proof=None,
         )
+
+    def push_all(self, requests: Sequence[tuple[str, PushRequest]], now_ms: int) -> Sequence[Any]:
+        return one_by_one(self.push)(requests, now_ms)
+
+    def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Sequence[Any]:
+        return one_by_one(self.pull)(requests, now_ms)
 
     def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:
         self.calls += 1

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from server.app import JSON, MEDIA, PROBLEM
+from server.replies import JSON, MEDIA, PROBLEM
 from sync import signature, wire
 from sync.limits import BODY_BYTES_MAX, JOIN_BYTES_MAX
 from sync.messages import JoinReply, JoinRequest, Page, PullRequest, PushReply, VerifyReply, VerifyRequest

@@ -16,7 +16,7 @@ from schema.install import known_numbers
 from schema.past import Added, past
 from schema.registry import Schema, build
 from server import backup, centre, held_list, ingest
-from server.app import problem_response
+from server.replies import problem_response
 from server.service import Service
 from sync.errors import OtherTables, Overtaken
 from tests.declared import declare

@@ -18,7 +18,7 @@ from schema.dialects.base import Connection
 from schema.dialects.sqlite import Sqlite
 from server import held as held_work
 from server import ingest
-from server.app import problem_response
+from server.replies import problem_response
 from sync.errors import BadValue, CannotUpgrade, NewerFile
 from tests.skew.declarations import VERSIONS, declared
 from tests.skew.test_versions import ANN

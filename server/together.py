@@ -1,0 +1,52 @@
+"""Together: what several requests want to write is written in one transaction, and committed once.
+
+    [push, push, …] ─► one transaction: a savepoint each ─► one commit ─► a result, or an error, each
+
+A commit waits for the disk; a thousand branches at two in the morning would wait for a thousand of them one after the other. An error
+of one (a forged segment) undoes its own part alone; one of the database undoes all, and server/service.py then does each by itself, so
+that nobody fails of another's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TypeVar
+
+from schema.capture import Store
+from server import centre
+from server.database import Database
+
+T = TypeVar("T")
+
+
+def write(database: Database, works: Sequence[Callable[[Store], T]], engine_ms: int | None = None) -> list[T | Exception]:
+    """Carry works out; return the result of each, or its error, when they are committed. An error of the database is that of all.
+
+    `engine_ms`: they write rows of declared tables, at this time of the server's clock; what central programs wrote is journaled before.
+    """
+    try:
+        return _committed(database, works, engine_ms) if works else []
+    except Exception as error:
+        return [error] * len(works)
+
+
+def _committed(database: Database, works: Sequence[Callable[[Store], T]], engine_ms: int | None) -> list[T | Exception]:
+    """Carry works out in one transaction. Raises what the database does; of one alone what that raises."""
+    with database.writing() as store, nullcontext() if engine_ms is None else centre.engine_writes(store, engine_ms):
+        return [works[0](store)] if len(works) == 1 else [_undone_alone(store, work) for work in works]
+
+
+def _undone_alone(store: Store, work: Callable[[Store], T]) -> T | Exception:
+    """Carry a work out in a savepoint of its own, which an error undoes. One of the database leaves nothing to go on with."""
+    store.connection.execute("SAVEPOINT together")
+    try:
+        result = work(store)
+    except store.dialect.errors:
+        raise
+    except Exception as error:
+        store.connection.execute("ROLLBACK TO together")
+        store.connection.execute("RELEASE together")
+        return error
+    store.connection.execute("RELEASE together")
+    return result
