@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import local, machine, node, server
+from bench import herd, local, machine, node, server
 from bench.postgres import database
 from bench.workload import BRANCH, Row, contacts, sales
 
@@ -33,7 +33,15 @@ class Measured:
         self.figures.setdefault(name, []).append(value)
 
 
-def run(folder: Path, rounds: int, bases: tuple[int, ...], say: Say, count: int = SALES, postgres: str | None = None) -> Measured:
+def run(
+    folder: Path,
+    rounds: int,
+    bases: tuple[int, ...],
+    say: Say,
+    count: int = SALES,
+    postgres: str | None = None,
+    nodes_at_once: int = 0,
+) -> Measured:
     """Measure everything `rounds` times; `postgres`: a server, on which sales are pushed and pulled as well."""
     measured = Measured()
     rows = sales(count)
@@ -44,6 +52,12 @@ def run(folder: Path, rounds: int, bases: tuple[int, ...], say: Say, count: int 
         if postgres is not None:
             with database(postgres) as url:
                 postgres_round(folder / "postgres", url, rows, measured)
+        if nodes_at_once:
+            say(f"round {number + 1} of {rounds}: {nodes_at_once:,} nodes at once")
+            herd_round(folder / "herd", nodes_at_once, measured)
+            if postgres is not None:
+                with database(postgres) as url:
+                    herd_round(folder / "herd", nodes_at_once, measured, url)
     for base in bases:
         say(f"a base of {base:,} contacts (takes a while)")
         change_rounds(folder / f"contacts{base}", base, rounds, measured, say)
@@ -80,6 +94,20 @@ def postgres_round(home: Path, url: str, rows: list[Row], measured: Measured) ->
     for way in ("push", "pull"):
         here, there = (measured.figures[f"{where}{way}, rows/s"][-1] for where in ("", ON_POSTGRES))
         measured.add(f"{ON_POSTGRES}{way}, times as fast as with a file", there / here)
+    shutil.rmtree(home)
+
+
+def herd_round(home: Path, count: int, measured: Measured, url: str | None = None) -> None:
+    """Let many nodes arrive at once, each with some receipts."""
+    home.mkdir(parents=True)
+    with server.running(home / "server", url) as centre:
+        found = herd.run(centre.url, herd.invite(url or centre.path, count))
+        memory = machine.peak_mb(centre.pid)
+    name = f"{ON_POSTGRES if url else ''}{count:,} nodes at once"
+    measured.add(f"{name}, s until half of them are done", found.p50)
+    measured.add(f"{name}, s until 99 of 100 are", found.p99)
+    measured.add(f"{name}, times one was told to come back", found.turned_away)
+    measured.add(f"{name}, MB: server", memory)
     shutil.rmtree(home)
 
 
