@@ -4,6 +4,7 @@
     .venv/bin/python scripts/torture.py swarm --seeds 1..100 --rounds 5        5 to 10 nodes at once behind the fault proxy
     .venv/bin/python scripts/torture.py power --seeds 1..40 --images 2500      power losses, replayed from recorded writes
     .venv/bin/python scripts/torture.py power --control                        the same, less careful: must lose something
+    .venv/bin/python scripts/torture.py feed --rows 1000000                    32 writers on PostgreSQL, and who reads meanwhile
 
 Exit status 1 if a promise was broken; each failure comes with the command that shows it again. Same seed, same faults in
 the same order; what the operating system does between them is its own.
@@ -12,6 +13,7 @@ the same order; what the operating system does between them is its own.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -28,7 +30,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.faults import kills, shim, strace, swarm
+from tests import databases
+from tests.faults import feed, kills, shim, strace, swarm
 from tests.faults.power import runs
 from tests.faults.power.images import Found
 
@@ -229,6 +232,35 @@ def _one_swarm(seed: int, rounds: int, keep: Path) -> tuple[dict[str, int], list
         "nodes": len(lived.members),
         "longest way to rest, ms": round(lived.rest_seconds_max * 1000),
     }, []
+
+
+@app.command("feed")
+def feed_(
+    seeds: Seeds = "1",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows that writers commit in each run.")] = 100_000,
+    writers: Annotated[int, typer.Option("--writers", min=1, help="Programs that write at once.")] = 32,
+    control: Annotated[bool, typer.Option("--control", help="Judge who reads by a cursor on a sequence: it must miss rows.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Feed: programs write to a centre on PostgreSQL, pause and abort, while nodes pull; none may miss a row, or be told one twice."""
+    os.environ.setdefault(databases.VARIABLE, "postgres")
+    one = partial(_one_feed, rows=rows, writers=writers, judged="control" if control else "reader")
+    tell(many(seeds, one, 60.0, 1), as_json, must_break=control)
+
+
+def _one_feed(seed: int, rows: int, writers: int, judged: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    folder = scratch()
+    try:
+        under = feed.run(folder, seed, rows, writers)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    counts = {"rows committed": under.committed, "rows aborted": under.aborted}
+    failures = []
+    for name, found in under.readers.items():
+        counts |= {f"{name}: {what}": number for what, number in found.items()}
+        if name.startswith(judged) and +found:
+            failures.append((f"{name}: {dict(+found)}", f"feed --seeds {seed} --rows {rows} --writers {writers}"))
+    return counts, failures
 
 
 def _kept(folder: Path, keep: Path, again: str, broken: Exception) -> tuple[dict[str, int], list[tuple[str, str]]]:

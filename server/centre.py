@@ -158,7 +158,7 @@ class _Absorbing:
             return
         extents: dict[str, Extent] = {}
         runs: list[scopes.Run] = []
-        for rid, key in self._keys_of_range(table, chunk[0][-1], chunk[-1][-1]):
+        for rid, key in self._keys_of(table, [row[-1] for row in chunk]):
             low, high = extents.get(key, (rid, rid - 1))
             if high != rid - 1:
                 runs.append(scopes.Run(key, low, high))
@@ -175,16 +175,16 @@ class _Absorbing:
             for rid in rids:
                 self._born(table, rid, None)
             return
-        new = set(rids)
         rows.stamp_births(self.store, table, rids, self.version, CENTRE, self.now_ms)
-        lines = [line for line in self._keys_of_range(table, rids[0], rids[-1]) if line[0] in new]
-        scopes.note_states(self.store, table, lines, self.version, CENTRE)
+        scopes.note_states(self.store, table, self._keys_of(table, rids), self.version, CENTRE)
 
-    def _keys_of_range(self, table: Table, low: int, high: int) -> list[tuple[int, str]]:
+    def _keys_of(self, table: Table, rids: list[int]) -> list[tuple[int, str]]:
+        """Return the scope keys of rows, given by number in order. Rows that others committed earlier may lie between them."""
+        new = set(rids)
         source = f"(SELECT {ROW_ID} AS rid FROM {quote(table.name)} WHERE {ROW_ID} BETWEEN ? AND ?)"
-        parameters = [low, high] * len(self.store.schema.paths[table.name])
+        parameters = [rids[0], rids[-1]] * len(self.store.schema.paths[table.name])
         found = read_rows(self.store, keys_sql(self.store.schema, table, source), parameters)
-        return sorted((rid, key) for rid, key in found if scopes.is_key(key))
+        return sorted((rid, key) for rid, key in found if rid in new and scopes.is_key(key))
 
     def _born(self, table: Table, rid: int, key: Row | None) -> None:
         if table.name not in self.store.schema.fixed:
