@@ -59,14 +59,15 @@ T = TypeVar("T")
 BODIES_BYTES_MAX: Final = 128 * 1024 * 1024
 """Bytes of all bodies held at once: being read, waiting for a worker, being worked on."""
 
-SMALL_BYTES: Final = 64 * 1024
-"""A body that says it is no longer than this is read before the node's key is looked up, so that both are one piece of work: to read it
-costs no more than the headers did."""
+SMALL_BYTES: Final = HEADER_BYTES_MAX
+"""A body that says it is no longer than this is read before the node's key is looked up, so that both are one piece of work."""
 
 WRITERS, READERS, LOOKUPS = 2, 4, 2
-"""Worker threads: pushes (one batch is worked on, one is decoded meanwhile), pulls, and what is looked up before a body is read."""
+"""Worker threads: pushes (one batch is worked on, one is decoded meanwhile), pulls, and what is looked up before a body is read. The other
+kinds have one each. What a thread works on may hold a message of MESSAGE_BYTES_MAX, and the replies to a batch, packed.
+"""
 
-PUSHES_MAX, PULLS_MAX = 64, 8
+PUSHES_MAX, PULLS_MAX = 64, 4
 """Requests worked on together: pushes, committed at once; pulls, whose replies wait for each other."""
 
 TOGETHER_BYTES_MAX: Final = 1024 * 1024
@@ -101,7 +102,7 @@ def create_app(
             Route("/v1/pull", surface.signed(PullRequest, service.pull_all, READERS, PULLS_MAX), methods=["POST"]),
             Route("/v1/heal", surface.signed(HealRequest, one_by_one(service.heal)), methods=["POST"]),
             Route("/v1/offer", surface.signed(OfferRequest, one_by_one(service.offer)), methods=["POST"]),
-            Route("/v1/verify", surface.signed(VerifyRequest, one_by_one(service.verify), 2), methods=["POST"]),
+            Route("/v1/verify", surface.signed(VerifyRequest, one_by_one(service.verify)), methods=["POST"]),
             *extra_routes,
         ],
         middleware=[Middleware(_Guard)],
@@ -153,7 +154,7 @@ class _Surface:
             body = _Body(self, request, BODY_BYTES_MAX)
             async with body:
                 data = await body.read()
-                return await jobs.run(Signed(claim, request.method, request.scope["path"], data))
+                return await jobs.run(Signed(claim, request.method, request.scope["path"], data, self.clock_ms()))
 
         return endpoint
 

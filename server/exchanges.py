@@ -10,24 +10,25 @@ the others nothing. From the signature on, every reply brings a nonce. Spec: PRO
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import msgspec
 from starlette.responses import Response
 
 from server.nonces import Nonces
 from server.replies import MEDIA, NONCE_HEADER, problem_response
 from server.service_protocol import Service
 from sync import signature, wire
-from sync.errors import BadNonce, Malformed, UnknownProtocol, WorldError
+from sync.errors import BadNonce, Malformed, UnknownProtocol, WorldError, without_frames
 from sync.limits import MESSAGE_BYTES_MAX, PROTOCOL_VERSIONS
-from sync.messages import Message
+from sync.messages import Message, PushRequest
 
 T = TypeVar("T")
 
-Serve = Callable[[Sequence[tuple[str, T]], int], Sequence[Message | Exception]]
-"""What answers the requests of nodes, at a time of the server's clock, each with a reply or with an error."""
+Serve = Callable[[Sequence[tuple[str, T]], int], Iterable[Message | Exception]]
+"""What answers the requests of nodes, at a time of the server's clock, each with a reply or with an error, in their order."""
 
 log = logging.getLogger("outpost.server")
 
@@ -40,9 +41,10 @@ class Signed:
     method: str
     path: str
     data: bytes
+    at_ms: int  # of the server's clock, when all of it was here
     error: Exception | None = None
     nonce: str | None = None
-    reply: Message | None = None
+    reply: bytes = b""
 
     @property
     def weight(self) -> int:
@@ -52,12 +54,19 @@ class Signed:
         except Malformed:
             return len(self.data)
 
+    def settle(self, outcome: Message | Exception) -> None:
+        """Keep what is answered, as it travels: a page takes many times that in memory."""
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            self.reply = wire.pack(outcome)
+        except Exception as error:
+            self.error = without_frames(error)
+
     def response(self) -> Response:
         """Return what is answered."""
-        if self.error is None and self.reply is not None:
-            response = Response(wire.pack(self.reply), media_type=MEDIA)
-        else:
-            response = problem_response(self.error or AssertionError("neither a reply nor an error"))
+        response = Response(self.reply, media_type=MEDIA) if self.error is None else problem_response(self.error)
+        self.error = None  # its frames may hold this request
         if self.nonce is not None:
             response.headers[NONCE_HEADER] = self.nonce
         return response
@@ -76,11 +85,8 @@ class Exchanges(Generic[T]):
         messages = [(request, message) for request in _sound(signed) if (message := self._message(request)) is not None]
         if messages:
             found = self._serve([(request.claim.node, message) for request, message in messages], self._clock_ms())
-            for (request, _), outcome in zip(messages, found, strict=True):
-                if isinstance(outcome, Exception):
-                    request.error = outcome
-                else:
-                    request.reply = outcome
+            for (request, _), outcome in zip(messages, found, strict=True):  # strict: what is done behind the last is done too
+                request.settle(outcome)
         return [request.response() for request in requests]
 
     def _signed(self, requests: Sequence[Signed]) -> list[Signed]:
@@ -92,7 +98,7 @@ class Exchanges(Generic[T]):
                     raise key
                 signature.check(request.claim, key, request.method, request.path, request.data)
             except Exception as error:
-                request.error = error
+                request.error = without_frames(error)
         return _sound(requests)
 
     def _spend(self, requests: Sequence[Signed]) -> None:
@@ -116,23 +122,28 @@ class Exchanges(Generic[T]):
         try:
             plain = wire.expand(request.data, MESSAGE_BYTES_MAX)
             check_protocols((wire.protocol_of(plain),))
-            return wire.decode(self._type, plain)
+            return self._aged(wire.decode(self._type, plain), request)
         except Exception as error:
-            request.error = error
+            request.error = without_frames(error)
             return None
+
+    def _aged(self, message: T, request: Signed) -> T:
+        """Return a message with the node's clock as it is by now: how long it waited here is no skew of that (PROTOCOL.md P-6.18)."""
+        if not isinstance(message, PushRequest):
+            return message
+        aged: T = msgspec.structs.replace(message, clock_ms=message.clock_ms + max(0, self._clock_ms() - request.at_ms))
+        return aged
 
 
 def one_by_one(serve: Callable[[str, T, int], Message]) -> Serve[T]:
     """Return what answers requests one after the other."""
 
-    def each(requests: Sequence[tuple[str, T]], now_ms: int) -> list[Message | Exception]:
-        found: list[Message | Exception] = []
+    def each(requests: Sequence[tuple[str, T]], now_ms: int) -> Iterator[Message | Exception]:
         for node, request in requests:
             try:
-                found.append(serve(node, request, now_ms))
+                yield serve(node, request, now_ms)
             except Exception as error:
-                found.append(error)
-        return found
+                yield without_frames(error)
 
     return each
 

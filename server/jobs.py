@@ -44,7 +44,8 @@ class Jobs(Generic[J, R]):
         self._together_max, self._weight, self._weight_max = together_max, weight, weight_max
         self._waiting: deque[tuple[J, asyncio.Future[R]]] = deque()
         self._limiter = anyio.CapacityLimiter(threads)
-        self._at_work: set[asyncio.Task[None]] = set()
+        self._at_work = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds no task
 
     async def run(self, job: J) -> R:
         """Return the result of a job. Raises TooBusy where too many wait already."""
@@ -52,27 +53,37 @@ class Jobs(Generic[J, R]):
             raise TooBusy
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
-        if len(self._at_work) < self._threads:
+        if self._at_work < self._threads:
+            self._at_work += 1
             task = asyncio.create_task(self._empty())
-            self._at_work.add(task)
-            task.add_done_callback(self._at_work.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _empty(self) -> None:
         """Work until nothing waits. A request that was given up is worked on all the same: it may be half done elsewhere."""
-        while self._waiting:
-            found = self._next()
-            try:
-                results = await run_sync(self._work, [job for job, _ in found], limiter=self._limiter)
-                for (_, future), result in zip(found, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
-            except BaseException as error:
-                for _, future in found:
-                    if not future.done():
-                        future.set_exception(error if isinstance(error, Exception) else TooBusy("The server is stopping."))
-                if not isinstance(error, Exception):
-                    raise
+        try:
+            while self._waiting:
+                await self._work_on(self._next())
+        except BaseException:  # the server stops
+            while self._waiting:
+                _fail(self._waiting.popleft()[1], TooBusy("The server is stopping."))
+            raise
+        finally:  # nothing may come between the last look and this: who comes then finds a thread at work, and waits for it
+            self._at_work -= 1
+
+    async def _work_on(self, found: list[tuple[J, asyncio.Future[R]]]) -> None:
+        try:
+            results = await run_sync(self._work, [job for job, _ in found], limiter=self._limiter)
+        except BaseException as error:
+            for _, future in found:
+                _fail(future, error if isinstance(error, Exception) else TooBusy("The server is stopping."))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), result in zip(found, results, strict=True):
+            if not future.done():
+                future.set_result(result)
 
     def _next(self) -> list[tuple[J, asyncio.Future[R]]]:
         found, weight = [self._waiting.popleft()], 0
@@ -83,3 +94,8 @@ class Jobs(Generic[J, R]):
                 break
             found.append(self._waiting.popleft())
         return found
+
+
+def _fail(future: asyncio.Future[R], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

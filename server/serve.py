@@ -33,7 +33,12 @@ from sync.errors import HeadersTooLarge, Malformed, TooBusy
 from sync.limits import HEADER_BYTES_MAX
 
 CONNECTIONS_MAX: Final = 2_000
-"""Connections that are served; the next are told that the server is busy, from twice as many on they are cut."""
+"""Connections that are served; the next are told that the server is busy, from twice as many on they are cut. Fewer where the system
+lets a process have fewer files open (`_find_room`).
+"""
+
+FILES: Final = 256
+"""Files that a server has open besides its connections: databases, with some to spare."""
 
 PATIENCE_SECONDS: Final = 15.0
 """How long a connection may take over the head of a request, or over the rest of a body that was refused."""
@@ -57,6 +62,7 @@ def say_ready(url: str) -> None:
 
 def run(app: Starlette, listener: socket.socket, *, ready: Callable[[str], None] = say_ready) -> None:
     """Serve until SIGTERM or SIGINT, on a socket from `listen`; main thread only. Calls `ready` with its address when it is served."""
+    _find_room()
     server = _Server(app, lambda: ready(url_of(listener)))
     end = threading.Timer(STOP_SECONDS, _end_process)
     end.daemon = True
@@ -67,6 +73,32 @@ def run(app: Starlette, listener: socket.socket, *, ready: Callable[[str], None]
     for thread in set(threading.enumerate()) - threads_before - {end}:
         thread.join()  # a worker still busy; if it does not end, `end` ends the process
     end.cancel()
+
+
+_room = 1 << 30
+"""Connections for which this process may open files."""
+
+
+def connections_max() -> int:
+    """Return how many connections are served at once."""
+    return min(CONNECTIONS_MAX, _room)
+
+
+def _find_room() -> None:
+    """Ask the system for as many files as connections take, and be content with what it gives."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    global _room
+    wanted = 2 * CONNECTIONS_MAX + FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        _room = max(1, (soft - FILES) // 2)
+        log.warning("only %d connections at once: this process may have no more than %d files open", _room, soft)
 
 
 @contextlib.contextmanager
@@ -129,7 +161,7 @@ class _Busy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if len(self._server.server_state.connections) <= CONNECTIONS_MAX:
+        if len(self._server.server_state.connections) <= connections_max():
             await self._app(scope, receive, send)
             return
         response = problem_response(TooBusy())
@@ -148,7 +180,7 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         # asyncio does this only where the listening socket names its protocol; without it a reply waits 40 ms (Nagle)
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) > 2 * CONNECTIONS_MAX:
+        if len(self.connections) > 2 * connections_max():
             transport.abort()
         self._keep_watch()
 

@@ -5,8 +5,9 @@ server/app.py checks form, size and signature and calls this; nothing is kept be
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -14,7 +15,7 @@ from schema.capture import Look, Store
 from server import centre, filling, healing, ingest, journal, nodes, pulling, together, verify
 from server.database import Database, raise_if_away
 from sync import box
-from sync.errors import Diverged, PeerError
+from sync.errors import Diverged, PeerError, without_frames
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import (
     HealReply,
@@ -32,6 +33,8 @@ from sync.messages import (
 )
 
 TRIES_MAX = 10
+
+log = logging.getLogger("outpost.server")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -109,43 +112,49 @@ class Service:
 
     def pull(self, node: str, request: PullRequest, now_ms: int) -> Page:
         """Return a page of a node's feed."""
-        return _only(self.pull_all([(node, request)], now_ms))
+        return _only(list(self.pull_all([(node, request)], now_ms)))
 
-    def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> list[Page | Exception]:
-        """Return a page of the feed of each of several nodes. What the board of nodes shows of it is committed together before."""
-        try:
-            pages = self._pages(requests, now_ms)
-        except Exception:
-            if len(requests) == 1:
-                raise
-            return [found for request in requests for found in self._alone(request, now_ms)]
-        noted = [place for place, page in enumerate(pages) if isinstance(page, tuple) and page[1] is not None]
-        notes = self._written([note for page in pages if isinstance(page, tuple) and (note := page[1]) is not None])
-        found = [page[0] if isinstance(page, tuple) else page for page in pages]
-        for place, outcome in zip(noted, notes, strict=True):
-            if isinstance(outcome, Exception):
-                found[place] = outcome
-        return found
+    def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Iterator[Page | Exception]:
+        """Yield a page of the feed of each of several nodes, of one snapshot. After the last, what the board of nodes shows of them is
+        committed together.
+        """
+        notes: list[Note] = []
+        for asked in self._each_page(requests, now_ms):
+            if isinstance(asked, Exception):
+                yield asked
+            else:
+                page, note = asked
+                notes += [note] if note is not None else []
+                yield page
+        for error in self._written(notes):
+            if isinstance(error, Exception):  # the pages are good all the same
+                log.warning("what nodes told could not be noted: %s", error)
 
-    def _alone(self, request: tuple[str, PullRequest], now_ms: int) -> list[Page | Exception]:
+    def _each_page(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Iterator[tuple[Page, Note | None] | Exception]:
+        """Yield pages, one at a time in memory; from where the database failed on, each by itself."""
+        done = 0
+        with suppress(*self.database.dialect.errors), self._up_to_date(now_ms) as store:
+            for node, request in requests:
+                yield self._answered(store, node, request, now_ms)
+                done += 1
+        for node, request in requests[done:]:
+            try:
+                yield self._page_alone(node, request, now_ms)
+            except Exception as error:
+                yield without_frames(error)
+
+    def _answered(self, store: Store, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None] | Exception:
         try:
-            return self.pull_all([request], now_ms)
+            return self._page(store, node, request, now_ms)
+        except self.database.dialect.errors:
+            raise
         except Exception as error:
-            return [error]
+            return without_frames(error)
 
     @again_where_others_wrote
-    def _pages(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> list[tuple[Page, Note | None] | Exception]:
-        """Return pages of one snapshot, each with what is to be noted of it. Raises what the database does."""
-        found: list[tuple[Page, Note | None] | Exception] = []
+    def _page_alone(self, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
         with self._up_to_date(now_ms) as store:
-            for node, request in requests:
-                try:
-                    found.append(self._page(store, node, request, now_ms))
-                except self.database.dialect.errors:
-                    raise
-                except Exception as error:
-                    found.append(error)
-        return found
+            return self._page(store, node, request, now_ms)
 
     def _page(self, store: Store, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
         self._same_epoch(request.epoch, journal.epoch(store))
@@ -173,7 +182,7 @@ class Service:
                     raise_if_away(dialect, error)
                 found[place] = alone(self, works[place])
             except Exception as own:
-                found[place] = own
+                found[place] = without_frames(own)
         return found
 
     @again_where_others_wrote

@@ -7,7 +7,7 @@ request's signature proved. `now_ms` is the server's clock, milliseconds UTC.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from sync.messages import (
@@ -38,10 +38,10 @@ class Service(Protocol):
     def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
         """Register a newcomer who shows an invitation. Raises BadInvitation."""
 
-    def push_all(self, requests: Sequence[tuple[str, PushRequest]], now_ms: int) -> Sequence[PushReply | Exception]:
+    def push_all(self, requests: Sequence[tuple[str, PushRequest]], now_ms: int) -> Iterable[PushReply | Exception]:
         """Take the segments of nodes, each as if it came alone; when this returns they are durable. Returns replies and errors."""
 
-    def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Sequence[Page | Exception]:
+    def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Iterable[Page | Exception]:
         """Return the next pages of the feeds of nodes, or errors."""
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:

@@ -23,20 +23,27 @@ from sync.signature import NONCE
 
 T = TypeVar("T")
 
-_GIVEN: Final = f"""
-WITH pruned AS (
+_PRUNED: Final = f"""
+pruned AS (
     DELETE FROM _nonce WHERE id IN (
         SELECT id FROM (SELECT id, expires_ms FROM _nonce ORDER BY id LIMIT {PRUNED_MAX} FOR UPDATE SKIP LOCKED) oldest
         WHERE expires_ms <= ?1 OR expires_ms > ?2 OR id <= (SELECT MAX(id) FROM _nonce) - ?3
     )
-)
+)"""
+_INSERT: Final = """
 INSERT INTO _nonce (nonce, expires_ms, given_in) SELECT unnest(CAST(?4 AS text[])), ?5, '_nonce'::regclass::oid
-ON CONFLICT DO NOTHING
-"""
+ON CONFLICT DO NOTHING"""
 """The oldest are looked at in the order of age; those that another process prunes at this moment are left to it. What is
 inserted already is so by the same call, whose reply was lost with its connection."""
 
-_TAKEN: Final = "DELETE FROM _nonce WHERE nonce = ANY(?) RETURNING nonce, expires_ms, given_in = tableoid"
+_GIVEN: Final = f"WITH {_PRUNED} {_INSERT}"
+
+_RENEWED: Final = f"""
+WITH asked AS (SELECT id FROM _nonce WHERE nonce = ANY(CAST(?6 AS text[])) ORDER BY id FOR UPDATE),
+taken AS (DELETE FROM _nonce WHERE id IN (SELECT id FROM asked) RETURNING nonce, expires_ms, given_in = tableoid AS is_ours),
+{_PRUNED}, given AS ({_INSERT})
+SELECT nonce, expires_ms, is_ours FROM taken"""
+"""All of them are locked in one order first: two processes that are given the same ones would wait for each other."""
 
 
 class PostgresNonces:
@@ -51,15 +58,16 @@ class PostgresNonces:
     def issue(self, now_ms: int, count: int = 1) -> list[str]:
         """Return this many new nonces. Prunes some of the expired, and the oldest beyond the bound."""
         nonces = drawn(count)
-        self._run(lambda connection: self._give(connection, nonces, now_ms))
+        given = self._given(nonces, now_ms)
+        self._run(lambda connection: connection.execute(_GIVEN, given))
         return nonces
 
     def renew(self, nonces: Sequence[str], now_ms: int) -> list[tuple[bool, str]]:
         """Use nonces up; return of each whether it was good, the first time that it stands there, and a new one. Raises DatabaseAway."""
         fresh = drawn(len(nonces))
         wanted = [nonce for nonce in nonces if NONCE.fullmatch(nonce)]  # another was never given out, and may not be a text here
-        rows = self._run(lambda connection: connection.execute(_TAKEN, (wanted,)).fetchall())
-        self._run(lambda connection: self._give(connection, fresh, now_ms))
+        given = (*self._given(fresh, now_ms), wanted)
+        rows = self._run(lambda connection: connection.execute(_RENEWED, given).fetchall())
         good = {nonce for nonce, expires_ms, is_ours in rows if is_ours and is_alive(expires_ms, now_ms)}
         found = []
         for nonce, new in zip(nonces, fresh, strict=True):
@@ -67,8 +75,8 @@ class PostgresNonces:
             good.discard(nonce)
         return found
 
-    def _give(self, connection: Connection, nonces: list[str], now_ms: int) -> None:
-        connection.execute(_GIVEN, (now_ms, last_ms(now_ms), self._nonces_max - len(nonces), nonces, now_ms + NONCE_LIFE_MS))
+    def _given(self, nonces: list[str], now_ms: int) -> tuple[object, ...]:
+        return now_ms, last_ms(now_ms), self._nonces_max - len(nonces), nonces, now_ms + NONCE_LIFE_MS
 
     def close(self) -> None:
         """Close the connection."""

@@ -16,6 +16,7 @@ from typing import TypeVar
 from schema.capture import Store
 from server import centre
 from server.database import Database
+from sync.errors import without_frames
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def write(database: Database, works: Sequence[Callable[[Store], T]], engine_ms: 
     try:
         return _committed(database, works, engine_ms) if works else []
     except Exception as error:
-        return [error] * len(works)
+        return [without_frames(error)] * len(works)
 
 
 def _committed(database: Database, works: Sequence[Callable[[Store], T]], engine_ms: int | None) -> list[T | Exception]:
@@ -47,6 +48,6 @@ def _undone_alone(store: Store, work: Callable[[Store], T]) -> T | Exception:
     except Exception as error:
         store.connection.execute("ROLLBACK TO together")
         store.connection.execute("RELEASE together")
-        return error
+        return without_frames(error)
     store.connection.execute("RELEASE together")
     return result

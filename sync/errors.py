@@ -12,7 +12,9 @@ document. Spec: PROTOCOL.md §10, which lists every code; a test compares the tw
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+E = TypeVar("E", bound=Exception)
 
 
 class OutpostError(Exception):
@@ -46,6 +48,15 @@ class OutpostError(Exception):
             "todo": self.todo,
             **self.extra,
         }
+
+
+def without_frames(error: E) -> E:
+    """Return an error that is kept for a while without the frames that it came through: they hold what was in memory there, a message of
+    many megabytes perhaps. One that is not of our tree keeps them, for the log.
+    """
+    if isinstance(error, OutpostError):
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 class PeerError(OutpostError):

@@ -94,3 +94,16 @@ def test_whoever_gives_up_keeps_nobody_from_his_result() -> None:
     assert isinstance(found[1], asyncio.CancelledError)
     assert found[2] == 20
     assert batches == [[0], [1, 2]]
+
+
+def test_who_comes_as_the_last_is_done_is_not_left_waiting() -> None:
+    """A thread counted as at work until the loop came round again: who came in that moment waited for it. Found by a reader."""
+
+    async def story(worker: Worker) -> list[int]:
+        worker.may.set()
+        made = Jobs(worker.work, threads=1, together_max=4)
+        return [await asyncio.wait_for(made.run(job), 10) for job in range(12)]
+
+    found, batches = outcome(story)
+    assert found == [job * 10 for job in range(12)]
+    assert batches == [[job] for job in range(12)]

@@ -247,3 +247,13 @@ def ends(connection: socket.socket) -> bool:
         while connection.recv(65_536):
             pass
     return True  # recv raises TimeoutError else
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such limit")
+@pytest.mark.parametrize(("soft", "hard", "served"), [(300, 300, 22), (1024, 1024, 384), (1024, 20_000, serve.CONNECTIONS_MAX)])
+def test_no_more_connections_than_the_system_lets_files_be_open(soft: int, hard: int, served: int) -> None:
+    """Beyond, not one could be told that the server is busy: nothing can be accepted any more."""
+    said = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); from server import serve"
+    code = f"{said}; serve._find_room(); print(serve.connections_max())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == served

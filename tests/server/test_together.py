@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from schema.capture import Store
+from sync import wire
 from sync.digest import segment_point
 from sync.errors import Diverged, Malformed, UnknownNode
 from sync.messages import Point, PushReply, PushRequest, Sealed
@@ -120,7 +122,7 @@ def test_pages_of_many_nodes_come_of_one_snapshot(world: World, tills: list[Node
     asked = [(till.link.identity, pull_of(till)) for till in tills]
     commits.clear()
     strange = ("nobody", asked[0][1])
-    found = world.service.pull_all([asked[0], strange, *asked[1:]], world.clock.read())
+    found = list(world.service.pull_all([asked[0], strange, *asked[1:]], world.clock.read()))
     assert isinstance(found[1], UnknownNode)
     pages = [found[0], *found[2:]]
     assert pages == [world.service.pull(*each, world.clock.read()) for each in asked]
@@ -160,3 +162,23 @@ def test_a_disk_that_is_full_is_told_to_all_and_nothing_is_kept(world: World) ->
     world.settle()
     assert there(world) == sorted(BRANCHES)
     assert world.agree()
+
+
+BOMB = 24 * 1024 * 1024
+
+
+def test_refused_pushes_hold_nothing_of_what_they_expanded_while_others_are_taken(world: World, tills: list[Node]) -> None:
+    """A body of a kilobyte that expands to many megabytes and is no segment: its error held it by its traceback until the whole
+    batch was answered. Found by an attack: 2.4 GB with forty of them.
+    """
+    (identity, request), *_ = pushes(tills)
+    body = wire.compress(bytes(BOMB))
+    sealed = Sealed(body, segment_point(request.before, body).digest, None)
+    bombs = [(identity, msgspec.structs.replace(request, segments=(sealed,)))] * 8
+    tracemalloc.start()
+    try:
+        found = world.service.push_all(bombs, world.clock.read())
+        assert {type(each) for each in found} == {Malformed}
+        assert tracemalloc.get_traced_memory()[1] < 3 * BOMB
+    finally:
+        tracemalloc.stop()
