@@ -150,12 +150,14 @@ def _fold(store: Store, where: str, parameters: Sequence[Any]) -> None:
 
 
 def _forget_conflicts(store: Store) -> None:
-    """Drop what is known of conflicts on rows that our own deletion, now the centre's too, has taken away."""
+    """Drop what is known of conflicts on rows that our own deletion, now the centre's too, has taken away, be there a new row of ours
+    under the key that waits: if it never comes, nothing else would drop them.
+    """
     sql = (
-        "SELECT DISTINCT c.tbl, c.key FROM _conflict c JOIN temp._folded f ON f.tbl = c.tbl AND f.key = c.key"
-        " WHERE NOT EXISTS (SELECT 1 FROM _shadow s WHERE s.tbl = c.tbl AND s.key = c.key)"
+        "SELECT DISTINCT c.tbl, c.key, s.key IS NOT NULL FROM _conflict c JOIN temp._folded f ON f.tbl = c.tbl AND f.key = c.key"
+        " LEFT JOIN _shadow s ON s.tbl = c.tbl AND s.key = c.key WHERE s.image IS NULL"
     )
-    for name, key in store.connection.execute(sql).fetchall():
+    for name, key, is_pending in store.connection.execute(sql).fetchall():
         table = store.schema.by_name[name]
-        if pending.number_of_row(store, table, key_parts(key, len(table.key))) is None:
+        if is_pending or pending.number_of_row(store, table, key_parts(key, len(table.key))) is None:
             store.connection.execute("DELETE FROM _conflict WHERE tbl = ? AND key = ?", (name, key))

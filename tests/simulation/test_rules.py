@@ -672,6 +672,26 @@ def test_conflicts_go_with_a_row_deleted_here(world: World, k2: Node, l3: Node, 
     assert k2.conflicts() == l3.conflicts() == []
 
 
+def delete_and_insert_elsewhere(node: Node, key: str) -> None:
+    """Delete a client and insert another under its key in a branch that is not the node's, in two transactions."""
+    with transaction(node.database) as writing:
+        writing.connection.execute("DELETE FROM client WHERE id = ?", (key,))
+    with transaction(node.database) as writing:
+        writing.connection.execute("INSERT INTO client (id, branch, name) VALUES (?, 'B', 'neu')", (key,))
+
+
+def test_conflicts_go_with_a_row_deleted_here_though_a_new_one_waits_and_is_refused(world: World, k2: Node, l3: Node, c1: str) -> None:
+    """Found by seed 63115791: the deletion is the centre's, the insert after it waits; once it is refused, nothing would drop them."""
+    disputed(k2, l3, world)
+    delete_and_insert_elsewhere(k2, "c1")
+    world.settle()
+    assert [held["code"] for held in k2.held()] == ["right"]
+    approve(world, yes=False)
+    world.settle()
+    assert k2.sql("SELECT * FROM client") == []
+    assert k2.conflicts() == l3.conflicts() == []
+
+
 def clients(world: World) -> list[Any]:
     return world.sql("SELECT branch, name, credit FROM client ORDER BY id")
 
@@ -704,10 +724,7 @@ def test_a_row_given_away_by_a_replacement_merges_with_what_its_author_had_not_s
 
 def test_an_insert_elsewhere_after_a_deletion_of_its_own_is_held(world: World, k2: Node, c1: str) -> None:
     """Two transactions, not a replacement: what is deleted is no longer the node's to give away."""
-    with transaction(k2.database) as writing:
-        writing.connection.execute("DELETE FROM client WHERE id = ?", (c1,))
-    with transaction(k2.database) as writing:
-        writing.connection.execute("INSERT INTO client (id, branch, name) VALUES (?, 'B', 'neu')", (c1,))
+    delete_and_insert_elsewhere(k2, c1)
     k2.sync()
     assert [held["code"] for held in k2.held()] == ["right"]
     assert clients(world) == []
