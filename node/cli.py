@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from node import aside, cli_backup, held_cli, identity, outbox, proof, verdicts, withheld
+from node import aside, cli_backup, first, held_cli, identity, outbox, proof, verdicts, withheld
 from node import conflicts as conflict_list
 from node.cli_healed import tell_healed
 from node.cli_verify import tell_proof, tell_verify
@@ -43,6 +43,7 @@ from schema.console import (
     moment,
     now_ms,
     progress,
+    progress_of,
     say,
     shown,
     shown_import,
@@ -58,7 +59,13 @@ from sync.errors import Offline, WorldError
 
 WAIT_SECONDS, WAIT_SECONDS_MAX = 30.0, 86_400
 BUSY = "Another exchange of this node is under way. It sends everything recorded so far; try again when it is done."
-STEPS = {"push": "sending transactions", "pull": "receiving rows"}
+STEPS = {
+    "prepare": ("the centre is putting all rows into a file", "rows", 1),
+    "file": ("receiving the file", "MB", 1 << 20),
+    "push": ("sending", "transactions", 1),
+    "pull": ("receiving", "rows", 1),
+}
+"""How the steps of joining and of an exchange are shown: title, unit, and how many make one of it."""
 
 app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
 app.add_typer(held_cli.app, name="held")
@@ -111,13 +118,19 @@ def join(
     terminal = at(ctx, home, as_json)
     with (
         exclusive(terminal.home / LOCK, BUSY, wait_seconds=WAIT_SECONDS),
-        closing(join_server(terminal.home, url, code, load(), now_ms)) as database,
+        progress_of(STEPS) as on_progress,
+        closing(join_server(terminal.home, url, code, load(), now_ms, on_progress)) as database,
     ):
-        state = database.state()
+        state, rows, begun = database.state(), first.rows_here(database), first.is_begun(database.path)
     document = {"node": state.name, "id": state.node, "url": state.url, "database": str(terminal.home / DATABASE), "encrypted": False}
+    document |= {"rows": rows}
 
     def tell() -> None:
         say(f"Joined {state.url} as {state.name}.")
+        if rows:
+            say(f"{count(rows, 'row')} came as a file, as the centre had them at version {state.cursor.number}.")
+        if begun:
+            say("The connection broke before all rows had come. You can work now; the next sync goes on where it ended.")
         say(f"Its database is {terminal.home / DATABASE}, an ordinary SQLite file: any program may write to it, with or without a network.")
         say("Next: outpost node sync")
 
@@ -155,15 +168,8 @@ def sync(
 def exchanged(terminal: Terminal, database: Database, wait_seconds: float) -> SyncReport:
     """Run one exchange. When the server cannot be reached, say what waits here."""
     try:
-        with connected(terminal, database, wait_seconds) as exchange, progress("syncing") as bar:
-            titles: list[str] = []
-
-            def on_progress(step: str, done: int, total: int) -> None:
-                if titles[-1:] != [step]:
-                    titles.append(step)
-                bar(done, total)
-
-            return Cycle(database, exchange, progress=on_progress).sync()
+        with connected(terminal, database, wait_seconds) as exchange, progress_of(STEPS) as tell:
+            return Cycle(database, exchange, progress=tell).sync()
     except WorldError as error:
         seal(database)
         unsynced, here = verdicts.counts(database.store)[0], withheld.counted(database.store)

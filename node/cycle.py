@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import get_args
 
-from node import healing, offering, outbox, proof, retained, series, settling, staging, unreadable, verdicts
+from node import first, healing, offering, outbox, proof, retained, series, settling, staging, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.narrow import Narrowing
@@ -110,6 +110,7 @@ class Cycle:
             try:
                 offered = offering.offer(self.database, self.exchange)
                 report.too_large, report.unread = report.too_large + offered.too_large, report.unread + offered.unread
+                self._begin(report)
                 self.push(report)
                 self._reload(report)
                 reloading = self.database.state().healing == RELOAD
@@ -153,6 +154,12 @@ class Cycle:
             with self.database.writing() as store:
                 healing.reload(store)
             self.push(report)  # at least a word under the new incarnation: the centre must know it before it is asked
+
+    def _begin(self, report: Report) -> None:
+        """Take all there is as a file, where this node holds nothing and has sent nothing yet, and the centre has one."""
+        taken = first.pull(self.database, self.exchange, self.progress)
+        if taken is not None:
+            self._count(report, taken)
 
     # --- push --------------------------------------------------------------------------------------------------------------
 
@@ -273,12 +280,16 @@ class Cycle:
             staging.discard(store)
             store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
         self.database.erase()
+        self._count(report, applied)
+        return applied
+
+    @staticmethod
+    def _count(report: Report, applied: Applied) -> None:
         report.pulled += applied.rows
         report.removed += applied.removed
         report.conflicts += applied.conflicts
         for name, number in applied.settled.document().items():
             report.late[name] += number
-        return applied
 
     def _verify(self, report: Report) -> None:
         """Compare everything, since the proof at the end of the pull was none. What is exchanged stays exchanged if that cannot be."""

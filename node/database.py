@@ -22,6 +22,7 @@ from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Look, Store
 from schema.dialects.base import Connection, Files
 from schema.dialects.sqlite import Sqlite
+from schema.files import to_disk
 from schema.importer import brought
 from schema.install import install, number_tables
 from schema.registry import Schema
@@ -212,12 +213,17 @@ def create(
     epoch: int,
     incarnation: bytes,
     box_key: bytes,
+    rows: Path | None = None,
+    begin: Callable[[Store], None] = lambda _store: None,
 ) -> Database:
-    """Create the database of a node that has just joined. Raises AlreadyThere."""
+    """Create the database of a node that has just joined, around the `rows` of a snapshot if it has one; `begin` notes what they are.
+
+    Raises AlreadyThere. Killed at any point, it leaves no database, or a whole one.
+    """
     if path.exists():
         raise AlreadyThere(f"There is a node here already ({path}). Name another folder by --home, or go on with: outpost node sync")
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = Sqlite().open(path)
+    connection = Sqlite().open(rows or path)
     install(connection, Sqlite(), schema, BOOKKEEPING)
     start = (BEGINNING.number, BEGINNING.digest)
     connection.execute(
@@ -225,7 +231,15 @@ def create(
         " highest_digest, next, box_key) VALUES (1, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, 1, ?)",
         (node, name, url, epoch, incarnation, *start, *start, *start, box_key),
     )
+    if rows is not None:
+        numbers = number_tables(connection, schema)
+        begin(Store(connection, Sqlite(), schema, numbers))
+        Sqlite().mark_all(connection, numbers)  # what came with the file is not this node's work
     connection.close()
+    if rows is not None:
+        to_disk(rows)
+        rows.replace(path)
+        to_disk(path.parent)
     return Database(path, schema, clock_ms)
 
 

@@ -17,13 +17,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from node import healing, identity, transport
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from node import first, healing, identity, transport
 from node.database import Database, create
 from schema.files import write_whole
 from schema.registry import Schema
-from sync.errors import AlreadyThere, BadValue, NotJoined, Offline
+from sync.digest import BEGINNING
+from sync.errors import AlreadyThere, BadValue, NotJoined, Offline, PeerError, WorldError
 from sync.limits import PROTOCOL_VERSIONS
-from sync.messages import JoinRequest
+from sync.messages import JoinReply, JoinRequest, Snapshot
 
 DATABASE: Final = "node.db"
 LOCK: Final = "node.lock"
@@ -47,8 +50,13 @@ class CannotJoin(Offline):
     todo = "Check the address and the network, then join again."
 
 
-def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[], int]) -> Database:
-    """Join the server at this address and return the new node's database. Raises AlreadyThere, BadInvitation, Offline…"""
+def join(
+    home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[], int], progress: first.Progress = lambda _step, _done, _of: None
+) -> Database:
+    """Join the server at this address and return the new node's database, with the rows in it if the server has them as a file.
+
+    Raises AlreadyThere, BadInvitation, Offline…
+    """
     asked, earlier = _asked(code), _read(home)
     path = home / DATABASE
     if path.exists():
@@ -67,10 +75,13 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
         reply = transport.join(url, JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation))
     except Offline as error:
         raise CannotJoin(error.message) from error
+    told = _first(path, url, reply, key, attempt, schema, progress)
     database = create(
         path,
         schema,
         clock_ms,
+        rows=told[1] if told is not None else None,
+        begin=lambda store: first.begin_at(store, told[0].at) if told is not None else None,
         node=reply.node,
         name=reply.name,
         url=url,
@@ -80,6 +91,18 @@ def join(home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[],
     )
     (home / JOINING).unlink()
     return database
+
+
+def _first(
+    path: Path, url: str, reply: JoinReply, key: Ed25519PrivateKey, attempt: _Attempt, schema: Schema, progress: first.Progress
+) -> tuple[Snapshot, Path] | None:
+    """Return all there is for this node as a file. Where it does not come, or not to its end, the first exchange goes on with it."""
+    try:
+        with transport.HttpExchange(url, reply.node, key) as exchange:
+            ask = first.asking(exchange, reply.epoch, attempt.incarnation, BEGINNING, schema.version)
+            return first.fetch(path, schema, ask, progress)
+    except (WorldError, PeerError):
+        return None
 
 
 def rejoin(home: Path, database: Database, code: str) -> None:

@@ -42,7 +42,7 @@ class Standing:
     @property
     def is_proven(self) -> bool:
         """Tell whether the node holds exactly what the centre held at `version`."""
-        return self.differing == 0
+        return self.differing == 0 and self.proven_ms is not None
 
 
 def standing(store: Store) -> Standing:
@@ -58,6 +58,11 @@ def note(store: Store, version: int, differing: int | None, now_ms: int) -> None
         " version = excluded.version, proven_ms = COALESCE(excluded.proven_ms, proven_ms), differing = excluded.differing",
         (version, now_ms if differing == 0 else None, differing),
     )
+
+
+def begin_at(store: Store, version: int) -> None:
+    """Begin with what the centre held at a version, told as a file: equal, by the file's digest, but not seen to be so row by row."""
+    store.connection.execute("INSERT OR REPLACE INTO _proof (id, version, proven_ms, differing) VALUES (1, ?, NULL, 0)", (version,))
 
 
 def note_found(found: Narrowing, now_ms: int) -> None:

@@ -35,6 +35,8 @@ from sync.messages import (
     PullRequest,
     PushReply,
     PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
     VerifyReply,
     VerifyRequest,
 )
@@ -66,6 +68,9 @@ class Exchange(Protocol):
     def verify(self, request: VerifyRequest) -> VerifyReply:
         """Ask for the digests of the node's scope."""
 
+    def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
+        """Ask for a part of a file with all rows of the node's scope."""
+
     def heal(self, request: HealRequest) -> HealReply:
         """Ask a restored server what it still has."""
 
@@ -92,6 +97,10 @@ class HttpExchange:
     def verify(self, request: VerifyRequest) -> VerifyReply:
         """Ask for the digests of the node's scope."""
         return self._request("/v1/verify", request, VerifyReply)
+
+    def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
+        """Ask for a part of a file with all rows of the node's scope."""
+        return self._request("/v1/snapshot", request, SnapshotReply)
 
     def heal(self, request: HealRequest) -> HealReply:
         """Ask a restored server what it still has."""

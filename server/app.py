@@ -52,7 +52,7 @@ from sync.limits import (
     JOIN_BYTES_MAX,
     PROTOCOL_VERSIONS,
 )
-from sync.messages import HealRequest, JoinRequest, OfferRequest, PullRequest, PushRequest, VerifyRequest
+from sync.messages import HealRequest, JoinRequest, OfferRequest, PullRequest, PushRequest, SnapshotRequest, VerifyRequest
 
 T = TypeVar("T")
 
@@ -100,6 +100,7 @@ def create_app(
             Route("/v1/join", surface.join, methods=["POST"]),
             Route("/v1/push", surface.signed(PushRequest, service.push_all, WRITERS, PUSHES_MAX), methods=["POST"]),
             Route("/v1/pull", surface.signed(PullRequest, service.pull_all, READERS, PULLS_MAX), methods=["POST"]),
+            Route("/v1/snapshot", surface.signed(SnapshotRequest, one_by_one(service.snapshot)), methods=["POST"]),
             Route("/v1/heal", surface.signed(HealRequest, one_by_one(service.heal)), methods=["POST"]),
             Route("/v1/offer", surface.signed(OfferRequest, one_by_one(service.offer)), methods=["POST"]),
             Route("/v1/verify", surface.signed(VerifyRequest, one_by_one(service.verify)), methods=["POST"]),

@@ -113,6 +113,14 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS _conflict_row ON _conflict (tbl, key)",
     # the row that a conflict is about: a later row with its key is another one
     "CREATE TABLE IF NOT EXISTS _about (conflict BLOB PRIMARY KEY, rid INTEGER NOT NULL) WITHOUT ROWID",
+    # snapshots (server/snapshot/)
+    # scope: SHA-256 of the scope keys; ver: the version whose rows it holds
+    "CREATE TABLE IF NOT EXISTS _snapshot (scope BLOB NOT NULL, schema INTEGER NOT NULL, ver INTEGER NOT NULL, name BLOB NOT NULL,"
+    " bytes INTEGER NOT NULL, expanded INTEGER NOT NULL, found INTEGER NOT NULL, used_ms INTEGER NOT NULL,"
+    " PRIMARY KEY (scope, schema, ver)) WITHOUT ROWID",
+    # those being made: by which process, when it was last heard of, how far it is; failed: it could not, until that time
+    "CREATE TABLE IF NOT EXISTS _building (scope BLOB NOT NULL, schema INTEGER NOT NULL, maker BLOB NOT NULL, heard_ms INTEGER NOT NULL,"
+    " made INTEGER NOT NULL, total INTEGER NOT NULL, failed INTEGER NOT NULL, PRIMARY KEY (scope, schema)) WITHOUT ROWID",
     # what imports have brought (schema/importer/brought.py)
     brought.TABLE,
 )

@@ -22,6 +22,7 @@ from server.console.pages import routes
 from server.database import Database
 from server.nonces import Nonces, SqliteNonces
 from server.service import Service
+from server.snapshot.making import Maker
 
 
 def forget_nonces(home: Path) -> None:
@@ -32,8 +33,12 @@ def forget_nonces(home: Path) -> None:
 def serve_home(listener: socket.socket, ready: Callable[[str], None], *, home: Path, life: bytes) -> None:
     """Serve the database of a home until SIGTERM or SIGINT; main thread only. Raises NotJoined, DatabaseAway."""
     with closing(home_of.open_database(home, load(), life=life)) as database, _nonces(home, database) as nonces:
-        app = create_app(Service(database), nonces, clock_ms=now_ms, extra_routes=routes(database, now_ms))
-        serve.run(app, listener, ready=ready)
+        maker = Maker(database, now_ms)
+        app = create_app(Service(database, maker), nonces, clock_ms=now_ms, extra_routes=routes(database, now_ms))
+        try:
+            serve.run(app, listener, ready=ready)
+        finally:
+            maker.stop()
 
 
 def _nonces(home: Path, database: Database) -> AbstractContextManager[Nonces]:

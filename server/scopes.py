@@ -186,6 +186,28 @@ def entitled(store: Store, node: int, since: int | None = None) -> frozenset[str
     return frozenset([EVERYONE, *(row[0] for row in rows)])
 
 
+def has_sent(store: Store, node: int) -> bool:
+    """Tell whether a node has ever sent work."""
+    sql = "SELECT 1 FROM _incarnation WHERE node = ? AND seq > 0 LIMIT 1"
+    return store.connection.execute(sql, (node,)).fetchone() is not None
+
+
+def may_hold_from(store: Store, node: int, version: int) -> bool:
+    """Tell whether a node that has sent nothing, and takes a snapshot of a version, holds from then on all that it is entitled to: it
+    was entitled to the same then, or may count as if it had been.
+    """
+    later = "SELECT 1 FROM _entitled WHERE node = ? AND until IS NULL AND since > ? LIMIT 1"
+    lost = "SELECT 1 FROM _entitled WHERE node = ? AND until IS NOT NULL LIMIT 1"
+    return store.connection.execute(later, (node, version)).fetchone() is None or store.connection.execute(lost, (node,)).fetchone() is None
+
+
+def hold_from(store: Store, node: int, version: int) -> None:
+    """Let what a node is entitled to count from a version on, where `may_hold_from` says so: it is told no more of before."""
+    if may_hold_from(store, node, version) and not has_sent(store, node):
+        sql = "UPDATE _entitled SET since = ? WHERE node = ? AND until IS NULL AND since > ?"
+        store.connection.execute(sql, (version, node, version))
+
+
 def written(store: Store, table: Table, rid: int) -> tuple[int, int]:
     """Return at which version a living row was written last, and by whom: (0, 0) if that is not known. For rows without a clock;
     the newest lines of its scope keys are looked through until one covers it.

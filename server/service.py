@@ -12,8 +12,11 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from schema.capture import Look, Store
-from server import centre, filling, healing, ingest, journal, nodes, pulling, together, verify
+from server import centre, filling, healing, ingest, journal, nodes, pulling, scopes, together, verify
 from server.database import Database, raise_if_away
+from server.snapshot import answer as snapshots
+from server.snapshot import shelf
+from server.snapshot.making import Maker
 from sync import box
 from sync.errors import Diverged, PeerError, without_frames
 from sync.limits import PROTOCOL_VERSIONS
@@ -28,6 +31,8 @@ from sync.messages import (
     PullRequest,
     PushReply,
     PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
     VerifyReply,
     VerifyRequest,
 )
@@ -65,8 +70,9 @@ def again_where_others_wrote(method: Callable[Concatenate[Service, P], R]) -> Ca
 class Service:
     """One server's engine. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, database: Database, maker: Maker | None = None) -> None:
+        """Serve a database; without a `maker` nobody is told a snapshot."""
+        self.database, self._maker = database, maker
 
     def key_of(self, node: str) -> bytes:
         """Return a node's public key. Raises UnknownNode, Revoked."""
@@ -191,6 +197,26 @@ class Service:
         with self._up_to_date(now_ms) as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             return verify.verify(store, nodes.number_of(store, node), request)
+
+    @again_where_others_wrote
+    def snapshot(self, node: str, request: SnapshotRequest, now_ms: int) -> SnapshotReply:
+        """Return a part of a file with all rows of a node's scope, or how far one is; neither where the node is to pull."""
+        if self._maker is None:
+            return snapshots.PULL
+        with self._up_to_date(now_ms) as store:
+            self._same_epoch(request.epoch, journal.epoch(store))
+            number = nodes.number_of(store, node)
+            found = snapshots.answer(store, number, request, self._maker, now_ms)
+        if found.begun is not None or found.missing is not None:
+            with self.database.writing() as store:
+                if found.missing is not None:
+                    shelf.gone(store, found.wish, found.missing)
+                if found.begun is not None:
+                    scopes.hold_from(store, number, found.begun.at.number)
+                    shelf.used(store, found.wish, now_ms)
+        if found.wanted:
+            self._maker.want(found.wish, found.wanted)
+        return found.reply
 
     @again_where_others_wrote
     def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:

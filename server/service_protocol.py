@@ -21,6 +21,8 @@ from sync.messages import (
     PullRequest,
     PushReply,
     PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
     VerifyReply,
     VerifyRequest,
 )
@@ -46,6 +48,9 @@ class Service(Protocol):
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         """Return the digests of the node's scope."""
+
+    def snapshot(self, node: str, request: SnapshotRequest, now_ms: int) -> SnapshotReply:
+        """Return a part of a file with all rows of the node's scope, or how far one is, or neither."""
 
     def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:
         """Tell what this server still has of the history the node remembers."""

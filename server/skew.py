@@ -83,11 +83,17 @@ class View:
         if lens.is_plain:
             return Rows(table.name, table.names, len(rows), columns_of(rows, len(table.names)))
         names = lens.older.names
-        if not rows:
-            return Rows(table.name, names, 0, columns_of((), len(names)))
-        columns = zip(*(row[: len(table.names)] for row in rows), strict=True)
-        found = list(zip(*lens.down_rows(list(columns), len(rows)), strict=True))
-        return Rows(table.name, names, len(rows), columns_of(found, len(names)))
+        return Rows(table.name, names, len(rows), columns_of(self.values(table, rows), len(names)))
+
+    def values(self, table: Table, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return rows (values in declared order, more may follow) of a table it knows in its columns."""
+        lens = self.table(table.name)
+        assert lens is not None
+        width = len(table.names)
+        if lens.is_plain or not rows:
+            return [row[:width] for row in rows]
+        columns = zip(*(row[:width] for row in rows), strict=True)
+        return list(zip(*lens.down_rows(list(columns), len(rows)), strict=True))
 
     def removals(self, table: Table, keys: Sequence[tuple[Any, ...]]) -> Removals | None:
         """Return removed rows as a block of a page; None for a table it does not know."""

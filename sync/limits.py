@@ -80,6 +80,12 @@ VERIFY_ROWS_MAX: Final = 10_000
 PAGES_MAX: Final = 100_000
 """Pages of one pull."""
 
+SNAPSHOT_PART_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of a snapshot in one reply."""
+
+SNAPSHOT_PARTS_MAX: Final = 100_000
+"""Parts of one snapshot that a node asks for, those included that tell how far the server is with making it."""
+
 POINTS_MAX: Final = 1_000
 """Points of the server's history that a node remembers, and shows after a restore."""
 

@@ -406,6 +406,41 @@ class OfferReply(Message, frozen=True):
     unread: Annotated[tuple[Count, ...], msgspec.Meta(max_length=PUSH_SEGMENTS_MAX)] = ()  # pages of which some could not be read, by place
 
 
+# --- the first pull as a file (§8.5) ---------------------------------------------------------------------------------
+
+
+class Snapshot(Message, frozen=True):
+    """A file that holds all rows of a scope at one version, made once for all nodes that have this scope."""
+
+    name: Digest  # SHA-256 of its bytes as they travel
+    at: Point  # the version whose rows it holds
+    bytes: Count  # as it travels
+    expanded: Count  # bytes of the database file in it
+    rows: Count
+
+
+class SnapshotRequest(Message, frozen=True):
+    """Node → server: I hold nothing yet; give me all of it as a file, or the rest of the one I have begun."""
+
+    protocol: Count
+    epoch: Count
+    incarnation: Id16
+    highest: Point
+    schema: Count  # version of the declaration the node has
+    name: Digest | None  # of a file it has begun
+    have: Count  # bytes of it that it has
+
+
+class SnapshotReply(Message, frozen=True):
+    """Server → node: bytes of a file from `offset` on; or how far one is that is being made; or neither: pull."""
+
+    snapshot: Snapshot | None
+    offset: Count  # where the part begins: at what the node has of this file, or at 0
+    part: bytes
+    made: Count  # rows of a file that is being made
+    of: Count  # of about so many; 0: none is
+
+
 # --- joining and verifying (§9) ---------------------------------------------------------------------------------------
 
 

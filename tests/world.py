@@ -34,6 +34,8 @@ from sync.messages import (
     PullRequest,
     PushReply,
     PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
     VerifyReply,
     VerifyRequest,
 )
@@ -91,6 +93,9 @@ class Link:
 
     def verify(self, request: VerifyRequest) -> VerifyReply:
         return self._carry("verify", request, VerifyRequest, VerifyReply)  # type: ignore[no-any-return]
+
+    def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
+        return self._carry("snapshot", request, SnapshotRequest, SnapshotReply)  # type: ignore[no-any-return]
 
     def heal(self, request: HealRequest) -> HealReply:
         return self._carry("heal", request, HealRequest, HealReply)  # type: ignore[no-any-return]

@@ -178,7 +178,7 @@ class Postgres:
         """
         sql = (
             "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'"
-            " AND table_name NOT IN ('_lock', '_nonce')"
+            " AND table_name NOT IN ('_lock', '_nonce', '_snapshot_piece')"
         )
         return {str(row[0]) for row in connection.execute(sql).fetchall()}
 
@@ -206,6 +206,11 @@ class Postgres:
             Native(
                 "CREATE UNLOGGED TABLE IF NOT EXISTS _nonce (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
                 " nonce text NOT NULL UNIQUE, expires_ms bigint NOT NULL, given_in oid NOT NULL)"
+            ),
+            # the bytes of snapshots, which can be made anew (server/snapshot/shelf.py)
+            Native(
+                "CREATE UNLOGGED TABLE IF NOT EXISTS _snapshot_piece (name bytea NOT NULL, number integer NOT NULL, body bytea NOT NULL,"
+                " PRIMARY KEY (name, number))"
             ),
         ]
 

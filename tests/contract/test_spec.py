@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -164,7 +164,7 @@ def type_text(hint: Any) -> str:
         return f"[{type_text(get_args(hint)[0])}]"
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(hint)).strip("`")
-    if origin is UnionType:
+    if origin in (Union, UnionType):
         return " or ".join("nil" if arm is NoneType else type_text(arm) for arm in get_args(hint))
     if hint is bytes:
         return "bytes"

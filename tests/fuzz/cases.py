@@ -35,6 +35,7 @@ from sync.messages import (
     PushRequest,
     Sealed,
     Segment,
+    SnapshotRequest,
     Told,
     VerifyRequest,
     Wanted,
@@ -46,7 +47,7 @@ from tests.fuzz.decoders import value
 from tests.fuzz.mutate import NUMBERS, TEXTS, Mutator
 
 BRANCHES = ("LON", "EDI", "SEC", "VLT", "", "none", "LON" * 70)
-PATHS = ("/v1/push", "/v1/pull", "/v1/verify", "/v1/heal", "/v1/offer", "/v1/join", "/v1/nonce", "/v1/health")
+PATHS = ("/v1/push", "/v1/pull", "/v1/verify", "/v1/heal", "/v1/offer", "/v1/snapshot", "/v1/join", "/v1/nonce", "/v1/health")
 PAGES = ("/v1/health", "/", "/", "/console/console.css", "/console/icon.svg")
 ODD_PATHS = ("/v1", "/v1/push/", "//v1/push", "/v2/push", "/console/../server.db", "/console/x.css", "/v1/push%00", "/docs", "/V1/PUSH")
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "BREW")
@@ -92,6 +93,7 @@ class Cases:
             (3, "verify spoiled", lambda: self._spoiled("/v1/verify", self._verify_request(self._who()))),
             (1, "heal", self._heal),
             (5, "offer", self._offer),
+            (3, "snapshot", self._snapshot),
             (8, "join", self._join),
             (2, "nonce", lambda: Asked("POST", "/v1/nonce", [], self.mutator.flip(b"{}"))),
             (3, "page", lambda: Asked("GET", self.random.choice(PAGES), self._some_headers())),
@@ -373,6 +375,12 @@ class Cases:
         who = self._who()
         points = tuple(self._point(self.centre.head()) for _ in range(self.random.choice((0, 1, 3))))
         return self._signed(who, "/v1/heal", HealRequest(1, self._epoch(), self._any_incarnation(who), points))
+
+    def _snapshot(self) -> Asked:
+        who, name = self._who(), self._one_of(None, self.random.randbytes(32))
+        epoch, life = self._epoch(), self._any_incarnation(who)
+        highest, have = self._point(self.centre.head()), self._one_of(0, 1, 2**40, rare=(2**53,))
+        return self._signed(who, "/v1/snapshot", SnapshotRequest(1, epoch, life, highest, self._one_of(1, 2, rare=(0, 99)), name, have))
 
     def _offer(self) -> Asked:
         """Pages of a history that never was, most of them well boxed."""

@@ -27,7 +27,7 @@ from server.replies import MEDIA, PROBLEM
 from sync import errors, wire
 from sync.digest import BEGINNING, version_point
 from sync.errors import OutpostError
-from sync.messages import HealReply, JoinReply, Message, OfferReply, Page, PushReply, VerifyReply
+from sync.messages import HealReply, JoinReply, Message, OfferReply, Page, PushReply, SnapshotReply, VerifyReply
 from tests.fuzz import office
 from tests.fuzz.cases import Cases
 from tests.fuzz.centre import Answer, Asked, Centre
@@ -45,7 +45,7 @@ LOOPBACK = 25
 SECONDS_MAX = 2.0
 FINDINGS_MAX = 50
 REPLIES: dict[str, type[Message]] = {"/v1/push": PushReply, "/v1/pull": Page, "/v1/verify": VerifyReply, "/v1/join": JoinReply}
-REPLIES |= {"/v1/heal": HealReply, "/v1/offer": OfferReply}
+REPLIES |= {"/v1/heal": HealReply, "/v1/offer": OfferReply, "/v1/snapshot": SnapshotReply}
 
 
 def _codes(root: type[OutpostError]) -> frozenset[str]:

@@ -45,6 +45,8 @@ from sync.messages import (
     PullRequest,
     PushReply,
     PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
     TableDigest,
     Told,
     VerifyReply,
@@ -130,6 +132,10 @@ class FakeService:
     def offer(self, node: str, request: OfferRequest, now_ms: int) -> OfferReply:
         self.calls += 1
         return OfferReply(ZERO, 0, 0)
+
+    def snapshot(self, node: str, request: SnapshotRequest, now_ms: int) -> SnapshotReply:
+        self.calls += 1
+        return SnapshotReply(None, 0, b"", 0, 0)
 
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         self.calls += 1

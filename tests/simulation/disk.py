@@ -200,8 +200,8 @@ class File:
             part.write_bytes(content)
 
     def remove(self) -> None:
-        for part in self.path.parent.glob(f"{self.path.name}*"):  # log, and what a restore set aside
-            part.unlink()
+        for part in self.path.parent.glob(f"{self.path.name}*"):  # log, what a restore set aside, snapshots
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
     def rest(self) -> None:
         """Take every session back: the history is over."""

@@ -28,6 +28,7 @@ from schema.install import number_tables
 from schema.keys import key_text
 from server import nodes
 from server.service import Service
+from server.snapshot.making import Maker
 from sync.change import Delete, Op
 from sync.messages import JoinRequest, Point
 from sync.segment import read_segment, transactions
@@ -228,7 +229,8 @@ class SimulatedWorld(World):
         self.process = Process("server", self.clock.read)
         dialect = self.file.dialect(self.process)
         self.database = server.database.Database(self.file.path, versions.declared(self.version), dialect, clock_ms=self.server_time)
-        self.service = Service(self.database)
+        maker = Maker(self.database, self.server_time, start=lambda work: work(), rows_min=1)
+        self.service = Service(self.database, maker if self.seed % 2 else None)  # half of all worlds have no snapshots
 
     def server_time(self) -> int:
         """Return what the server's clock shows."""

@@ -1,0 +1,306 @@
+"""The first pull as a file: fetched in parts, checked, and made this node's database, or written into the one that is there.
+
+    ask ─► a part ─► node.db.snapshot-NAME, as it travels ─► whole: digest ─► expanded beside it ─┬─► adopt: it becomes the database
+                       (cut here, the next exchange goes on at the byte where this one ended)      └─► take: its rows, in one commit
+
+Adopting is for a folder that has no database yet: nothing is written row by row, so a million rows take a second. What is
+written meanwhile in a database that is there stays on top of the rows, as in any pull. Spec: PROTOCOL.md §8.5.
+Counterpart: server/snapshot/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import zstandard
+from sqlcipher3 import dbapi2
+
+from node import changed, healing, outbox, pending, proof, retained, staging
+from node.apply import Applied, write_rows
+from node.database import SOUND, Database, State, hear, read_state
+from node.settling import settle_segments
+from node.transport import Exchange
+from schema.capture import Store, mark_all, read_rows, set_applying
+from schema.dialects.base import ROW_ID, Connection
+from schema.dialects.sqlite import Sqlite, quote
+from schema.files import create_private
+from schema.registry import Schema
+from sync.digest import BEGINNING
+from sync.errors import BadReply, NotFound
+from sync.limits import PROTOCOL_VERSIONS, SNAPSHOT_PART_BYTES, SNAPSHOT_PARTS_MAX
+from sync.messages import Point, Snapshot, SnapshotReply, SnapshotRequest
+from sync.wire import WINDOW_BYTES_MAX
+
+WAIT_SECONDS_MAX: Final = 120.0
+"""How long the server may make a file without getting on; then the rows are pulled page by page."""
+
+ASK_SECONDS: Final = 0.25
+"""How often it is asked meanwhile how far it is, at first; later more seldom."""
+
+ASK_SECONDS_MAX: Final = 2.0
+TRIES: Final = 2
+"""How often a file is fetched that turns out not to be what it was said to be."""
+
+CHUNK_ROWS: Final = 5_000
+PIECE_BYTES: Final = 1024 * 1024
+
+Progress = Callable[[str, int, int], None]
+Ask = Callable[[bytes | None, int], SnapshotReply]
+
+
+class _Damaged(Exception):
+    """What was fetched is not what it was said to be."""
+
+
+def asking(exchange: Exchange, epoch: int, incarnation: bytes, highest: Point, schema: int) -> Ask:
+    """Return what asks for a file, or for the rest of one."""
+
+    def ask(name: bytes | None, have: int) -> SnapshotReply:
+        return exchange.snapshot(SnapshotRequest(PROTOCOL_VERSIONS[-1], epoch, incarnation, highest, schema, name, have))
+
+    return ask
+
+
+def pull(database: Database, exchange: Exchange, progress: Progress) -> Applied | None:
+    """Fetch and take a snapshot where this node holds nothing yet; None where there is none to take: all is pulled then.
+
+    Raises what the exchange raises; what was fetched until then is kept.
+    """
+    state = database.state()
+    if not _is_new(state) or staging.resume(database)[0] is not None:
+        return None
+    ask = asking(exchange, state.epoch, state.incarnation, state.highest, database.schema.version)
+    found = fetch(database.path, database.schema, ask, progress, waits=False)
+    if found is None:
+        return None
+    snapshot, rows = found
+    try:
+        with database.writing() as store:
+            now = read_state(store.connection)
+            if not _is_new(now) or (now.epoch, now.incarnation) != (state.epoch, state.incarnation):
+                return None  # another process of this node has moved on meanwhile
+            return take(store, snapshot, rows, database.clock_ms())
+    finally:
+        rows.unlink(missing_ok=True)
+
+
+def _is_new(state: State) -> bool:
+    """Tell whether a node has heard nothing yet, and sent nothing."""
+    return state.registered and state.acked == state.cursor == BEGINNING and state.healing == SOUND
+
+
+# --- fetching -----------------------------------------------------------------------------------------------------------
+
+
+def fetch(database: Path, schema: Schema, ask: Ask, progress: Progress, *, waits: bool = True) -> tuple[Snapshot, Path] | None:
+    """Fetch a snapshot for a database, whole and checked, and return it with the file of its rows; None where there is none, or
+    none that is what it was said to be. `waits`: for one that the server is making. Raises what `ask` raises; what was fetched
+    until then is kept.
+    """
+    for _ in range(TRIES):
+        try:
+            snapshot = _fetched(database, ask, progress, waits)
+            if snapshot is None:
+                return None
+            return snapshot, _expanded(database, snapshot, schema)
+        except _Damaged:
+            forget(database)
+        except NotFound:  # a server of before
+            return None
+    return None
+
+
+def rows_here(database: Database) -> int:
+    """Return how many rows a database has that began with a snapshot, 0 where it did not."""
+    if database.state().cursor == BEGINNING:
+        return 0
+    names = [table.name for table in database.schema.tables]
+    return sum(database.connection.execute(f"SELECT COUNT(*) FROM {quote(name)}").fetchone()[0] for name in names)
+
+
+def is_begun(database: Path) -> bool:
+    """Tell whether a part of a snapshot is here."""
+    return _begun(database)[0] is not None
+
+
+def forget(database: Path) -> None:
+    """Delete what was fetched for a database."""
+    for path in database.parent.glob(f"{database.name}.snapshot-*"):
+        path.unlink(missing_ok=True)
+
+
+def _fetched(database: Path, ask: Ask, progress: Progress, waits: bool) -> Snapshot | None:
+    """Ask for parts until all of a file is here; return what it is, None where there is none."""
+    name, have = _begun(database)
+    digest = _digest_of(_path(database, name)) if name is not None else hashlib.sha256()
+    patience = _Patience()
+    for _ in range(SNAPSHOT_PARTS_MAX):
+        reply = ask(name, have)
+        snapshot = reply.snapshot
+        if snapshot is None:
+            if reply.of == 0 or not waits or not patience.goes_on(reply.made):
+                forget(database)
+                return None
+            progress("prepare", reply.made, reply.of)
+            continue
+        if snapshot.name != name or (have and reply.offset == 0):
+            forget(database)
+            name, have, digest = snapshot.name, 0, hashlib.sha256()
+            _require_room(database, snapshot)
+            create_private(_path(database, name))
+        _check(reply, snapshot, have)
+        with _path(database, name).open("ab") as file:
+            file.write(reply.part)
+        digest.update(reply.part)
+        have += len(reply.part)
+        progress("file", have, snapshot.bytes)
+        if have == snapshot.bytes:
+            if digest.digest() != snapshot.name:
+                raise _Damaged
+            return snapshot
+    raise BadReply("The server's file does not come to an end.")
+
+
+class _Patience:
+    """Waits between two questions how far a file is, more and more; ends when nothing moves for too long."""
+
+    def __init__(self) -> None:
+        self._made, self._since, self._pause = -1, time.monotonic(), ASK_SECONDS
+
+    def goes_on(self, made: int) -> bool:
+        """Wait a while; tell whether there is reason to ask again."""
+        now = time.monotonic()
+        if made != self._made:
+            self._made, self._since = made, now
+        if now - self._since > WAIT_SECONDS_MAX:
+            return False
+        time.sleep(self._pause)
+        self._pause = min(ASK_SECONDS_MAX, self._pause * 1.5)
+        return True
+
+
+def _check(reply: SnapshotReply, snapshot: Snapshot, have: int) -> None:
+    left = snapshot.bytes - have
+    if reply.offset != have or left < 0 or len(reply.part) != min(left, SNAPSHOT_PART_BYTES) or snapshot.bytes == 0:
+        raise BadReply("The server's answer is not the next part of its file.")
+
+
+def _require_room(database: Path, snapshot: Snapshot) -> None:
+    if shutil.disk_usage(database.parent).free < snapshot.bytes + snapshot.expanded:
+        raise OSError(28, f"There is no room for {snapshot.rows:,} rows ({(snapshot.bytes + snapshot.expanded) >> 20:,} MB)", str(database))
+
+
+def _path(database: Path, name: bytes) -> Path:
+    return database.with_name(f"{database.name}.snapshot-{name.hex()}")
+
+
+def _begun(database: Path) -> tuple[bytes | None, int]:
+    """Return which file was begun, and how much of it is here."""
+    found = [path for path in database.parent.glob(f"{database.name}.snapshot-*") if path.suffix != ".rows"]
+    for path in found[:1] if len(found) == 1 else ():
+        try:
+            name = bytes.fromhex(path.name.rpartition("-")[2])
+        except ValueError:
+            break
+        if len(name) == hashlib.sha256().digest_size:
+            return name, path.stat().st_size
+    forget(database)
+    return None, 0
+
+
+def _digest_of(path: Path) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+    return digest
+
+
+def _expanded(database: Path, snapshot: Snapshot, schema: Schema) -> Path:
+    """Return the database file in what was fetched, which goes. It has the tables of a node, and nothing else that would run or be seen."""
+    packed = _path(database, snapshot.name)
+    rows = packed.with_name(f"{packed.name}.rows")
+    rows.unlink(missing_ok=True)
+    create_private(rows)
+    size = 0
+    try:
+        with packed.open("rb") as source, rows.open("wb") as target:
+            reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).stream_reader(source, read_size=PIECE_BYTES)
+            while piece := reader.read(PIECE_BYTES):
+                size += len(piece)
+                if size > snapshot.expanded:
+                    raise _Damaged
+                target.write(piece)
+    except zstandard.ZstdError as error:
+        raise _Damaged from error
+    if size != snapshot.expanded or not _has_tables(rows, schema):
+        raise _Damaged
+    packed.unlink()
+    return rows
+
+
+def _has_tables(rows: Path, schema: Schema) -> bool:
+    with closing(dbapi2.connect(":memory:", isolation_level=None)) as wanted:
+        for statement in Sqlite().tables(schema.tables):
+            wanted.execute(statement)
+        try:
+            with closing(Sqlite().open(rows, readonly=True)) as found:
+                return _shape(found) == _shape(wanted)
+        except dbapi2.DatabaseError:
+            return False
+
+
+def _shape(connection: Connection) -> set[tuple[str, ...]]:
+    return set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
+
+
+# --- its rows -----------------------------------------------------------------------------------------------------------
+
+
+def begin_at(store: Store, at: Point) -> None:
+    """Begin at a snapshot's version. What it held can be told from the rows themselves, should the centre be restored to before it
+    (node/healing.py): so it counts as covered. All that comes later is compared on its way.
+    """
+    store.connection.execute(
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, covered = MAX(covered, ?), afresh = NULL WHERE id = 1",
+        (at.number, at.digest, at.number),
+    )
+    hear(store, at)
+    retained.pass_points(store, [at])
+    proof.begin_at(store, at.number)
+
+
+def take(store: Store, snapshot: Snapshot, rows: Path, now_ms: int) -> Applied:
+    """Put a snapshot's rows under this node's own work, inside the caller's write transaction."""
+    outbox.seal(store, now_ms)
+    set_applying(store, True)
+    changed.begin(store)
+    done = Applied()
+    settle_segments(store, snapshot.at.number, now_ms, done.settled)
+    hidden = healing.clear(store)
+    with closing(Sqlite().open(rows, readonly=True)) as source:
+        file = Store(source, store.dialect, store.schema, {})
+        for table in store.schema.tables:
+            for some in _rows(file, table.name, table.names):
+                write_rows(store, table, some)
+                done.rows += len(some)
+    for name, key in hidden:
+        pending.redraw(store, store.schema.by_name[name], key)
+    mark_all(store)
+    set_applying(store, False)
+    begin_at(store, snapshot.at)
+    return done
+
+
+def _rows(file: Store, name: str, columns: tuple[str, ...]) -> Iterator[list[tuple[object, ...]]]:
+    sql = f"SELECT {', '.join(map(quote, columns))}, {ROW_ID} FROM {quote(name)} WHERE {ROW_ID} > ? ORDER BY {ROW_ID} LIMIT {CHUNK_ROWS}"
+    last = -1
+    while rows := read_rows(file, sql, (last,)):
+        last = rows[-1][-1]
+        yield [row[:-1] for row in rows]
