@@ -6,6 +6,7 @@ python3 scripts/run.py bench --quick   3 rounds, changes on 100,000 contacts
     --check    exit status 1 if a floor is missed (the machine should have nothing else to do)
     --only-sales   leave the changes of contacts out
     --herd         a thousand nodes with 50 receipts each that arrive at once, as well
+    --first        a million receipts that come to new nodes as a file, as well
     --database postgres   push and pull sales on PostgreSQL as well, in the same rounds
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from bench import herd, machine, report
 from bench.postgres import serving
-from bench.rounds import SALES, run
+from bench.rounds import FIRST, SALES, run
 
 
 def main() -> int:
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit status 1 if a floor is missed")
     parser.add_argument("--only-sales", action="store_true", help="leave the changes of contacts out")
     parser.add_argument("--herd", action="store_true", help="let a thousand nodes arrive at once, too")
+    parser.add_argument("--first", action="store_true", help="let new nodes begin with a million receipts, too")
     parser.add_argument("--database", help="also on PostgreSQL: postgresql://… of a server, or postgres for one from a wheel")
     parser.add_argument("--rounds", type=int, help="rounds (5, or 3 with --quick)")
     parser.add_argument("--folder", type=Path, help="where to put the databases: a real disk, not a RAM disk")
@@ -41,7 +43,8 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="outpost-bench-", dir=options.folder, ignore_cleanup_errors=True) as folder,
         serving(options.database) if options.database else nullcontext() as postgres,
     ):
-        measured = run(Path(folder), rounds, bases, _say, postgres=postgres, nodes_at_once=herd.NODES if options.herd else 0)
+        nodes, first = herd.NODES if options.herd else 0, FIRST if options.first else 0
+        measured = run(Path(folder), rounds, bases, _say, postgres=postgres, nodes_at_once=nodes, first=first)
         found = report.document(measured, machine.facts(Path(folder)), rounds, SALES)
     print(json.dumps(found, ensure_ascii=False, indent=1) if options.json else report.table(found))
     return 1 if options.check and found["missed"] else 0

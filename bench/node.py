@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,10 +35,13 @@ IDLE_TIMES = 20
 class Node:
     """A node in a process of its own, while the block lasts."""
 
-    def __init__(self, home: Path, url: str, code: str | None = None) -> None:
+    def __init__(self, home: Path, url: str, code: str | None = None, *, joins: bool = True) -> None:
         self.home = home
         self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-        self.run(_start, home, url, code)
+        if joins:
+            self.run(_start, home, url, code)
+        else:
+            self.run(collect_rarely)
 
     @property
     def path(self) -> Path:
@@ -100,6 +104,35 @@ class Moved:
     pushed: int
     pulled: int
     peak_mb: float
+
+
+@dataclass(frozen=True)
+class First:
+    """What it took to begin with all there is: seconds of joining and of the first exchange after it, bytes of the file, rows here."""
+
+    joining: float
+    exchange: float
+    bytes: int
+    rows: int
+    peak_mb: float
+
+
+def first(home: Path, url: str, code: str) -> First:
+    """Join, and exchange for the first time."""
+    bytes_ = 0
+
+    def progress(step: str, done: int, _of: int) -> None:
+        nonlocal bytes_
+        bytes_ = done if step == "file" else bytes_
+
+    start = time.perf_counter()
+    with closing(join(home, url, code, load(()), _now_ms, progress)) as opened:
+        joined = time.perf_counter()
+        with HttpExchange(url, opened.state().node, identity.load(home)) as exchange:
+            Cycle(opened, exchange).sync()
+        end = time.perf_counter()
+        rows = int(opened.connection.execute("SELECT COUNT(*) FROM sale").fetchone()[0])
+    return First(joined - start, end - joined, bytes_, rows, machine.peak_mb())
 
 
 def push() -> Moved:

@@ -13,6 +13,7 @@ from bench.postgres import database
 from bench.workload import BRANCH, Row, contacts, sales
 
 SALES = 200_000
+FIRST = 1_000_000
 CHANGED = 1_000
 ON_POSTGRES = "PostgreSQL: "
 
@@ -41,6 +42,7 @@ def run(
     count: int = SALES,
     postgres: str | None = None,
     nodes_at_once: int = 0,
+    first: int = 0,
 ) -> Measured:
     """Measure everything `rounds` times; `postgres`: a server, on which sales are pushed and pulled as well."""
     measured = Measured()
@@ -58,6 +60,12 @@ def run(
             if postgres is not None:
                 with database(postgres) as url:
                     herd_round(folder / "herd", nodes_at_once, measured, url)
+    if first:
+        say(f"first syncs of {first:,} receipts (takes a while)")
+        first_rounds(folder / "first", sales(first), rounds, measured)
+        if postgres is not None:
+            with database(postgres) as url:
+                first_rounds(folder / "first", sales(first), rounds, measured, url)
     for base in bases:
         say(f"a base of {base:,} contacts (takes a while)")
         change_rounds(folder / f"contacts{base}", base, rounds, measured, say)
@@ -108,6 +116,33 @@ def herd_round(home: Path, count: int, measured: Measured, url: str | None = Non
     measured.add(f"{name}, s until 99 of 100 are", found.p99)
     measured.add(f"{name}, times one was told to come back", found.turned_away)
     measured.add(f"{name}, MB: server", memory)
+    shutil.rmtree(home)
+
+
+def first_rounds(home: Path, rows: list[Row], rounds: int, measured: Measured, url: str | None = None) -> None:
+    """Let nodes join a centre that has many sales: the first waits until they are made a file, the others find it there."""
+    home.mkdir(parents=True)
+    with server.running(home / "server", url) as centre:
+        codes = [centre.invite(f"n{number}", f"branch:{BRANCH}") for number in range(rounds + 2)]
+        with node.Node(home / "till", centre.url, codes.pop()) as till:
+            local.insert_sales(till.path, rows)
+            till.run(node.push)
+        before, name = machine.peak_mb(centre.pid), f"{ON_POSTGRES if url else ''}first sync of {len(rows):,}"
+        for number, code in enumerate(codes):
+            place = home / f"n{number}"
+            with node.Node(place, centre.url, joins=False) as other:
+                found = other.run(node.first, place, centre.url, code)
+            assert found.rows == len(rows), f"{found.rows} of {len(rows)} came"
+            shutil.rmtree(place)
+            if number == 0:
+                measured.add(f"{name}, rows/s: the file is made for it", len(rows) / found.joining)
+                continue
+            measured.add(f"{name}, rows/s: joining", len(rows) / found.joining)
+            measured.add(f"{name}, rows/s: joining and the first exchange", len(rows) / (found.joining + found.exchange))
+            measured.add(f"{name}, bytes a row", found.bytes / len(rows))
+            measured.add(f"{name}, MB: node", found.peak_mb)
+        measured.add(f"{name}, MB: server before", before)
+        measured.add(f"{name}, MB: server after", machine.peak_mb(centre.pid))
     shutil.rmtree(home)
 
 

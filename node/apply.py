@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlcipher3 import dbapi2
 
-from node import changed, healing, outbox, pending, proof, retained, skew
+from node import changed, healing, outbox, pending, proof, retained, series, skew
 from node.database import RELOAD, State, hear, read_state
 from node.settling import Settled, settle_segments
 from node.verdicts import find_own
@@ -100,6 +100,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
 def _anew(store: Store, head: int, done: Applied, now_ms: int) -> set[tuple[str, str]]:
     """Begin to take everything anew: settle what the first page covers, then take away the rows of the lost history."""
     settle_segments(store, head, now_ms, done.settled)
+    series.catch_up(store)  # what the lost history numbered stays given
     return healing.clear(store)
 
 
@@ -264,6 +265,7 @@ def _removals(store: Store, block: Removals, done: Applied) -> int:
     keys: list[tuple[Any, ...]] = list(zip(*rows_of(block.key, block.count, len(table.key)), strict=True))
     hidden = pending.shadowed(store, table.name)
     removed = 0
+    series.before_removal(store, table.name)
     changed.told_keys(store, table, keys)
     for key in keys:
         text = key_text(key)

@@ -276,7 +276,7 @@ class Cycle:
             if first is not None:
                 self._take_down(store, first, report)
             applied = apply(store, [(first, None)] if first is not None else staging.pages(store), now_ms)
-            series.catch_up(store)
+            series.catch_up(store, series.LOOK_ROWS_MAX)
             staging.discard(store)
             store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
         self.database.erase()

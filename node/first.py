@@ -10,13 +10,15 @@ Counterpart: server/snapshot/.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import zstandard
 from sqlcipher3 import dbapi2
@@ -32,13 +34,16 @@ from schema.dialects.sqlite import Sqlite, quote
 from schema.files import create_private
 from schema.registry import Schema
 from sync.digest import BEGINNING
-from sync.errors import BadReply, NotFound
+from sync.errors import NotFound
 from sync.limits import PROTOCOL_VERSIONS, SNAPSHOT_PART_BYTES, SNAPSHOT_PARTS_MAX
 from sync.messages import Point, Snapshot, SnapshotReply, SnapshotRequest
 from sync.wire import WINDOW_BYTES_MAX
 
 WAIT_SECONDS_MAX: Final = 120.0
 """How long the server may make a file without getting on; then the rows are pulled page by page."""
+
+ALL_SECONDS_MAX: Final = 1_800.0
+"""How long it may take to make one."""
 
 ASK_SECONDS: Final = 0.25
 """How often it is asked meanwhile how far it is, at first; later more seldom."""
@@ -52,6 +57,15 @@ PIECE_BYTES: Final = 1024 * 1024
 
 Progress = Callable[[str, int, int], None]
 Ask = Callable[[bytes | None, int], SnapshotReply]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A snapshot that is here, whole and checked: the file of its rows, and points of backups before it."""
+
+    snapshot: Snapshot
+    rows: Path
+    points: tuple[Point, ...]
 
 
 class _Damaged(Exception):
@@ -73,21 +87,23 @@ def pull(database: Database, exchange: Exchange, progress: Progress) -> Applied 
     Raises what the exchange raises; what was fetched until then is kept.
     """
     state = database.state()
-    if not _is_new(state) or staging.resume(database)[0] is not None:
+    if not _is_new(state):
+        forget(database.path)
         return None
+    if staging.resume(database)[0] is not None:
+        return None  # it has begun to pull
     ask = asking(exchange, state.epoch, state.incarnation, state.highest, database.schema.version)
     found = fetch(database.path, database.schema, ask, progress, waits=False)
     if found is None:
         return None
-    snapshot, rows = found
     try:
         with database.writing() as store:
             now = read_state(store.connection)
             if not _is_new(now) or (now.epoch, now.incarnation) != (state.epoch, state.incarnation):
                 return None  # another process of this node has moved on meanwhile
-            return take(store, snapshot, rows, database.clock_ms())
+            return take(store, found, database.clock_ms())
     finally:
-        rows.unlink(missing_ok=True)
+        found.rows.unlink(missing_ok=True)
 
 
 def _is_new(state: State) -> bool:
@@ -98,20 +114,25 @@ def _is_new(state: State) -> bool:
 # --- fetching -----------------------------------------------------------------------------------------------------------
 
 
-def fetch(database: Path, schema: Schema, ask: Ask, progress: Progress, *, waits: bool = True) -> tuple[Snapshot, Path] | None:
+def fetch(database: Path, schema: Schema, ask: Ask, progress: Progress, *, waits: bool = True) -> Fetched | None:
     """Fetch a snapshot for a database, whole and checked, and return it with the file of its rows; None where there is none, or
-    none that is what it was said to be. `waits`: for one that the server is making. Raises what `ask` raises; what was fetched
-    until then is kept.
+    none that is what it was said to be, or no room for it. `waits`: for one that the server is making. Raises what `ask` raises;
+    what was fetched until then is kept.
     """
     for _ in range(TRIES):
         try:
-            snapshot = _fetched(database, ask, progress, waits)
-            if snapshot is None:
+            found = _fetched(database, ask, progress, waits)
+            if found is None:
                 return None
-            return snapshot, _expanded(database, snapshot, schema)
+            snapshot, points = found
+            return Fetched(snapshot, _expanded(database, snapshot, schema), points)
         except _Damaged:
             forget(database)
+        except OSError:  # a full disk: pages take less at a time
+            forget(database)
+            return None
         except NotFound:  # a server of before
+            forget(database)
             return None
     return None
 
@@ -135,10 +156,9 @@ def forget(database: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _fetched(database: Path, ask: Ask, progress: Progress, waits: bool) -> Snapshot | None:
-    """Ask for parts until all of a file is here; return what it is, None where there is none."""
+def _fetched(database: Path, ask: Ask, progress: Progress, waits: bool) -> tuple[Snapshot, tuple[Point, ...]] | None:
+    """Ask for parts until all of a file is here; return what it is, and points of backups, None where there is none."""
     name, have = _begun(database)
-    digest = _digest_of(_path(database, name)) if name is not None else hashlib.sha256()
     patience = _Patience()
     for _ in range(SNAPSHOT_PARTS_MAX):
         reply = ask(name, have)
@@ -151,34 +171,32 @@ def _fetched(database: Path, ask: Ask, progress: Progress, waits: bool) -> Snaps
             continue
         if snapshot.name != name or (have and reply.offset == 0):
             forget(database)
-            name, have, digest = snapshot.name, 0, hashlib.sha256()
+            name, have = snapshot.name, 0
             _require_room(database, snapshot)
             create_private(_path(database, name))
         _check(reply, snapshot, have)
         with _path(database, name).open("ab") as file:
             file.write(reply.part)
-        digest.update(reply.part)
         have += len(reply.part)
         progress("file", have, snapshot.bytes)
         if have == snapshot.bytes:
-            if digest.digest() != snapshot.name:
-                raise _Damaged
-            return snapshot
-    raise BadReply("The server's file does not come to an end.")
+            return snapshot, reply.points
+    raise _Damaged
 
 
 class _Patience:
-    """Waits between two questions how far a file is, more and more; ends when nothing moves for too long."""
+    """Waits between two questions how far a file is, more and more; ends when it does not grow for too long, or takes too long."""
 
     def __init__(self) -> None:
-        self._made, self._since, self._pause = -1, time.monotonic(), ASK_SECONDS
+        self._made, self._begun = -1, time.monotonic()
+        self._since, self._pause = self._begun, ASK_SECONDS
 
     def goes_on(self, made: int) -> bool:
         """Wait a while; tell whether there is reason to ask again."""
         now = time.monotonic()
-        if made != self._made:
+        if made > self._made:
             self._made, self._since = made, now
-        if now - self._since > WAIT_SECONDS_MAX:
+        if now - self._since > WAIT_SECONDS_MAX or now - self._begun > ALL_SECONDS_MAX:
             return False
         time.sleep(self._pause)
         self._pause = min(ASK_SECONDS_MAX, self._pause * 1.5)
@@ -186,14 +204,16 @@ class _Patience:
 
 
 def _check(reply: SnapshotReply, snapshot: Snapshot, have: int) -> None:
+    """Check that a part is the next one."""
     left = snapshot.bytes - have
     if reply.offset != have or left < 0 or len(reply.part) != min(left, SNAPSHOT_PART_BYTES) or snapshot.bytes == 0:
-        raise BadReply("The server's answer is not the next part of its file.")
+        raise _Damaged
 
 
 def _require_room(database: Path, snapshot: Snapshot) -> None:
-    if shutil.disk_usage(database.parent).free < snapshot.bytes + snapshot.expanded:
-        raise OSError(28, f"There is no room for {snapshot.rows:,} rows ({(snapshot.bytes + snapshot.expanded) >> 20:,} MB)", str(database))
+    """Check that there is room for the file, what is in it, and that once more in a database that is there. Raises OSError."""
+    if shutil.disk_usage(database.parent).free < snapshot.bytes + 2 * snapshot.expanded:
+        raise OSError(errno.ENOSPC, "no room for the server's file", str(database))
 
 
 def _path(database: Path, name: bytes) -> Path:
@@ -214,12 +234,23 @@ def _begun(database: Path) -> tuple[bytes | None, int]:
     return None, 0
 
 
-def _digest_of(path: Path) -> hashlib._Hash:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
-    return digest
+class _Hashed:
+    """A file that is hashed as it is read: what is expanded is what the digest is of."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on."""
+        piece = self._file.read(size)
+        self._digest.update(piece)
+        return piece
+
+    def digest(self) -> bytes:
+        """Return the digest of the whole file."""
+        while self.read(PIECE_BYTES):
+            pass
+        return self._digest.digest()
 
 
 def _expanded(database: Path, snapshot: Snapshot, schema: Schema) -> Path:
@@ -230,16 +261,19 @@ def _expanded(database: Path, snapshot: Snapshot, schema: Schema) -> Path:
     create_private(rows)
     size = 0
     try:
-        with packed.open("rb") as source, rows.open("wb") as target:
-            reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).stream_reader(source, read_size=PIECE_BYTES)
+        with packed.open("rb") as file, rows.open("wb") as target:
+            source = _Hashed(file)
+            expander = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
+            reader = expander.stream_reader(source, read_size=PIECE_BYTES)  # type: ignore[arg-type]  # it only reads
             while piece := reader.read(PIECE_BYTES):
                 size += len(piece)
                 if size > snapshot.expanded:
                     raise _Damaged
                 target.write(piece)
+            is_whole = size == snapshot.expanded and source.digest() == snapshot.name
     except zstandard.ZstdError as error:
         raise _Damaged from error
-    if size != snapshot.expanded or not _has_tables(rows, schema):
+    if not is_whole or not _has_tables(rows, schema):
         raise _Damaged
     packed.unlink()
     return rows
@@ -252,7 +286,7 @@ def _has_tables(rows: Path, schema: Schema) -> bool:
         try:
             with closing(Sqlite().open(rows, readonly=True)) as found:
                 return _shape(found) == _shape(wanted)
-        except dbapi2.DatabaseError:
+        except (dbapi2.DatabaseError, UnicodeDecodeError):
             return False
 
 
@@ -263,28 +297,30 @@ def _shape(connection: Connection) -> set[tuple[str, ...]]:
 # --- its rows -----------------------------------------------------------------------------------------------------------
 
 
-def begin_at(store: Store, at: Point) -> None:
+def begin_at(store: Store, found: Fetched) -> None:
     """Begin at a snapshot's version. What it held can be told from the rows themselves, should the centre be restored to before it
     (node/healing.py): so it counts as covered. All that comes later is compared on its way.
     """
+    at = found.snapshot.at
     store.connection.execute(
         "UPDATE _node SET cursor = ?, cursor_digest = ?, covered = MAX(covered, ?), afresh = NULL WHERE id = 1",
         (at.number, at.digest, at.number),
     )
     hear(store, at)
+    retained.pass_points(store, [point for point in found.points if point.number <= at.number], backup=True)
     retained.pass_points(store, [at])
     proof.begin_at(store, at.number)
 
 
-def take(store: Store, snapshot: Snapshot, rows: Path, now_ms: int) -> Applied:
+def take(store: Store, found: Fetched, now_ms: int) -> Applied:
     """Put a snapshot's rows under this node's own work, inside the caller's write transaction."""
     outbox.seal(store, now_ms)
     set_applying(store, True)
     changed.begin(store)
     done = Applied()
-    settle_segments(store, snapshot.at.number, now_ms, done.settled)
+    settle_segments(store, found.snapshot.at.number, now_ms, done.settled)
     hidden = healing.clear(store)
-    with closing(Sqlite().open(rows, readonly=True)) as source:
+    with closing(Sqlite().open(found.rows, readonly=True)) as source:
         file = Store(source, store.dialect, store.schema, {})
         for table in store.schema.tables:
             for some in _rows(file, table.name, table.names):
@@ -294,7 +330,7 @@ def take(store: Store, snapshot: Snapshot, rows: Path, now_ms: int) -> Applied:
         pending.redraw(store, store.schema.by_name[name], key)
     mark_all(store)
     set_applying(store, False)
-    begin_at(store, snapshot.at)
+    begin_at(store, found)
     return done
 
 

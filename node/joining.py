@@ -26,7 +26,7 @@ from schema.registry import Schema
 from sync.digest import BEGINNING
 from sync.errors import AlreadyThere, BadValue, NotJoined, Offline, PeerError, WorldError
 from sync.limits import PROTOCOL_VERSIONS
-from sync.messages import JoinReply, JoinRequest, Snapshot
+from sync.messages import JoinReply, JoinRequest
 
 DATABASE: Final = "node.db"
 LOCK: Final = "node.lock"
@@ -80,8 +80,8 @@ def join(
         path,
         schema,
         clock_ms,
-        rows=told[1] if told is not None else None,
-        begin=lambda store: first.begin_at(store, told[0].at) if told is not None else None,
+        rows=told.rows if told is not None else None,
+        begin=lambda store: first.begin_at(store, told) if told is not None else None,
         node=reply.node,
         name=reply.name,
         url=url,
@@ -95,7 +95,7 @@ def join(
 
 def _first(
     path: Path, url: str, reply: JoinReply, key: Ed25519PrivateKey, attempt: _Attempt, schema: Schema, progress: first.Progress
-) -> tuple[Snapshot, Path] | None:
+) -> first.Fetched | None:
     """Return all there is for this node as a file. Where it does not come, or not to its end, the first exchange goes on with it."""
     try:
         with transport.HttpExchange(url, reply.node, key) as exchange:

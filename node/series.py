@@ -31,6 +31,9 @@ _OWN_LETTERS = 4
 _LOOK_ROWS = 5_000
 """Sales that are looked at at a time."""
 
+LOOK_ROWS_MAX = 100_000
+"""Sales that one exchange looks at. What a first sync brought beyond that is looked at by the next ones, or before a number is given."""
+
 _DIGITS_MAX = 15
 
 
@@ -63,8 +66,15 @@ def close(store: Store) -> str:
     return letters
 
 
-def catch_up(store: Store) -> None:
-    """Let no number be given that a sale on this disk has: looks at those with row numbers above the last one looked at.
+def before_removal(store: Store, table: str) -> None:
+    """Look at all sales here before some of them leave: their numbers stay given."""
+    if table == _TABLE:
+        catch_up(store)
+
+
+def catch_up(store: Store, rows_max: int | None = None) -> None:
+    """Let no number be given that a sale on this disk has: looks at those with row numbers above the last one looked at, at `rows_max`
+    of them or a few more.
 
     From the beginning where the last one is gone: another program may have begun the numbering of rows anew.
     """
@@ -73,11 +83,13 @@ def catch_up(store: Store) -> None:
         return
     row = store.connection.execute("SELECT seen FROM _numbering WHERE id = 1").fetchone()
     highest = store.connection.execute(f"SELECT COALESCE(MAX({ROW_ID}), 0) FROM {_TABLE}").fetchone()[0]
-    seen = row[0] if row is not None and row[0] <= highest else 0
+    seen, looked = row[0] if row is not None and row[0] <= highest else 0, 0
     sql = f"SELECT {ROW_ID}, CAST({_COLUMN} AS BLOB) FROM {_TABLE} WHERE {ROW_ID} > ? ORDER BY {ROW_ID} LIMIT ?"
     while rows := store.connection.execute(sql, (seen, _LOOK_ROWS)).fetchall():
         _go_above(store, [number for _, number in rows if number is not None])
-        seen = rows[-1][0]
+        seen, looked = rows[-1][0], looked + len(rows)
+        if rows_max is not None and looked >= rows_max:
+            break
     if row is None or seen != row[0]:
         store.connection.execute(
             "INSERT INTO _numbering (id, seen) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen", (seen,)

@@ -192,20 +192,29 @@ def has_sent(store: Store, node: int) -> bool:
     return store.connection.execute(sql, (node,)).fetchone() is not None
 
 
+def holds_from(store: Store, node: int, version: int) -> bool:
+    """Tell whether a node was entitled to all that it is entitled to now at a version already."""
+    later = "SELECT 1 FROM _entitled WHERE node = ? AND until IS NULL AND since > ? LIMIT 1"
+    return store.connection.execute(later, (node, version)).fetchone() is None
+
+
 def may_hold_from(store: Store, node: int, version: int) -> bool:
     """Tell whether a node that has sent nothing, and takes a snapshot of a version, holds from then on all that it is entitled to: it
-    was entitled to the same then, or may count as if it had been.
+    was entitled to the same then, or may count as if it had been, for it never was to anything else.
     """
-    later = "SELECT 1 FROM _entitled WHERE node = ? AND until IS NULL AND since > ? LIMIT 1"
     lost = "SELECT 1 FROM _entitled WHERE node = ? AND until IS NOT NULL LIMIT 1"
-    return store.connection.execute(later, (node, version)).fetchone() is None or store.connection.execute(lost, (node,)).fetchone() is None
+    return holds_from(store, node, version) or store.connection.execute(lost, (node,)).fetchone() is None
 
 
-def hold_from(store: Store, node: int, version: int) -> None:
-    """Let what a node is entitled to count from a version on, where `may_hold_from` says so: it is told no more of before."""
-    if may_hold_from(store, node, version) and not has_sent(store, node):
-        sql = "UPDATE _entitled SET since = ? WHERE node = ? AND until IS NULL AND since > ?"
-        store.connection.execute(sql, (version, node, version))
+def hold_from(store: Store, node: int, version: int, scope: frozenset[str]) -> bool:
+    """Let what a node is entitled to count from a version on: it is told no more of before. False, and nothing done, where it has been
+    entitled to something else meanwhile than to `scope`, or has sent something.
+    """
+    if entitled(store, node) != scope or has_sent(store, node) or not may_hold_from(store, node, version):
+        return False
+    sql = "UPDATE _entitled SET since = ? WHERE node = ? AND until IS NULL AND since > ?"
+    store.connection.execute(sql, (version, node, version))
+    return True
 
 
 def written(store: Store, table: Table, rid: int) -> tuple[int, int]:

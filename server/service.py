@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from schema.capture import Look, Store
-from server import centre, filling, healing, ingest, journal, nodes, pulling, scopes, together, verify
+from schema.capture import Store
+from server import absorbing, centre, filling, healing, ingest, journal, nodes, pulling, together, verify
 from server.database import Database, raise_if_away
 from server.snapshot import answer as snapshots
-from server.snapshot import shelf
 from server.snapshot.making import Maker
 from sync import box
 from sync.errors import Diverged, PeerError, without_frames
@@ -139,7 +138,7 @@ class Service:
     def _each_page(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Iterator[tuple[Page, Note | None] | Exception]:
         """Yield pages, one at a time in memory; from where the database failed on, each by itself."""
         done = 0
-        with suppress(*self.database.dialect.errors), self._up_to_date(now_ms) as store:
+        with suppress(*self.database.dialect.errors), absorbing.up_to_date(self.database, now_ms) as store:
             for node, request in requests:
                 yield self._answered(store, node, request, now_ms)
                 done += 1
@@ -159,7 +158,7 @@ class Service:
 
     @again_where_others_wrote
     def _page_alone(self, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
-        with self._up_to_date(now_ms) as store:
+        with absorbing.up_to_date(self.database, now_ms) as store:
             return self._page(store, node, request, now_ms)
 
     def _page(self, store: Store, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
@@ -194,7 +193,7 @@ class Service:
     @again_where_others_wrote
     def verify(self, node: str, request: VerifyRequest, now_ms: int) -> VerifyReply:
         """Return the digests of a node's scope at its cursor."""
-        with self._up_to_date(now_ms) as store:
+        with absorbing.up_to_date(self.database, now_ms) as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             return verify.verify(store, nodes.number_of(store, node), request)
 
@@ -203,17 +202,15 @@ class Service:
         """Return a part of a file with all rows of a node's scope, or how far one is; neither where the node is to pull."""
         if self._maker is None:
             return snapshots.PULL
-        with self._up_to_date(now_ms) as store:
+        with absorbing.up_to_date(self.database, now_ms) as store:
             self._same_epoch(request.epoch, journal.epoch(store))
             number = nodes.number_of(store, node)
             found = snapshots.answer(store, number, request, self._maker, now_ms)
-        if found.begun is not None or found.missing is not None:
+        if found.notes:
             with self.database.writing() as store:
-                if found.missing is not None:
-                    shelf.gone(store, found.wish, found.missing)
-                if found.begun is not None:
-                    scopes.hold_from(store, number, found.begun.at.number)
-                    shelf.used(store, found.wish, now_ms)
+                self._same_epoch(request.epoch, journal.epoch(store))
+                if not snapshots.note(store, number, found, now_ms):
+                    return snapshots.PULL
         if found.wanted:
             self._maker.want(found.wish, found.wanted)
         return found.reply
@@ -243,25 +240,9 @@ class Service:
     def absorb(self, now_ms: int) -> None:
         """Journal what central programs wrote, if they wrote anything, and release what waited for it, or is due."""
         with self.database.reading() as store:
-            if not _has_to_absorb(store):
+            if not absorbing.has_to_absorb(store):
                 return
-        self._absorb(now_ms)
-
-    @contextmanager
-    def _up_to_date(self, now_ms: int) -> Iterator[Store]:
-        """Give a snapshot in which what central programs had written is journaled."""
-        with self.database.reading() as store:
-            if not _has_to_absorb(store):
-                yield store
-                return
-        self._absorb(now_ms)
-        with self.database.reading() as store:
-            yield store
-
-    def _absorb(self, now_ms: int) -> None:
-        with self.database.writing() as store, centre.engine_writes(store, now_ms) as absorbed:
-            if absorbed or ingest.due(store):
-                ingest.release(store, now_ms)
+        absorbing.absorb(self.database, now_ms)
 
     @staticmethod
     def _same_epoch(theirs: int, ours: int) -> None:
@@ -275,8 +256,3 @@ def _only(outcomes: Sequence[T | Exception]) -> T:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
-
-
-def _has_to_absorb(store: Store) -> bool:
-    """Tell whether central programs wrote something that is not journaled, or held work is to be looked at."""
-    return bool(Look(store)) or ingest.due(store)

@@ -439,6 +439,7 @@ class SnapshotReply(Message, frozen=True):
     part: bytes
     made: Count  # rows of a file that is being made
     of: Count  # of about so many; 0: none is
+    points: Annotated[tuple[Point, ...], msgspec.Meta(max_length=POINTS_MAX)] = ()  # of the newest backups up to its version
 
 
 # --- joining and verifying (§9) ---------------------------------------------------------------------------------------

@@ -237,6 +237,9 @@ class Dialect(Protocol):
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether reading failed because a TEXT value is not valid UTF-8."""
 
+    def read_through(self, connection: Connection, on: bool) -> None:
+        """Make the connection keep little of what it reads: who reads everything once, reads nothing twice."""
+
     def read_bytes(self, connection: Connection, on: bool) -> None:
         """Make the connection return TEXT with bytes that are not UTF-8 as surrogate escapes, or stop it."""
 

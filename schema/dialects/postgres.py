@@ -378,6 +378,9 @@ class Postgres:
         """Return False: PostgreSQL keeps no text that is not UTF-8."""
         return False
 
+    def read_through(self, connection: Connection, on: bool) -> None:
+        """Do nothing: the database's server has the cache."""
+
     def read_bytes(self, connection: Connection, on: bool) -> None:
         """Do nothing: see `is_undecodable`."""
 

@@ -29,7 +29,7 @@ FORCED = -6
 _TYPES = {"text": "TEXT", "integer": "INTEGER", "real": "REAL", "blob": "BLOB"}
 _WALL = "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
 _CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
-_CACHE_KIB = 64 * 1024
+_CACHE_KIB, _SMALL_CACHE_KIB = 64 * 1024, 4 * 1024
 _BUSY_MS = 30_000
 _EMPTY_MS = 1_000
 _ERROR, _BUSY, _LOCKED = 1, 5, 6
@@ -416,6 +416,10 @@ class Sqlite:
     def is_undecodable(self, error: Exception) -> bool:
         """Tell whether the driver met TEXT that is not UTF-8."""
         return isinstance(error, dbapi2.OperationalError) and "decode" in str(error).lower()
+
+    def read_through(self, connection: Connection, on: bool) -> None:
+        """Make the cache small, or as large as it was."""
+        connection.execute(f"PRAGMA cache_size=-{_SMALL_CACHE_KIB if on else _CACHE_KIB}")
 
     def read_bytes(self, connection: Connection, on: bool) -> None:
         """Switch how TEXT is decoded."""

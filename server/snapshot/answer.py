@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from schema.capture import Store
@@ -23,13 +23,18 @@ PULL: Final = SnapshotReply(None, 0, b"", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A reply, and what is to be done about it: which snapshot is to be made, of about how many rows, and which one is begun."""
+    """A reply, and what is to be done about it: which snapshot is to be made, of about how many rows, and what is to be noted of one."""
 
     reply: SnapshotReply
     wish: Wish
     wanted: int = 0  # about how many rows one that is to be made has; 0: none is
-    begun: Snapshot | None = None
+    begun: Snapshot | None = None  # the node begins it, or is not yet entitled from its version on
     missing: Snapshot | None = None  # its bytes are not there any more
+
+    @property
+    def notes(self) -> bool:
+        """Tell whether anything is to be noted."""
+        return self.begun is not None or self.missing is not None
 
 
 def answer(store: Store, node: int, request: SnapshotRequest, maker: Maker, now_ms: int) -> Found:
@@ -45,15 +50,33 @@ def answer(store: Store, node: int, request: SnapshotRequest, maker: Maker, now_
     chosen = next((each for each in made if each.name == request.name), made[0] if made else None)
     if chosen is None:
         return _without(store, wish, maker, now_ms)
+    if chosen.name == request.name and 0 < request.have <= chosen.bytes:
+        return _part(store, node, wish, chosen, request.have, maker)
     since = _lines(store, chosen.at.number, max(1, chosen.rows))
-    if since >= chosen.rows:  # most of it would be told again
+    if since >= max(1, chosen.rows):  # most of it would be told again
         return _without(store, wish, maker, now_ms)
-    offset = request.have if chosen.name == request.name and request.have <= chosen.bytes else 0
-    part = maker.bytes.part(store, chosen.name, offset, SNAPSHOT_PART_BYTES)
-    if not part and offset < chosen.bytes:
-        return Found(PULL, wish, missing=chosen)
+    found = _part(store, node, wish, chosen, 0, maker)
     is_stale = chosen is made[0] and since * STALE > chosen.rows and maker.may_make(store, wish, now_ms)
-    return Found(SnapshotReply(chosen, offset, part, 0, 0), wish, chosen.rows + since if is_stale else 0, None if offset else chosen)
+    return replace(found, wanted=chosen.rows + since if is_stale else 0)
+
+
+def _part(store: Store, node: int, wish: Wish, chosen: Snapshot, offset: int, maker: Maker) -> Found:
+    part = maker.bytes.part(store, chosen.name, offset, SNAPSHOT_PART_BYTES)
+    if len(part) != min(SNAPSHOT_PART_BYTES, chosen.bytes - offset):
+        return Found(PULL, wish, missing=chosen)
+    is_entitled = scopes.holds_from(store, node, chosen.at.number)
+    points = tuple(point for point in journal.backups(store, -1) if point.number <= chosen.at.number)
+    return Found(SnapshotReply(chosen, offset, part, 0, 0, points), wish, begun=None if offset and is_entitled else chosen)
+
+
+def note(store: Store, node: int, found: Found, now_ms: int) -> bool:
+    """Note what a reply says; False where it may not be given any more: the node was entitled to something else, or sent something."""
+    if found.missing is not None:
+        shelf.gone(store, found.wish, found.missing)
+    if found.begun is None:
+        return True
+    shelf.used(store, found.wish, now_ms)
+    return scopes.hold_from(store, node, found.begun.at.number, found.wish.scope)
 
 
 def _without(store: Store, wish: Wish, maker: Maker, now_ms: int) -> Found:
@@ -61,8 +84,8 @@ def _without(store: Store, wish: Wish, maker: Maker, now_ms: int) -> Found:
     progress = maker.progress(store, wish, now_ms)
     if progress is not None:
         return Found(SnapshotReply(None, 0, b"", progress[0], max(1, progress[1])), wish)
-    rows = _rows(store, maker.rows_min)
-    if rows < maker.rows_min or not maker.may_make(store, wish, now_ms):
+    rows = _rows(store, maker.rows_min) if maker.may_make(store, wish, now_ms) else 0
+    if rows < maker.rows_min:
         return Found(PULL, wish)
     return Found(SnapshotReply(None, 0, b"", 0, rows), wish, rows)
 

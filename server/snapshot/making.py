@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from schema.capture import Store
-from server import journal
+from server import absorbing, journal
 from server.database import Database
 from server.skew import View
 from server.snapshot import shelf
-from server.snapshot.build import squeeze, write_rows
+from server.snapshot.build import Tell, squeeze, write_rows
 from server.snapshot.shelf import Bytes, InFiles, InTable, Wish
+from sync.errors import DatabaseAway, DatabaseFull
 from sync.messages import Snapshot
 
 ROWS_MIN: Final = 20_000
@@ -29,11 +31,13 @@ ROWS_MIN: Final = 20_000
 HEARD_MS: Final = 60_000
 """How long a maker may be silent before it counts as gone."""
 
-TELL_ROWS: Final = 100_000
-"""Rows after which the database is told how far it is."""
+TELL_MS: Final = 5_000
+"""How often the database is told that the work goes on."""
 
 PAUSE_MS: Final = 600_000
 """How long a snapshot that could not be made is not tried again."""
+
+_MAKING: Final = "making-"
 
 log = logging.getLogger("outpost.server")
 
@@ -91,12 +95,12 @@ class Maker:
         """Return the rows made and about how many there are of one being made; None where none is, or could be, for a while."""
         sql = "SELECT made, total, failed, heard_ms FROM _building WHERE scope = ? AND schema = ?"
         row = store.connection.execute(sql, wish.key).fetchone()
-        if row is None or row[2] > now_ms or _is_gone(row[3], now_ms):
+        if row is None or row[2] or _is_gone(row[3], now_ms):
             return None
         return row[0], row[1]
 
     def may_make(self, store: Store, wish: Wish, now_ms: int) -> bool:
-        """Tell whether one could not be made a moment ago."""
+        """Tell whether one may be tried: not for a while after one could not be made."""
         row = store.connection.execute("SELECT failed FROM _building WHERE scope = ? AND schema = ?", wish.key).fetchone()
         return row is None or not now_ms < row[0] <= now_ms + PAUSE_MS
 
@@ -124,37 +128,47 @@ class Maker:
             self._made(wish, rows)
         except Stopped:
             log.info("a snapshot was given up: the server stops, or another process makes it")
+            self._let_go(wish, "DELETE FROM _building")
         except Exception as error:  # first syncs go by pages then
-            log.warning("a snapshot could not be made: %s", error, exc_info=not isinstance(error, OSError))
-            self._failed(wish)
+            expected = (OSError, DatabaseAway, DatabaseFull)
+            log.warning("a snapshot could not be made: %s", error, exc_info=not isinstance(error, expected))
+            self._let_go(wish, f"UPDATE _building SET failed = {self._clock_ms() + PAUSE_MS}")
 
     def _made(self, wish: Wish, rows: int) -> None:
-        with tempfile.TemporaryDirectory(dir=self._workplace(), prefix="making-") as folder:
+        tell = self._teller(wish, rows)
+        with tempfile.TemporaryDirectory(dir=self._workplace(wish), prefix=_MAKING) as folder:
             plain = Path(folder, "rows.db")
-            with self.database.reading() as store:
-                at = journal.head(store)
-                found = write_rows(View.of(store, wish.schema), wish.scope, plain, self._teller(wish, rows))
-            made = squeeze(plain, Path(folder, "rows.zst"))
+            with absorbing.up_to_date(self.database, self._clock_ms(), strictly=True) as store:
+                at, dialect = journal.head(store), self.database.dialect
+                dialect.read_through(store.connection, True)
+                try:
+                    found = write_rows(View.of(store, wish.schema), wish.scope, plain, tell)
+                finally:
+                    dialect.read_through(store.connection, False)
+            made = squeeze(plain, Path(folder, "rows.zst"), tell)
+            self.bytes.put(self.database, made)
+        with self.database.writing() as store:
+            self._require_own(store, wish)
             snapshot = Snapshot(made.name, at, made.bytes, made.expanded, found)
-            with self.database.writing() as store:
-                self._require_own(store, wish)
-                self.bytes.put(store, made)
-                self.bytes.drop(store, shelf.put(store, wish, snapshot, self._clock_ms()))
+            self.bytes.drop(store, shelf.put(store, wish, snapshot, self._clock_ms()))
         log.info("a snapshot of %d rows was made, %d bytes, as of version %d", found, made.bytes, at.number)
 
-    def _teller(self, wish: Wish, rows: int) -> Callable[[int], None]:
-        told = 0
+    def _teller(self, wish: Wish, rows: int) -> Tell:
+        """Return what tells the database from time to time that the work goes on, and how far it is."""
+        last_ms, last = self._clock_ms(), 0
 
-        def tell(done: int) -> None:
-            nonlocal told
+        def tell(done: int | None) -> None:
+            nonlocal last_ms, last
             if self._stopping.is_set():
                 raise Stopped
-            if done - told >= TELL_ROWS:
-                told = done
-                with self.database.writing() as store:
-                    self._require_own(store, wish)
-                    sql = "UPDATE _building SET made = ?, total = ?, heard_ms = ? WHERE scope = ? AND schema = ?"
-                    store.connection.execute(sql, (done, max(rows, done), self._clock_ms(), *wish.key))
+            now_ms, last = self._clock_ms(), last if done is None else done
+            if abs(now_ms - last_ms) < TELL_MS:
+                return
+            last_ms = now_ms
+            with self.database.writing() as store:
+                self._require_own(store, wish)
+                sql = "UPDATE _building SET made = ?, total = ?, heard_ms = ? WHERE scope = ? AND schema = ?"
+                store.connection.execute(sql, (last, max(rows, last), now_ms, *wish.key))
 
         return tell
 
@@ -163,20 +177,34 @@ class Maker:
         if row is None or row[0] != self._maker:
             raise Stopped
 
-    def _failed(self, wish: Wish) -> None:
+    def _let_go(self, wish: Wish, sql: str) -> None:
+        """End our claim."""
         try:
             with self.database.writing() as store:
-                sql = "UPDATE _building SET failed = ? WHERE scope = ? AND schema = ? AND maker = ?"
-                store.connection.execute(sql, (self._clock_ms() + PAUSE_MS, *wish.key, self._maker))
+                store.connection.execute(f"{sql} WHERE scope = ? AND schema = ? AND maker = ?", (*wish.key, self._maker))
         except self.database.dialect.errors as error:
             log.warning("nor could that be noted: %s", error)
 
-    def _workplace(self) -> Path | None:
+    def _workplace(self, wish: Wish) -> Path | None:
+        """Return where files are made, without what was left there by processes that died."""
+        with self.database.writing() as store:
+            if any(not _is_gone(heard_ms, self._clock_ms()) for heard_ms in self._others(store, wish)):
+                is_ours = False
+            else:
+                is_ours = True
+                self.bytes.sweep(store, shelf.names(store))
         if not isinstance(self.database.path, Path):
             return None  # wherever this machine keeps what is temporary
         folder = _folder(self.database.path)
         folder.mkdir(mode=0o700, exist_ok=True)
+        for left in folder.glob(f"{_MAKING}*") if is_ours else ():
+            shutil.rmtree(left, ignore_errors=True)
         return folder
+
+    def _others(self, store: Store, wish: Wish) -> list[int]:
+        """Return when those were last heard of that make another one."""
+        sql = "SELECT heard_ms FROM _building WHERE failed = 0 AND NOT (scope = ? AND schema = ?)"
+        return [row[0] for row in store.connection.execute(sql, wish.key).fetchall()]
 
 
 def _folder(database: Path) -> Path:

@@ -7,18 +7,22 @@ A restored database knows the snapshots of its own history alone; one whose byte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from schema.capture import Store
 from schema.files import to_disk
+from server.database import Database
 from server.snapshot.build import PIECE_BYTES, Squeezed
 from sync.messages import Point, Snapshot
 
 KEPT_OF_ONE = 2
 """Snapshots kept of one scope and version: the newest, and the one before, which nodes may be fetching still."""
+
+_PIECES = 8
 
 KEPT_MAX = 64
 """Snapshots kept of all scopes; those nobody asked for longest go."""
@@ -40,14 +44,17 @@ class Wish:
 class Bytes(Protocol):
     """Where the bytes of snapshots are."""
 
-    def put(self, store: Store, made: Squeezed) -> None:
-        """Keep a file under its name; durable with the caller's transaction, or before it."""
+    def put(self, database: Database, made: Squeezed) -> None:
+        """Keep a file under its name, before anything says that it is there."""
 
     def part(self, store: Store, name: bytes, offset: int, count: int) -> bytes:
         """Return so many bytes, fewer at the end; none where they are not there."""
 
     def drop(self, store: Store, names: Iterable[bytes]) -> None:
         """Let go of snapshots."""
+
+    def sweep(self, store: Store, kept: Collection[bytes]) -> None:
+        """Remove the bytes of all others: what was put, and never said to be there, or is of a history that is over."""
 
 
 class InFiles:
@@ -56,9 +63,8 @@ class InFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, store: Store, made: Squeezed) -> None:
-        """Give the file its name."""
-        to_disk(made.path)
+    def put(self, database: Database, made: Squeezed) -> None:
+        """Give the file, which is durable, its name."""
         made.path.replace(self._path(made.name))
         to_disk(self._folder)
 
@@ -68,13 +74,20 @@ class InFiles:
             with self._path(name).open("rb") as file:
                 file.seek(offset)
                 return file.read(count)
-        except FileNotFoundError:
+        except OSError:  # it is not there, or cannot be read: then it is made anew
             return b""
 
     def drop(self, store: Store, names: Iterable[bytes]) -> None:
         """Delete the files."""
         for name in names:
             self._path(name).unlink(missing_ok=True)
+
+    def sweep(self, store: Store, kept: Collection[bytes]) -> None:
+        """Delete the other files."""
+        names = {f"{name.hex()}.zst" for name in kept}
+        for path in self._folder.glob("*.zst"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
 
     def _path(self, name: bytes) -> Path:
         return self._folder / f"{name.hex()}.zst"
@@ -83,13 +96,16 @@ class InFiles:
 class InTable:
     """In PostgreSQL: pieces of PIECE_BYTES in a table that no commit waits for; after a crash of the database it is empty."""
 
-    def put(self, store: Store, made: Squeezed) -> None:
-        """Write the pieces."""
-        self.drop(store, [made.name])
+    def put(self, database: Database, made: Squeezed) -> None:
+        """Write the pieces, some at a time: pushes wait for each of these transactions."""
+        with database.writing() as store:
+            self.drop(store, [made.name])
         with made.path.open("rb") as file:
-            for number, piece in enumerate(iter(lambda: file.read(PIECE_BYTES), b"")):
-                sql = "INSERT INTO _snapshot_piece (name, number, body) VALUES (?, ?, ?)"
-                store.connection.execute(sql, (made.name, number, piece))
+            pieces = enumerate(iter(lambda: file.read(PIECE_BYTES), b""))
+            while some := list(islice(pieces, _PIECES)):
+                with database.writing() as store:
+                    sql = "INSERT INTO _snapshot_piece (name, number, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+                    store.connection.executemany(sql, [(made.name, number, piece) for number, piece in some])
 
     def part(self, store: Store, name: bytes, offset: int, count: int) -> bytes:
         """Put it together from the pieces it lies in."""
@@ -102,6 +118,11 @@ class InTable:
     def drop(self, store: Store, names: Iterable[bytes]) -> None:
         """Delete the pieces."""
         store.connection.executemany("DELETE FROM _snapshot_piece WHERE name = ?", [(name,) for name in names])
+
+    def sweep(self, store: Store, kept: Collection[bytes]) -> None:
+        """Delete the other pieces."""
+        found = store.connection.execute("SELECT DISTINCT name FROM _snapshot_piece").fetchall()
+        self.drop(store, {bytes(row[0]) for row in found} - set(kept))
 
 
 def newest(store: Store, wish: Wish) -> list[Snapshot]:
@@ -144,6 +165,11 @@ def gone(store: Store, wish: Wish, snapshot: Snapshot) -> None:
     """Forget a snapshot whose bytes are not there."""
     key = (*wish.key, snapshot.at.number)
     store.connection.execute("DELETE FROM _snapshot WHERE scope = ? AND schema = ? AND ver = ?", key)
+
+
+def names(store: Store) -> set[bytes]:
+    """Return the names of all there are."""
+    return {bytes(row[0]) for row in store.connection.execute("SELECT name FROM _snapshot").fetchall()}
 
 
 def used(store: Store, wish: Wish, now_ms: int) -> None:

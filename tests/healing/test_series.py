@@ -108,6 +108,36 @@ def test_the_first_number_after_a_large_pull_looks_at_nothing_that_the_pull_has_
     assert till.sql("SELECT last FROM _series WHERE branch = 'LON' AND till = '1'") == [(20,)]
 
 
+def test_after_a_pull_too_large_to_look_at_the_first_number_looks_at_the_rest(
+    world: World, till: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "LOOK_ROWS_MAX", 5)
+    monkeypatch.setattr(series, "_LOOK_ROWS", 5)
+    other = world.node("other", "branch:LON")
+    for _ in range(20):
+        sell(other)
+    other.sync()
+    till.sync()
+    assert till.sql("SELECT last FROM _series WHERE branch = 'LON' AND till = '1'") == [(5,)]
+    till.sync()
+    assert till.sql("SELECT last FROM _series WHERE branch = 'LON' AND till = '1'") == [(10,)]
+    assert sell(till) == "LON-1-000021"
+
+
+def test_numbers_of_sales_that_leave_unseen_stay_given(world: World, till: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "LOOK_ROWS_MAX", 0)
+    other = world.node("other", "branch:LON")
+    for _ in range(3):
+        sell(other)
+    other.sync()
+    till.sync()
+    world.rescope("till", "branch:KYV")
+    till.sync()
+    assert till.sql("SELECT * FROM sale") == []
+    world.rescope("till", "branch:LON", "branch:KYV")
+    assert sell(till) == "LON-1-000004"
+
+
 def test_a_node_that_was_restored_gives_no_number_again_also_offline(world: World, till: Node) -> None:
     file = world.folder / "till.backup"
     first = sell(till)

@@ -80,6 +80,8 @@ class Wire(Link):
     def _serve(self, world: Any, kind: str, type_: Any, body: bytes) -> bytes:
         """Let the server answer. If its process dies of it, or its disk is full, the node hears nothing but that."""
         try:
+            while world.making and world.random.random() < 0.7:  # in a thread of its own, at any time
+                world.making.pop()()
             answer = getattr(world.service, kind)(self.identity, unpack(type_, body, MESSAGE_BYTES_MAX), world.server_time())
             reply = pack(answer)
         except Crash:

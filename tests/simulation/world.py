@@ -229,7 +229,8 @@ class SimulatedWorld(World):
         self.process = Process("server", self.clock.read)
         dialect = self.file.dialect(self.process)
         self.database = server.database.Database(self.file.path, versions.declared(self.version), dialect, clock_ms=self.server_time)
-        maker = Maker(self.database, self.server_time, start=lambda work: work(), rows_min=1)
+        self.making: list[Callable[[], None]] = []  # what a process that died was at is nobody's
+        maker = Maker(self.database, self.server_time, start=self.making.append, rows_min=1)
         self.service = Service(self.database, maker if self.seed % 2 else None)  # half of all worlds have no snapshots
 
     def server_time(self) -> int:
