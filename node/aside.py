@@ -30,9 +30,9 @@ def put_aside(
     )
     if successor is not None:
         store.connection.execute("UPDATE _op SET segment = ?, txn = ? WHERE segment = ? AND txn = ?", (*successor, *name))
-        return
-    store.connection.execute("DELETE FROM _op WHERE segment = ? AND txn = ?", name)
-    for table, key in rows:  # at once: work on the same row that is settled next builds on what people see
+    else:
+        store.connection.execute("DELETE FROM _op WHERE segment = ? AND txn = ?", name)
+    for table, key in rows:  # at once: work on the same row that is settled next builds on what people see; what it deletes is nothing now
         pending.redraw(store, store.schema.by_name[table], key)
 
 

@@ -1,7 +1,8 @@
 """Filling: what a node had pulled of a lost history brings back rows that this restored centre never had.
 
     page, in a box ─► rows that were never here: inserted, differences of `add` left out (their writers bring them)
-                   ─► rows that are here and differ, deletions: put on record beside what stands; nothing is overwritten
+                   ─► rows that are here and differ, deletions, values that were on record: put on record beside what stands;
+                      nothing is overwritten
 
 A row that came back this way is foreign to everybody; a newer page of the same lost history may still replace it. Spec:
 PROTOCOL.md §7.7; RULES H15.
@@ -29,8 +30,8 @@ from sync.change import NEVER
 from sync.errors import Malformed, TooLarge
 from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX
 from sync.merge import CENTRE, FILLED
-from sync.messages import OfferReply, OfferRequest, Page
-from sync.rows import entries_of, rows_of
+from sync.messages import ConflictNotice, OfferReply, OfferRequest, Page
+from sync.rows import entries_of, rows_of, tuple_of
 from sync.wire import unpack
 
 LONG_AGO = -(2**53)
@@ -98,6 +99,8 @@ class _Filling:
             table, row = lens.newer, lens.up_row(told)
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
+                if self._is_older(table, key, version):
+                    self._remember(lens, told)
                 continue
             if not _is_sound(self.store, table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
                 self._record(table, key, (), row, None)
@@ -109,11 +112,18 @@ class _Filling:
                     is_news = self._is_newer(of, key, version) and not self._is_behind(of, key, version)
                     if is_news and self._is_let(partial(self._died, of, key, version)):
                         self._note(of, key, version)
+        for notice in skew.notices_of_page(self.store, page):
+            self._recall(notice)
         return is_whole
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
         """Tell whether nothing of this row was taken yet from as late a page of this life that had the same columns."""
         sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version >= ? AND schema = ?"
+        return self.store.connection.execute(sql, (*self._place(table, key), self.life, version, self.schema)).fetchone() is None
+
+    def _is_older(self, table: Table, key: Row, version: int) -> bool:
+        """Tell whether all that was taken of this row is from later pages of this life: who wrote that may not have seen this."""
+        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version = ? AND schema = ?"
         return self.store.connection.execute(sql, (*self._place(table, key), self.life, version, self.schema)).fetchone() is None
 
     def _is_behind(self, table: Table, key: Row, version: int) -> bool:
@@ -271,6 +281,34 @@ class _Filling:
         return self.store.connection.execute(sql, self._place(table, key)).fetchone() is not None
 
     # --- rows that are here ------------------------------------------------------------------------------------------
+
+    def _remember(self, lens: TableLens, told: Row) -> None:
+        """Put on record what a row once was, where it differs from what stands: in the lost history it may have been overwritten unseen,
+        and what was on record of that is lost with it.
+        """
+        table, row = lens.newer, lens.up_row(told)
+        key = row[: len(table.key)]
+        found = rows.load(self.store, table, key)
+        if found is not None:
+            self._compare(table, lens.over(told, found[1]), found[1])
+        else:
+            self._record(table, key, (), row, None)
+
+    def _recall(self, notice: ConflictNotice) -> None:
+        """Put the values of a conflict that the lost history had on record there again, but for what stands."""
+        table, key = self.store.schema.by_name.get(notice.table), tuple_of(notice.key)
+        if table is None or key is None or len(key) != len(table.key) or not table.position.keys() >= set(notice.columns):
+            return
+        found = rows.load(self.store, table, key)
+        for side in (tuple_of(notice.mine), tuple_of(notice.theirs)):
+            if side is None or len(side) != len(notice.columns or table.names):
+                continue  # a deletion, or some cells of an update: whoever wrote that brings it again
+            if not notice.columns:
+                self._compare(table, side, found[1]) if found is not None else self._record(table, key, (), side, None)
+                continue
+            stands = tuple(found[1][table.position[name]] for name in notice.columns) if found is not None else None
+            if stands is None or not all(map(same, side, stands)):
+                self._record(table, key, notice.columns, side, stands)
 
     def _compare(self, table: Table, row: Row, standing: Row, by: int | None = None) -> None:
         """Put on record what differs from what stands, or will, cell by cell; `by`: the node that brought it, if not this one."""

@@ -9,14 +9,14 @@ Spec: PROTOCOL.md §11.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from schema.capture import Store
 from schema.declare import Table
 from schema.lens import Lens, TableLens, lens_between
-from schema.notices import down_notice
+from schema.notices import down_notice, up_notice
 from server.holding import Hold
 from sync.messages import Compared, ConflictNotice, Page, Removals, Rows
 from sync.rows import columns_of, rows_of
@@ -45,6 +45,12 @@ def rows_of_page(store: Store, page: Page) -> tuple[list[tuple[TableLens, tuple[
         else:
             found += [(table, row) for row in zip(*values, strict=True)]
     return found, is_whole
+
+
+def notices_of_page(store: Store, page: Page) -> Iterator[ConflictNotice]:
+    """Yield what a page that was once told says of conflicts, in the centre's columns."""
+    lens = lens_between(store.schema, min(page.schema, store.schema.version))
+    return (mine for notice in page.conflicts if (mine := up_notice(lens, notice)) is not None)
 
 
 def waits_for_upgrade(store: Store, hold: Hold, version: int) -> None:

@@ -54,6 +54,44 @@ def test_a_later_page_replaces_what_an_earlier_one_brought_and_an_earlier_one_do
     assert world.sql("SELECT id, name FROM client ORDER BY id") == [("c1", "Ann"), ("c2", "later")]
 
 
+@pytest.mark.covers("P-7.24")
+def test_a_value_that_was_overwritten_unseen_comes_on_record_though_a_later_page_came_first(world: World) -> None:
+    """What the lost history had on record of it is lost with it. Found by seed 67010417."""
+    n1, n2, n3 = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql("UPDATE client SET name = 'unseen' WHERE id = 'c1'")
+    n1.sync()
+    n2.sync()
+    n3.sql("UPDATE client SET name = 'later' WHERE id = 'c1'")
+    n3.sync()
+    earlier, later = kept(n2), kept(n3)
+    gone(world, "n1")
+    put_back_centre(world, copy)
+    offer(world, n3, *later)
+    offer(world, n2, *earlier)
+    on_record = {value for (side,) in world.sql("SELECT mine FROM _conflict") for value in unpack_tuple(side) or ()}
+    assert {"unseen", "later"} <= {at_centre(world, "name"), *on_record}
+    again = offer(world, n2, *earlier)
+    assert (again.filled, again.recorded) == (0, 0)
+
+
+@pytest.mark.covers("P-7.24")
+def test_values_that_the_lost_history_had_on_record_come_on_record_again(world: World) -> None:
+    """Nobody has a page with the row as the centre wrote it: who overwrote it unseen was told what it had been, and it alone."""
+    n1, _, _ = three(world)
+    copy = copy_of(world.database.path)
+    n1.sql("UPDATE client SET name = 'n1' WHERE id = 'c1'")
+    world.sql("UPDATE client SET name = 'of the centre' WHERE id = 'c1'")
+    n1.sync()
+    assert [(each["mine"], each["theirs"]) for each in n1.conflicts() if each["column"] == "name"] == [("n1", "of the centre")]
+    pages = kept(n1)
+    put_back_centre(world, copy)
+    offer(world, n1, *pages)
+    on_record = {value for (side,) in world.sql("SELECT mine FROM _conflict") for value in unpack_tuple(side) or ()}
+    assert "of the centre" in {at_centre(world, "name"), *on_record}
+    assert settled(world)
+
+
 @pytest.mark.covers("P-7.23")
 def test_a_row_that_somebody_wrote_meanwhile_is_not_replaced(world: World) -> None:
     n1, n2, n3 = three(world)

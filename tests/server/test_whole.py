@@ -167,7 +167,7 @@ def test_a_segment_changed_between_two_pages_is_told_again(world: World) -> None
 
     def change(kind: str) -> None:
         asked.append(kind)
-        if asked == ["pull", "pull"]:
+        if asked == ["snapshot", "pull", "pull"]:
             world.sql("DELETE FROM payment WHERE id = 's0003'")
 
     link.before = change
