@@ -64,10 +64,14 @@ def test_a_value_that_was_overwritten_unseen_comes_on_record_though_a_later_page
     n2.sync()
     n3.sql("UPDATE client SET name = 'later' WHERE id = 'c1'")
     n3.sync()
-    earlier, later = kept(n2), kept(n3)
-    gone(world, "n1")
+    reader = world.node("reader", "branch:A")
+    reader.sync()
+    assert reader.conflicts() == []
+    earlier, later = kept(n2), kept(reader)
+    for name in ("n1", "n3"):
+        gone(world, name)
     put_back_centre(world, copy)
-    offer(world, n3, *later)
+    offer(world, n2, *later)
     offer(world, n2, *earlier)
     on_record = {value for (side,) in world.sql("SELECT mine FROM _conflict") for value in unpack_tuple(side) or ()}
     assert {"unseen", "later"} <= {at_centre(world, "name"), *on_record}
