@@ -18,14 +18,7 @@ from schema.dialects.base import Connection, Dialect
 from schema.lens import Lens
 from schema.registry import Schema
 from schema.upgrade import require_columns, require_free, require_rules, rules, upgrade_tables, way_of
-
-VIEWS = {
-    "v_stock_balance": (
-        ("stock_move",),
-        "SELECT product_id, branch_id, SUM(qty_milli) AS qty_milli FROM stock_move GROUP BY product_id, branch_id",
-    ),
-}
-"""Views by name: the tables they need, and their query. Balances are sums of events (ENGINE §5)."""
+from schema.views import VIEWS, fitting
 
 
 class Keeper(Protocol):
@@ -78,7 +71,7 @@ def _install(connection: Connection, dialect: Dialect, schema: Schema, own: Book
         if written.version < bookkeeping.version():
             bookkeeping.require_complete(connection, dialect, own)
     now = Written(bookkeeping.version(), schema.version, schema.digest)
-    if written == now and dialect.is_complete(connection, schema.tables):
+    if written == now and dialect.is_complete(connection, schema.tables, {view.name for view in fitting(schema)}):
         return
     for statement in (bookkeeping.DDL, *dialect.bookkeeping(), *own.tables):
         connection.execute(statement)
@@ -115,7 +108,7 @@ def _bring_up(connection: Connection, dialect: Dialect, schema: Schema, written:
         way.drop_capture(connection)
     if newer:
         for view in VIEWS:
-            connection.execute(f"DROP VIEW IF EXISTS {view}")
+            connection.execute(f"DROP VIEW IF EXISTS {view.name}")
         aside = way.set_aside(before)
         after = Store(connection, dialect, schema, number_tables(connection, schema))
         upgrade_tables(after, lens)
@@ -136,9 +129,10 @@ def _create(connection: Connection, dialect: Dialect, schema: Schema) -> None:
     for table in schema.tables:
         for statement in dialect.capture(table, numbers[table.name]):
             connection.execute(statement)
-    for name, (needs, query) in VIEWS.items():
-        if all(table in numbers for table in needs):
-            connection.execute(dialect.view(name, query))
+    there = dialect.views_there(connection)  # one of another program's keeps its name
+    for view in fitting(schema):
+        if view.name not in there:
+            connection.execute(f"CREATE VIEW {view.name} AS {view.query}")
 
 
 def known_numbers(connection: Connection) -> dict[str, int]:

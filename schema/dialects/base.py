@@ -7,7 +7,7 @@ order of versions. A second database is a second file; the contract suite in tes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -135,9 +135,6 @@ class Dialect(Protocol):
     def create(self, table: Table, name: str) -> str:
         """Return the DDL of a declared table under a name, without its indexes."""
 
-    def view(self, name: str, query: str) -> str:
-        """Return the DDL of a view that may be there."""
-
     def column(self, column: Column) -> str:
         """Return the DDL of a column outside the key."""
 
@@ -216,7 +213,10 @@ class Dialect(Protocol):
     def taken_key(self, error: Exception) -> str | None:
         """Return the table in which a row has come under a key while we were at work, if that is what an error says."""
 
-    def is_complete(self, connection: Connection, schema_tables: Sequence[Table]) -> bool:
+    def views_there(self, connection: Connection) -> set[str]:
+        """Return the names of the views in a database, whoever made them."""
+
+    def is_complete(self, connection: Connection, schema_tables: Sequence[Table], views: Collection[str]) -> bool:
         """Tell whether nothing need be created in a database that was written under this very declaration."""
 
     def words_of(self, error: Exception) -> str:

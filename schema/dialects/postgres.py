@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,10 +160,6 @@ class Postgres:
         key = f"PRIMARY KEY ({', '.join(map(quote, table.key))})"
         return Native(f"CREATE TABLE IF NOT EXISTS {quote(name)} ({', '.join([*columns, number, key])})")
 
-    def view(self, name: str, query: str) -> str:
-        """Return the DDL of a view that may be there."""
-        return f"CREATE OR REPLACE VIEW {name} AS {query}"
-
     def column(self, column: Column) -> str:
         """Return the DDL of a column outside the key."""
         return _column(column, False)
@@ -180,6 +176,11 @@ class Postgres:
             "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'"
             " AND table_name NOT IN ('_lock', '_nonce', '_snapshot_piece')"
         )
+        return {str(row[0]) for row in connection.execute(sql).fetchall()}
+
+    def views_there(self, connection: Connection) -> set[str]:
+        """Return the names of the views in the schema that names without one are looked up in."""
+        sql = "SELECT viewname FROM pg_views WHERE schemaname = current_schema()"
         return {str(row[0]) for row in connection.execute(sql).fetchall()}
 
     def columns_of(self, connection: Connection, table: str) -> dict[str, str]:
@@ -229,11 +230,12 @@ class Postgres:
         emptied = _image(table, number, DELETED, f"{quote(table.name)} o")
         return script + _trigger(table, number, "truncate", "BEFORE TRUNCATE", "", emptied)
 
-    def is_complete(self, connection: Connection, schema_tables: Sequence[Table]) -> bool:
-        """Tell whether all tables and triggers are there: making them again takes locks that programs at work would wait for."""
+    def is_complete(self, connection: Connection, schema_tables: Sequence[Table], views: Collection[str]) -> bool:
+        """Tell whether all tables, triggers and views are there: making them again takes locks that programs at work would wait for."""
         names = {table.name for table in schema_tables}
         (count,) = connection.execute(_TRIGGERS).fetchone()
-        return names <= self.tables_there(connection) and count >= _TRIGGERS_EACH * len(names)
+        is_there = names <= self.tables_there(connection) and self.views_there(connection) >= set(views)
+        return is_there and count >= _TRIGGERS_EACH * len(names)
 
     def news(self, connection: Connection, numbers: Mapping[str, int]) -> Logged:
         """Return what the log names as inserted."""

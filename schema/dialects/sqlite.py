@@ -8,7 +8,7 @@ triggers use only what SQLite 3.37 has, and no JSON, so that any program's libra
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -194,10 +194,6 @@ class Sqlite:
         body = ", ".join([*columns, f"{ROW_ID} INTEGER PRIMARY KEY AUTOINCREMENT", f"UNIQUE ({key})"])
         return f"CREATE TABLE IF NOT EXISTS {quote(name)} ({body})"
 
-    def view(self, name: str, query: str) -> str:
-        """Return the DDL of a view that may be there."""
-        return f"CREATE VIEW IF NOT EXISTS {name} AS {query}"
-
     def column(self, column: Column) -> str:
         """Return the DDL of a column outside the key."""
         return _column(column, False)
@@ -288,6 +284,10 @@ class Sqlite:
         """Return the names of the tables in a file."""
         return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
 
+    def views_there(self, connection: Connection) -> set[str]:
+        """Return the names of the views in a file."""
+        return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()}
+
     def columns_of(self, connection: Connection, table: str) -> dict[str, str]:
         """Return the columns of a table, each with its type; none where there is no such table."""
         return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({quote(table)})").fetchall()}
@@ -354,7 +354,7 @@ class Sqlite:
         """Return None: nobody writes beside the one who holds the lock."""
         return None
 
-    def is_complete(self, connection: Connection, schema_tables: Sequence[Table]) -> bool:
+    def is_complete(self, connection: Connection, schema_tables: Sequence[Table], views: Collection[str]) -> bool:
         """Return False: what is missing is made at each opening, which costs little and disturbs nobody."""
         return False
 
