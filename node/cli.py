@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from node import aside, cli_backup, first, held_cli, identity, outbox, proof, verdicts, withheld
+from node import aside, cli_backup, fetching, first, held_cli, identity, outbox, proof, verdicts, withheld
 from node import conflicts as conflict_list
 from node.cli_healed import tell_healed
 from node.cli_verify import tell_proof, tell_verify
@@ -121,7 +121,7 @@ def join(
         progress_of(STEPS) as on_progress,
         closing(join_server(terminal.home, url, code, load(), now_ms, on_progress)) as database,
     ):
-        state, rows, begun = database.state(), first.rows_here(database), first.is_begun(database.path)
+        state, rows, begun = database.state(), first.rows_here(database), fetching.is_begun(database.path)
     document = {"node": state.name, "id": state.node, "url": state.url, "database": str(terminal.home / DATABASE), "encrypted": False}
     document |= {"rows": rows}
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node import first, healing, identity, transport
+from node import fetching, first, healing, identity, transport
 from node.database import Database, create
 from schema.files import write_whole
 from schema.registry import Schema
@@ -51,7 +51,12 @@ class CannotJoin(Offline):
 
 
 def join(
-    home: Path, url: str, code: str, schema: Schema, clock_ms: Callable[[], int], progress: first.Progress = lambda _step, _done, _of: None
+    home: Path,
+    url: str,
+    code: str,
+    schema: Schema,
+    clock_ms: Callable[[], int],
+    progress: fetching.Progress = lambda _step, _done, _of: None,
 ) -> Database:
     """Join the server at this address and return the new node's database, with the rows in it if the server has them as a file.
 
@@ -94,13 +99,13 @@ def join(
 
 
 def _first(
-    path: Path, url: str, reply: JoinReply, key: Ed25519PrivateKey, attempt: _Attempt, schema: Schema, progress: first.Progress
-) -> first.Fetched | None:
+    path: Path, url: str, reply: JoinReply, key: Ed25519PrivateKey, attempt: _Attempt, schema: Schema, progress: fetching.Progress
+) -> fetching.Fetched | None:
     """Return all there is for this node as a file. Where it does not come, or not to its end, the first exchange goes on with it."""
     try:
         with transport.HttpExchange(url, reply.node, key) as exchange:
-            ask = first.asking(exchange, reply.epoch, attempt.incarnation, BEGINNING, schema.version)
-            return first.fetch(path, schema, ask, progress)
+            ask = fetching.asking(exchange, reply.epoch, attempt.incarnation, BEGINNING, schema.version)
+            return fetching.fetch(path, schema, ask, progress)
     except (WorldError, PeerError):
         return None
 

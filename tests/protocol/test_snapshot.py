@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import zstandard
 
-from node import first, proof
+from node import fetching, first, proof
 from node.cycle import Cycle, Report
 from schema.dialects.sqlite import Sqlite
 from server import journal
@@ -51,7 +51,7 @@ def serve(world: World, rows_min: int = 1, start: Callable[[Callable[[], None]],
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
     """Parts of a few hundred bytes."""
     monkeypatch.setattr(answer, "SNAPSHOT_PART_BYTES", 300)
-    monkeypatch.setattr(first, "SNAPSHOT_PART_BYTES", 300)
+    monkeypatch.setattr(fetching, "SNAPSHOT_PART_BYTES", 300)
     return 300
 
 
@@ -206,7 +206,7 @@ def test_a_file_whose_frame_is_sound_and_whose_rows_are_not_is_thrown_away(world
     packed.write_bytes(zstandard.ZstdCompressor(level=6, write_checksum=True).compress(other))
     told: SnapshotReply = changed(reply, bytes=packed.stat().st_size)
     replies = iter([SnapshotReply(told.snapshot, packed.stat().st_size, b"", 0, 0), answer.PULL])
-    assert first.fetch(k2.database.path, k2.database.schema, lambda _name, _have: next(replies), lambda _step, _done, _of: None) is None
+    assert fetching.fetch(k2.database.path, k2.database.schema, lambda _name, _have: next(replies), lambda _step, _done, _of: None) is None
     assert next(replies, None) is None
     assert files(k2) == []
 
@@ -256,14 +256,14 @@ def test_where_parts_are_not_those_that_follow_all_is_pulled(world: World, small
 
 def test_a_server_that_only_says_that_it_makes_one_is_not_waited_for_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     k2, now = begun(world), [0.0]
-    monkeypatch.setattr(first.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(first.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(fetching.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     for made in (lambda turn: turn % 2, lambda turn: turn):  # to and fro; always on
         turns = iter(range(100_000))
         began = now[0]
         ask_how_far = lambda _name, _have, made=made, turns=turns: SnapshotReply(None, 0, b"", made(next(turns)), 9)  # noqa: E731
-        assert first.fetch(k2.database.path, k2.database.schema, ask_how_far, lambda _step, _done, _of: None) is None
-        assert now[0] - began <= first.ALL_SECONDS_MAX + 10
+        assert fetching.fetch(k2.database.path, k2.database.schema, ask_how_far, lambda _step, _done, _of: None) is None
+        assert now[0] - began <= fetching.ALL_SECONDS_MAX + 10
 
 
 @pytest.mark.sqlite_centre("in files")
