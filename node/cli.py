@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from node import aside, cli_backup, fetching, first, held_cli, identity, outbox, proof, verdicts, withheld
+from node import aside, cli_backup, first, held_cli, identity, outbox, proof, verdicts, withheld
 from node import conflicts as conflict_list
 from node.cli_healed import tell_healed
 from node.cli_verify import tell_proof, tell_verify
@@ -118,19 +118,21 @@ def join(
     terminal = at(ctx, home, as_json)
     with (
         exclusive(terminal.home / LOCK, BUSY, wait_seconds=WAIT_SECONDS),
-        progress_of(STEPS) as on_progress,
+        progress_of("joining", STEPS) as on_progress,
         closing(join_server(terminal.home, url, code, load(), now_ms, on_progress)) as database,
     ):
-        state, rows, begun = database.state(), first.rows_here(database), fetching.is_begun(database.path)
+        state, rows = database.state(), first.rows_here(database)
     document = {"node": state.name, "id": state.node, "url": state.url, "database": str(terminal.home / DATABASE), "encrypted": False}
     document |= {"rows": rows}
 
     def tell() -> None:
         say(f"Joined {state.url} as {state.name}.")
         if rows:
-            say(f"{count(rows, 'row')} came as a file, as the centre had them at version {state.cursor.number}.")
-        if begun:
-            say("The connection broke before all rows had come. You can work now; the next sync goes on where it ended.")
+            say(
+                f"{count(rows, 'row')} came as a file, as it had them at version {state.cursor.number}; later ones come with a sync."
+            )
+        else:
+            say("What the centre has comes with the first sync.")
         say(f"Its database is {terminal.home / DATABASE}, an ordinary SQLite file: any program may write to it, with or without a network.")
         say("Next: outpost node sync")
 
@@ -168,8 +170,8 @@ def sync(
 def exchanged(terminal: Terminal, database: Database, wait_seconds: float) -> SyncReport:
     """Run one exchange. When the server cannot be reached, say what waits here."""
     try:
-        with connected(terminal, database, wait_seconds) as exchange, progress_of(STEPS) as tell:
-            return Cycle(database, exchange, progress=tell).sync()
+        with connected(terminal, database, wait_seconds) as exchange, progress_of("syncing", STEPS) as tell:
+            return Cycle(database, exchange, progress=tell, waits=True).sync()
     except WorldError as error:
         seal(database)
         unsynced, here = verdicts.counts(database.store)[0], withheld.counted(database.store)
@@ -264,7 +266,8 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     }
 
     def tell() -> None:
-        as_of = "no data received yet" if state.as_of_ms is None else f"data as of {moment(state.as_of_ms)}"
+        begun = f"rows of version {state.cursor.number} as they came with joining" if state.cursor.number else "no data received yet"
+        as_of = begun if state.as_of_ms is None else f"data as of {moment(state.as_of_ms)}"
         say(f"{state.name}: {as_of}; unsynced {unsynced}, conflicts {open_conflicts}, held {held}, refused {refused}.")
         say(tell_proof(proven, now_ms(), unsynced, held))
         if kept_here.bytes:

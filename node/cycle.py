@@ -98,8 +98,11 @@ class Report:
 class Cycle:
     """Exchanges of one node with one centre."""
 
-    def __init__(self, database: Database, exchange: Exchange, *, rows: int = PAGE_ROWS, progress: Progress | None = None) -> None:
-        self.database, self.exchange, self.rows = database, exchange, rows
+    def __init__(
+        self, database: Database, exchange: Exchange, *, rows: int = PAGE_ROWS, progress: Progress | None = None, waits: bool = False
+    ) -> None:
+        """`waits`: a first one for a file that the centre is making, rather than pull page by page."""
+        self.database, self.exchange, self.rows, self._waits = database, exchange, rows, waits
         self.progress: Progress = progress or (lambda _step, _done, _total: None)
         self._segments_max = PUSH_SEGMENTS_MAX  # in a push
 
@@ -157,7 +160,7 @@ class Cycle:
 
     def _begin(self, report: Report) -> None:
         """Take all there is as a file, where this node holds nothing and has sent nothing yet, and the centre has one."""
-        taken = first.pull(self.database, self.exchange, self.progress)
+        taken = first.pull(self.database, self.exchange, self.progress, waits=self._waits)
         if taken is not None:
             self._count(report, taken)
 

@@ -96,11 +96,6 @@ def fetch(database: Path, schema: Schema, ask: Ask, progress: Progress, *, waits
     return None
 
 
-def is_begun(database: Path) -> bool:
-    """Tell whether a part of a snapshot is here."""
-    return _begun(database)[0] is not None
-
-
 def forget(database: Path) -> None:
     """Delete what was fetched for a database."""
     for path in database.parent.glob(f"{database.name}.snapshot-*"):
@@ -209,7 +204,6 @@ def _expanded(database: Path, snapshot: Snapshot, schema: Schema) -> Path:
     packed = _path(database, snapshot.name)
     rows = packed.with_name(f"{packed.name}.rows")
     rows.unlink(missing_ok=True)
-    create_private(rows)
     size = 0
     try:
         with packed.open("rb") as file, rows.open("wb") as target:

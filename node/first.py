@@ -26,8 +26,9 @@ from sync.digest import BEGINNING
 CHUNK_ROWS: Final = 5_000
 
 
-def pull(database: Database, exchange: Exchange, progress: Progress) -> Applied | None:
-    """Fetch and take a snapshot where this node holds nothing yet; None where there is none to take: all is pulled then.
+def pull(database: Database, exchange: Exchange, progress: Progress, *, waits: bool = False) -> Applied | None:
+    """Fetch and take a snapshot where this node holds nothing yet; None where there is none to take: all is pulled then. `waits`: for
+    one that the server is making.
 
     Raises what the exchange raises; what was fetched until then is kept.
     """
@@ -38,7 +39,7 @@ def pull(database: Database, exchange: Exchange, progress: Progress) -> Applied 
     if staging.resume(database)[0] is not None:
         return None  # it has begun to pull
     ask = asking(exchange, state.epoch, state.incarnation, state.highest, database.schema.version)
-    found = fetch(database.path, database.schema, ask, progress, waits=False)
+    found = fetch(database.path, database.schema, ask, progress, waits=waits)
     if found is None:
         return None
     try:

@@ -333,13 +333,13 @@ def _listed_lines(lines: Sequence[Mapping[str, Any]]) -> None:
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error while the block runs, if that is a terminal. The block calls (done, of how many; 0: unknown)."""
-    with progress_of({"": (title, "", 1)}) as told:
+    with progress_of(title, {"": (title, "", 1)}) as told:
         yield lambda done, total: told("", done, total)
 
 
 @contextmanager
-def progress_of(steps: Mapping[str, tuple[str, str, int]]) -> Iterator[Callable[[str, int, int], None]]:
-    """Show such a bar of one step after the other. The block calls (step, done, of how many; 0: unknown).
+def progress_of(title: str, steps: Mapping[str, tuple[str, str, int]]) -> Iterator[Callable[[str, int, int], None]]:
+    """Show such a bar of one step after the other, a title before the first. The block calls (step, done, of how many; 0: unknown).
 
     `steps`: of each its title, the unit that is shown, and how many of what the block counts make one of it.
     """
@@ -357,16 +357,16 @@ def progress_of(steps: Mapping[str, tuple[str, str, int]]) -> Iterator[Callable[
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, last = bar.add_task(next(iter(steps.values()))[0], total=None, rate=""), ""
+        task, last = bar.add_task(title, total=None, rate=""), ""
 
         def tell(step: str, done: int, total: int) -> None:
             nonlocal last
-            title, unit, many = steps[step]
+            name, unit, many = steps[step]
             if step != last:
-                bar.reset(task, description=title, total=None)
+                bar.reset(task, description=name, total=None)
                 last = step
             speed = bar.tasks[0].speed
-            rate = f"{unit}, {speed:,.0f}/s" if unit and speed else unit
+            rate = f"{speed:,.0f} {unit}/s" if unit and speed else unit
             bar.update(task, completed=done // many, total=total // many or None, rate=rate)
 
         yield tell

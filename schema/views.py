@@ -91,9 +91,10 @@ VIEWS = (
     ),
     View(
         "v_completeness",
-        "SELECT e.scope, COUNT(*) AS nodes, COUNT(n.last_push_ms) AS heard, CASE WHEN COUNT(n.last_push_ms) = COUNT(*)"
-        " THEN MIN(n.last_push_ms) END AS complete_ms, CAST(COALESCE(SUM(n.unsynced), 0) AS BIGINT) AS unsynced"
-        " FROM _entitled e JOIN _node n ON n.node = e.node WHERE e.until IS NULL AND n.revoked_ms IS NULL GROUP BY e.scope",
+        "SELECT e.scope, COUNT(*) AS nodes, COUNT(CASE WHEN n.unsynced = 0 THEN n.last_pull_ms END) AS complete,"
+        " MIN(CASE WHEN n.unsynced = 0 THEN n.last_pull_ms END) AS complete_ms, CAST(COALESCE(SUM(n.unsynced), 0) AS BIGINT) AS unsynced"
+        " FROM _entitled e JOIN _node n ON n.node = e.node WHERE e.until IS NULL AND n.revoked_ms IS NULL AND n.joined_ms IS NOT NULL"
+        " GROUP BY e.scope",
         is_central=True,
     ),
 )
