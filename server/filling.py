@@ -99,8 +99,6 @@ class _Filling:
             table, row = lens.newer, lens.up_row(told)
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
-                if self._is_older(table, key, version):
-                    self._remember(lens, told)
                 continue
             if not _is_sound(self.store, table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
                 self._record(table, key, (), row, None)
@@ -119,11 +117,6 @@ class _Filling:
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
         """Tell whether nothing of this row was taken yet from as late a page of this life that had the same columns."""
         sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version >= ? AND schema = ?"
-        return self.store.connection.execute(sql, (*self._place(table, key), self.life, version, self.schema)).fetchone() is None
-
-    def _is_older(self, table: Table, key: Row, version: int) -> bool:
-        """Tell whether all that was taken of this row is from later pages of this life: who wrote that may not have seen this."""
-        sql = "SELECT 1 FROM _brought WHERE t = ? AND key = ? AND epoch = ? AND life = ? AND version = ? AND schema = ?"
         return self.store.connection.execute(sql, (*self._place(table, key), self.life, version, self.schema)).fetchone() is None
 
     def _is_behind(self, table: Table, key: Row, version: int) -> bool:
@@ -282,32 +275,23 @@ class _Filling:
 
     # --- rows that are here ------------------------------------------------------------------------------------------
 
-    def _remember(self, lens: TableLens, told: Row) -> None:
-        """Put on record what a row once was, where it differs from what stands: in the lost history it may have been overwritten unseen,
-        and what was on record of that is lost with it.
-        """
-        table, row = lens.newer, lens.up_row(told)
-        key = row[: len(table.key)]
-        found = rows.load(self.store, table, key)
-        if found is not None:
-            self._compare(table, lens.over(told, found[1]), found[1])
-        else:
-            self._record(table, key, (), row, None)
-
     def _recall(self, notice: ConflictNotice) -> None:
-        """Put the values of a conflict that the lost history had on record there again, but for what stands."""
-        table, key = self.store.schema.by_name.get(notice.table), tuple_of(notice.key)
-        if table is None or key is None or len(key) != len(table.key) or not table.position.keys() >= set(notice.columns):
+        """Put on record again what the other side of a conflict was, which the lost history had on record, unless it stands: the node's own
+        side comes with its work. Of some cells of an update that brought a row back it is not told which, and they come with theirs.
+        """
+        table, key, side = self.store.schema.by_name.get(notice.table), tuple_of(notice.key), tuple_of(notice.theirs)
+        if table is None or key is None or side is None or len(key) != len(table.key) or not table.position.keys() >= set(notice.columns):
+            return
+        if len(side) != len(notice.columns or table.names):
             return
         found = rows.load(self.store, table, key)
-        for side in (tuple_of(notice.mine), tuple_of(notice.theirs)):
-            if side is None or len(side) != len(notice.columns or table.names):
-                continue  # a deletion, or some cells of an update: whoever wrote that brings it again
-            if not notice.columns:
-                self._compare(table, side, found[1]) if found is not None else self._record(table, key, (), side, None)
-                continue
-            stands = tuple(found[1][table.position[name]] for name in notice.columns) if found is not None else None
-            if stands is None or not all(map(same, side, stands)):
+        if found is None:
+            self._record(table, key, notice.columns, side, None)
+        elif not notice.columns:
+            self._compare(table, side, found[1])
+        else:
+            stands = tuple(found[1][table.position[name]] for name in notice.columns)
+            if not all(map(same, side, stands)):
                 self._record(table, key, notice.columns, side, stands)
 
     def _compare(self, table: Table, row: Row, standing: Row, by: int | None = None) -> None:

@@ -67,7 +67,7 @@ def test_a_reply_of_a_lost_life_does_not_count(world: World) -> None:
 
 
 def test_what_was_in_conflict_before_a_restore_is_no_news_after_it(world: World) -> None:
-    """Two values of before the backup stay on record and are not told as new; one of the lost history is forgotten with it."""
+    """Two values of before the backup stay on record and are not told as new; those of the lost history come on record again."""
     n1, n2, _ = three(world)
 
     def differ(column: str) -> None:
@@ -84,10 +84,10 @@ def test_what_was_in_conflict_before_a_restore_is_no_news_after_it(world: World)
     gone(world, "n2")
     report = n1.sync()
     assert report.lost is not None
-    assert report.conflicts == 1
+    assert report.conflicts == 2
     assert settled(world)
     assert doubts(n1, "name") == [("one", "two", "latest")]
-    assert [rule for _, _, rule in doubts(n1, "memo")] == ["restored"]
+    assert [(mine, rule) for mine, _, rule in doubts(n1, "memo")] == [("one", "restored"), ("two", "restored")]
 
 
 @pytest.mark.covers("P-7.24")
