@@ -377,7 +377,7 @@ class Cases:
         return self._signed(who, "/v1/heal", HealRequest(1, self._epoch(), self._any_incarnation(who), points))
 
     def _snapshot(self) -> Asked:
-        who, name = self._who(), self._one_of(None, self.random.randbytes(32))
+        who, name = self._who(), self._one_of(None, rare=(self.random.randbytes(32),))
         epoch, life = self._epoch(), self._any_incarnation(who)
         highest, have = self._point(self.centre.head()), self._one_of(0, 1, 2**40, rare=(2**53,))
         return self._signed(who, "/v1/snapshot", SnapshotRequest(1, epoch, life, highest, self._one_of(1, 2, rare=(0, 99)), name, have))
