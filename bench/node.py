@@ -79,7 +79,8 @@ def _now_ms() -> int:
 
 def _start(home: Path, url: str, code: str | None) -> None:
     collect_rarely()  # as the program does
-    opened = database.Database(home / "node.db", load(()), _now_ms) if code is None else join(home, url, code, load(()), _now_ms)
+    path, schema = home / "node.db", load(())
+    opened = database.Database(path, schema, _now_ms) if code is None else join(home, url, code, schema, _now_ms, by_file=False)
     exchange = HttpExchange(url, opened.state().node, identity.load(home))
     found = _Open(opened, exchange)
 

@@ -57,8 +57,11 @@ def join(
     schema: Schema,
     clock_ms: Callable[[], int],
     progress: fetching.Progress = lambda _step, _done, _of: None,
+    *,
+    by_file: bool = True,
 ) -> Database:
-    """Join the server at this address and return the new node's database, with the rows in it if the server has them as a file.
+    """Join the server at this address and return the new node's database, with the rows in it if the server has them as a file, unless
+    that is not wanted.
 
     Raises AlreadyThere, BadInvitation, Offline…
     """
@@ -80,7 +83,7 @@ def join(
         reply = transport.join(url, JoinRequest(PROTOCOL_VERSIONS, code.strip(), identity.public_bytes(key), attempt.incarnation))
     except Offline as error:
         raise CannotJoin(error.message) from error
-    told = _first(path, url, reply, key, attempt, schema, progress)
+    told = _first(path, url, reply, key, attempt, schema, progress) if by_file else None
     database = create(
         path,
         schema,
