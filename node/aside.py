@@ -32,7 +32,7 @@ def put_aside(
         store.connection.execute("UPDATE _op SET segment = ?, txn = ? WHERE segment = ? AND txn = ?", (*successor, *name))
     else:
         store.connection.execute("DELETE FROM _op WHERE segment = ? AND txn = ?", name)
-    for table, key in rows:  # at once: work on the same row that is settled next builds on what people see; what it deletes is nothing now
+    for table, key in rows:  # at once: work on the same row that is settled next builds on what people see
         pending.redraw(store, store.schema.by_name[table], key)
 
 

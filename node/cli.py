@@ -128,7 +128,7 @@ def join(
     def tell() -> None:
         say(f"Joined {state.url} as {state.name}.")
         if rows:
-            say(f"{count(rows, 'row')} came as a file, as it had them at version {state.cursor.number}; later ones come with a sync.")
+            say(f"{count(rows, 'row')} came as a file, those of the centre's version {state.cursor.number}; later ones come with a sync.")
         else:
             say("What the centre has comes with the first sync.")
         say(f"Its database is {terminal.home / DATABASE}, an ordinary SQLite file: any program may write to it, with or without a network.")

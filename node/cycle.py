@@ -17,6 +17,7 @@ from typing import get_args
 from node import first, healing, offering, outbox, proof, retained, series, settling, staging, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, RELOAD, Database, State, hear, read_state
+from node.fetching import Progress
 from node.narrow import Narrowing
 from node.transport import Exchange
 from schema.capture import Store
@@ -60,9 +61,6 @@ from sync.messages import (
 
 PORTION_ROWS = 2 * SEGMENT_ROWS
 """Rows of a large backlog that are sealed at a time."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (step, done, of how many); 0 of how many: unknown."""
 
 
 @dataclass(slots=True)
@@ -272,13 +270,13 @@ class Cycle:
 
     def pull(self, report: Report) -> Applied:
         """Fetch every page, keep each before asking for the next, apply them all in one commit."""
-        first, number = self._stage_all(report)
+        single, number = self._stage_all(report)
         now_ms = self.database.clock_ms()
         with self.database.writing() as store:
             staging.require_own(store, number)
-            if first is not None:
-                self._take_down(store, first, report)
-            applied = apply(store, [(first, None)] if first is not None else staging.pages(store), now_ms)
+            if single is not None:
+                self._take_down(store, single, report)
+            applied = apply(store, [(single, None)] if single is not None else staging.pages(store), now_ms)
             series.catch_up(store, series.LOOK_ROWS_MAX)
             staging.discard(store)
             store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))

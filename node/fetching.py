@@ -48,6 +48,8 @@ TRIES: Final = 2
 PIECE_BYTES: Final = 1024 * 1024
 
 Progress = Callable[[str, int, int], None]
+"""Called with (step, done, of how many); 0 of how many: unknown."""
+
 Ask = Callable[[bytes | None, int], SnapshotReply]
 
 

@@ -38,7 +38,7 @@ _SALE = (
     *("total_minor", "tax_minor", "discount_minor"),
 )
 _LINE = ("id", "sale_id", "product_id", "name", "qty_milli", "unit_price_e4", "discount_e4", "amount_minor")
-_DEAL = (*("id", "contact_id", "owner_id", "title", "stage_id", "currency", "amount_minor", "expected_on", "refusal_reason_id"),)
+_DEAL = ("id", "contact_id", "owner_id", "title", "stage_id", "currency", "amount_minor", "expected_on", "refusal_reason_id")
 
 VIEWS = (
     View(  # balances are sums of events (ENGINE §5)
@@ -68,7 +68,9 @@ VIEWS = (
         " LEFT JOIN employee e ON e.id = v.employee_id",
         {
             "stage_event": ("id", "deal_id", "stage_id", "employee_id", "entered_ms"),
-            **{"deal": _DEAL, "stage": ("id", "name", "position"), "employee": _EMPLOYEE},
+            "deal": _DEAL,
+            "stage": ("id", "name", "position"),
+            "employee": _EMPLOYEE,
         },
     ),
     View(
@@ -78,7 +80,10 @@ VIEWS = (
         " (SELECT MAX(v.entered_ms) FROM stage_event v WHERE v.deal_id = d.id) AS entered_ms FROM deal d"
         " LEFT JOIN contact c ON c.id = d.contact_id LEFT JOIN employee e ON e.id = d.owner_id LEFT JOIN stage t ON t.id = d.stage_id",
         {
-            **{"deal": _DEAL, "contact": _CONTACT, "employee": _EMPLOYEE, "stage": ("id", "name", "position", "probability")},
+            "deal": _DEAL,
+            "contact": _CONTACT,
+            "employee": _EMPLOYEE,
+            "stage": ("id", "name", "position", "probability"),
             "stage_event": ("deal_id", "entered_ms"),
         },
     ),

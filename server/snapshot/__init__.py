@@ -3,5 +3,5 @@
     a node that holds nothing asks ─► answer.py: is there one? ─► shelf.py: its next part ══► the node
                                            └─ no ─► making.py, in the background ─► build.py: rows ─► SQLite file ─► zstd ─► shelf.py
 
-Spec: PROTOCOL.md §8.5. Counterpart: node/first.py.
+Spec: PROTOCOL.md §8.5. Counterparts: node/fetching.py, node/first.py.
 """

@@ -188,16 +188,14 @@ class Maker:
     def _workplace(self, wish: Wish) -> Path | None:
         """Return where files are made, without what was left there by processes that died."""
         with self.database.writing() as store:
-            if any(not _is_gone(heard_ms, self._clock_ms()) for heard_ms in self._others(store, wish)):
-                is_ours = False
-            else:
-                is_ours = True
+            is_alone = all(_is_gone(heard_ms, self._clock_ms()) for heard_ms in self._others(store, wish))
+            if is_alone:
                 self.bytes.sweep(store, shelf.names(store))
         if not isinstance(self.database.path, Path):
             return None  # wherever this machine keeps what is temporary
         folder = _folder(self.database.path)
         folder.mkdir(mode=0o700, exist_ok=True)
-        for left in folder.glob(f"{_MAKING}*") if is_ours else ():
+        for left in folder.glob(f"{_MAKING}*") if is_alone else ():
             shutil.rmtree(left, ignore_errors=True)
         return folder
 
