@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlcipher3 import dbapi2
 
-from node import changed, healing, outbox, pending, proof, retained, series, skew
+from node import changed, healing, outbox, pending, proof, recalling, retained, series, skew
 from node.database import RELOAD, State, hear, read_state
 from node.settling import Settled, settle_segments
 from node.verdicts import find_own
@@ -56,7 +56,7 @@ class Applied:
 def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int) -> Applied:
     """Apply a complete pull (each page also as bytes, if it was staged) inside the caller's write transaction.
 
-    Raises Stale, Forked, UnknownTable, BadReply.
+    Raises Stale, Forked, TooLate, UnknownTable, BadReply.
     """
     outbox.seal(store, now_ms)
     state = read_state(store.connection)
@@ -81,6 +81,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
         raise Stale("the pull is not complete")
     _redraw(store, done)
     if state.healing == RELOAD:
+        recalling.require_recalled(store, state)
         healing.forget_untold(store)
     mark_all(store)
     set_applying(store, False)

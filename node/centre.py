@@ -78,31 +78,35 @@ def parts(store: Store, table: Table) -> list[Part]:
 
 def pages(store: Store, state: State) -> Iterator[Page]:
     """Yield the centre's rows as this node has them at its cursor, as pages of a pull would bring them; parents first."""
-    empty: tuple[()] = ()
     for table in sorted(store.schema.tables, key=lambda table: store.schema.rank[table.name]):
         for found in chunks(store, table, parts(store, table)):
-            rows = (Rows(table.name, table.names, len(found), columns_of(found, len(table.names))),)
-            yield Page(
-                epoch=state.epoch,
-                incarnation=state.incarnation,
-                since=0,
-                head=state.cursor.number,
-                to=state.cursor,
-                chain=state.acked,
-                position=None,
-                rows=rows,
-                sealed=empty,
-                removals=empty,
-                deaths=empty,
-                conflicts=empty,
-                segments=empty,
-                verdicts=empty,
-                points=empty,
-                covered=0,
-                proof=None,
-                schema=store.schema.version,
-                life=state.incarnation,  # nobody knows any more in how many lives of the centre they were read
-            )
+            yield page(store, state, table, found)
+
+
+def page(store: Store, state: State, table: Table, found: Sequence[Sequence[Any]]) -> Page:
+    """Return rows of the centre's, as this node has them at its cursor, as a page of a pull would bring them."""
+    empty: tuple[()] = ()
+    return Page(
+        epoch=state.epoch,
+        incarnation=state.incarnation,
+        since=0,
+        head=state.cursor.number,
+        to=state.cursor,
+        chain=state.acked,
+        position=None,
+        rows=(Rows(table.name, table.names, len(found), columns_of(found, len(table.names))),),
+        sealed=empty,
+        removals=empty,
+        deaths=empty,
+        conflicts=empty,
+        segments=empty,
+        verdicts=empty,
+        points=empty,
+        covered=0,
+        proof=None,
+        schema=store.schema.version,
+        life=state.incarnation,  # nobody knows any more in how many lives of the centre they were read
+    )
 
 
 def _key(table: Table) -> str:

@@ -24,6 +24,9 @@ def tell_healed(document: dict[str, Any]) -> None:
         sent = f"{count(again, 'transaction')} of this node that it may have lost {'was' if again == 1 else 'were'} sent again"
         say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")
         say("Where nobody can tell which of two values is later, the centre's stands, and the other is on record.")
+    if document["rebased"]:
+        say("This node had been away for longer than the centre keeps what was deleted, so it took everything anew.")
+        say("Its own work was kept and sent.")
     if document["pages_not_read_yet"]:
         say("Not all of it could be read there: the centre's program lacks tables or columns of it. Is OUTPOST_TABLES set there as it was?")
         say("What could not be read is kept here, and offered again with the next syncs.")

@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import get_args
 
-from node import first, healing, offering, outbox, proof, retained, series, settling, staging, unreadable, verdicts
+from node import first, healing, offering, outbox, proof, recalling, retained, series, settling, staging, unreadable, verdicts
 from node.apply import Applied, apply, check_page, page_rows
 from node.database import OFFERING, RELOAD, Database, State, hear, read_state
 from node.fetching import Progress
@@ -31,6 +31,7 @@ from sync.errors import (
     Moved,
     Stale,
     TooLarge,
+    TooLate,
     UnknownIncarnation,
     WorldError,
 )
@@ -59,6 +60,8 @@ from sync.messages import (
     VerdictName,
 )
 
+_END = 1 << 62
+
 PORTION_ROWS = 2 * SEGMENT_ROWS
 """Rows of a large backlog that are sealed at a time."""
 
@@ -79,6 +82,7 @@ class Report:
     lost: healing.Lost | None = None
     too_large: int = 0  # rows that a restored centre may lack, and that no request can carry
     unread: int = 0  # pages that a restored centre may lack, with something in them that it does not know yet
+    rebased: bool = False  # it had been away for longer than the centre keeps what was deleted, and took everything anew
     differing: int | None = None  # rows that differ from the centre's; None: not known
 
     def document(self, cursor: int, unsynced: int) -> dict[str, object]:
@@ -88,7 +92,7 @@ class Report:
         healed["new_series"] = self.new_series
         if self.lost is not None:
             healed["centre_restored"] = {"last_synced_ms": self.lost.as_of_ms, "offered_again": self.lost.transactions}
-        healed |= {"too_large_to_offer": self.too_large, "pages_not_read_yet": self.unread}
+        healed |= {"rebased": self.rebased, "too_large_to_offer": self.too_large, "pages_not_read_yet": self.unread}
         counts |= {"late": self.late}
         return {**counts, "new_conflicts": self.conflicts, "cursor": cursor, "unsynced": unsynced, **healed, "differing": self.differing}
 
@@ -131,6 +135,11 @@ class Cycle:
                 if attempt == EXCHANGE_RETRIES_MAX - 1:
                     raise
                 self._heal(report)
+            except TooLate:
+                if attempt == EXCHANGE_RETRIES_MAX - 1:
+                    raise
+                recalling.recall(self.database, self.exchange)
+                report.rebased = True
             except Stale:
                 with self.database.writing() as store:
                     staging.discard(store)
@@ -222,7 +231,9 @@ class Cycle:
     def _request_of(self, store: Store) -> PushRequest | None:
         state = read_state(store.connection)
         # what is pushed while everything is taken anew would count as our echo and be missing afterwards
-        segments = list(_batch(store, self._segments_max)) if state.healing != RELOAD else []
+        is_recalled = state.healing == OFFERING and state.recalled > 0
+        until = state.recalled if is_recalled else _END
+        segments = list(_batch(store, self._segments_max, until)) if state.healing != RELOAD else []
         if not segments and state.registered:
             return None
         adopted = store.connection.execute("SELECT segment FROM _adopted LIMIT ?", (ADOPTED_MAX,)).fetchall()
@@ -238,6 +249,7 @@ class Cycle:
             adopted=tuple(row[0] for row in adopted),
             clock_ms=self.database.clock_ms(),
             told=self._told(),
+            recalled=is_recalled,
         )
 
     def _told(self) -> Told:
@@ -361,14 +373,14 @@ class Cycle:
             told=self._told(),
             schema=store.schema.version,
             afresh=tuple(state.afresh),
+            anew=state.healing == RELOAD,
         )
 
 
-def _batch(store: Store, segments_max: int) -> Iterator[Sealed]:
-    """Yield the oldest segments that are not acknowledged, up to one push."""
-    rows = store.connection.execute(
-        "SELECT seq, LENGTH(body), transactions FROM _segment WHERE version IS NULL ORDER BY seq LIMIT ?", (segments_max,)
-    ).fetchall()
+def _batch(store: Store, segments_max: int, until: int) -> Iterator[Sealed]:
+    """Yield the oldest segments with a number below `until` that are not acknowledged, up to one push."""
+    sql = "SELECT seq, LENGTH(body), transactions FROM _segment WHERE version IS NULL AND seq < ? ORDER BY seq LIMIT ?"
+    rows = store.connection.execute(sql, (until, segments_max)).fetchall()
     size, works = 0, 0
     for number, (seq, length, transactions) in enumerate(rows):
         size, works = size + length, works + transactions

@@ -38,7 +38,8 @@ _TABLES = (
     " erase INTEGER NOT NULL DEFAULT 0, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0, healing INTEGER NOT NULL DEFAULT 0,"
     # erase: rows that left may still be read in the write-ahead log; healing: see node/healing.py
     # tables of which this version shows more than the one they were told in: asked for with the next pull
-    " afresh TEXT)",  # each with that version
+    " afresh TEXT,"  # each with that version
+    " recalled INTEGER NOT NULL DEFAULT 0)",  # node/recalling.py
     # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
     "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
     " transactions INTEGER NOT NULL, part INTEGER NOT NULL, chain_seq INTEGER NOT NULL, digest BLOB NOT NULL,"
@@ -121,6 +122,7 @@ class State:
     covered: int  # versions up to here are in a backup of the centre's
     healing: int  # node/healing.py
     afresh: Mapping[str, int]  # tables to ask for from the beginning, and the version of the declaration they were told in
+    recalled: int  # segments with a lower number are about rows that were shown to the centre (node/recalling.py); 0: none was asked for
 
     @property
     def begin(self) -> Point:
@@ -245,7 +247,7 @@ def create(
 
 _STATE = (
     "SELECT node, name, url, epoch, incarnation, registered, parent, parent_seq, parent_digest, acked_seq, acked_digest, cursor,"
-    " cursor_digest, highest, highest_digest, next, as_of_ms, box_key, covered, healing, afresh FROM _node WHERE id = 1"
+    " cursor_digest, highest, highest_digest, next, as_of_ms, box_key, covered, healing, afresh, recalled FROM _node WHERE id = 1"
 )
 
 
@@ -272,6 +274,7 @@ def read_state(connection: Connection) -> State:
         covered=row[18],
         healing=row[19],
         afresh=json.loads(row[20]) if row[20] else {},
+        recalled=row[21],
     )
 
 

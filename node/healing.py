@@ -122,8 +122,8 @@ def begin(store: Store, reply: HealReply) -> Lost | None:
     stale = state.healing != SOUND or state.cursor.number > shared or is_blind
     cursor = reply.shared if state.cursor.number > shared else state.cursor
     store.connection.execute(
-        "UPDATE _node SET cursor = ?, cursor_digest = ?, highest = ?, highest_digest = ?, covered = MIN(covered, ?), healing = ?"
-        " WHERE id = 1",
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, highest = ?, highest_digest = ?, covered = MIN(covered, ?), healing = ?,"
+        " recalled = 0 WHERE id = 1",
         (cursor.number, cursor.digest, reply.head.number, reply.head.digest, shared, OFFERING if stale else SOUND),
     )
     return Lost(state.as_of_ms, shared, transactions, pages)
@@ -299,7 +299,7 @@ def clear(store: Store) -> set[tuple[str, str]]:
         )
     connection.execute("UPDATE _shadow SET image = NULL")
     connection.execute("UPDATE _conflict SET version = ?", (UNTOLD,))
-    connection.execute("UPDATE _node SET healing = ? WHERE id = 1", (SOUND,))
+    connection.execute("UPDATE _node SET healing = ?, recalled = 0 WHERE id = 1", (SOUND,))
     return set(connection.execute("SELECT tbl, key FROM _shadow").fetchall())
 
 

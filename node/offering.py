@@ -64,5 +64,14 @@ def require_life(state: State, request: PushRequest | OfferRequest) -> None:
     """Check that a reply answers this very life of the node: another process may have healed it meanwhile, and what the centre
     took in a history that it lost must not count as taken. Raises Stale.
     """
-    if (state.epoch, state.incarnation) != (request.epoch, request.incarnation):
+    _require_same(state, (request.epoch, request.incarnation))
+
+
+def require_same_life(state: State, before: State) -> None:
+    """Check that this is the life of the node that something was asked in. Raises Stale."""
+    _require_same(state, (before.epoch, before.incarnation))
+
+
+def _require_same(state: State, life: tuple[int, bytes]) -> None:
+    if (state.epoch, state.incarnation) != life:
         raise Stale("another process of this node has begun a new history meanwhile")

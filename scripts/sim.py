@@ -2,7 +2,7 @@
 
     python3 scripts/sim.py --seeds 1..1000                        on all processors
     python3 scripts/sim.py --seeds 1..1000000 --minutes 30        as many as half an hour allows
-    python3 scripts/sim.py --seeds 1..500 --faults base,copy      which mishaps may happen: base, disk, clock, copy, restore, schema; none
+    python3 scripts/sim.py --seeds 1..500 --faults base,copy      which may happen: base, disk, clock, copy, restore, schema, growth; none
     python3 scripts/sim.py --seeds 42 --trace                     one history, told step by step
     python3 scripts/sim.py --seeds 1..200 --table-set documents
 

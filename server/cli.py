@@ -32,7 +32,7 @@ from schema.console import (
     table,
 )
 from schema.importer import options
-from server import cli_backup, cli_schema, cli_serve, held, held_cli, held_list, ingest, journal, nodes, report
+from server import cli_backup, cli_compact, cli_schema, cli_serve, held, held_cli, held_list, ingest, journal, nodes, report
 from server import conflicts as conflict_list
 from server.importing import import_reference
 from server.opening import opened
@@ -214,6 +214,7 @@ def _last_told(entry: dict[str, Any]) -> str:
 
 app.command()(cli_backup.backup)
 app.command()(cli_backup.restore)
+app.command()(cli_compact.compact)
 
 
 # --- conflicts and held work ------------------------------------------------------------------------------------------

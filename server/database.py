@@ -29,11 +29,17 @@ from sync.errors import AlreadyThere, BadValue, DatabaseAway, DatabaseFull, NotJ
 _TABLES = (
     # the end of the journal, and which life of the server this is
     "CREATE TABLE IF NOT EXISTS _server (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, head INTEGER NOT NULL,"
-    " digest BLOB NOT NULL, schema INTEGER NOT NULL, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0)",
+    " digest BLOB NOT NULL, schema INTEGER NOT NULL, box_key BLOB NOT NULL, covered INTEGER NOT NULL DEFAULT 0,"
+    # server/compacting.py: what is kept no more; how far that is done; what counts as covered without a backup; when it was last looked at
+    " horizon INTEGER NOT NULL DEFAULT 0, swept INTEGER NOT NULL DEFAULT 0, emptied INTEGER NOT NULL DEFAULT 0,"
+    " aged INTEGER NOT NULL DEFAULT 0, tended_ms INTEGER NOT NULL DEFAULT 0)",
+    "CREATE TABLE IF NOT EXISTS _policy (id INTEGER PRIMARY KEY, keep_days INTEGER NOT NULL, lease_days INTEGER NOT NULL,"
+    " unbacked_days INTEGER)",
     "CREATE TABLE IF NOT EXISTS _node (node INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
     " public_key BLOB, revoked_ms INTEGER, invited_ms INTEGER, joined_ms INTEGER, last_push_ms INTEGER, last_pull_ms INTEGER,"
     " unsynced INTEGER, conflicts INTEGER, held INTEGER, cursor INTEGER NOT NULL DEFAULT 0,"
-    " schema INTEGER)",  # version of the declaration, as it last told
+    " schema INTEGER,"  # version of the declaration, as it last told
+    " settled INTEGER NOT NULL DEFAULT 0)",  # its cursor when it last had nothing under way
     # what each node tells of rows that differ from ours
     "CREATE TABLE IF NOT EXISTS _differing (node INTEGER PRIMARY KEY, rows INTEGER NOT NULL, told_ms INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _invitation (code_hash BLOB PRIMARY KEY, node INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"

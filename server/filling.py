@@ -21,14 +21,14 @@ from schema.declare import Table
 from schema.images import pack_tuple
 from schema.keys import key_text
 from schema.lens import TableLens
-from server import below, conflicts, healing, histories, journal, rows, scopes, skew
+from server import below, conflicts, healing, histories, journal, recalling, rows, scopes, skew
 from server.conflicts import Conflict
-from server.holding import Hold, accepted, check_required, check_values, is_refused
+from server.holding import is_refused, is_sound
 from server.merging.deletes import bury_row
 from sync import box
 from sync.change import NEVER
 from sync.errors import Malformed, TooLarge
-from sync.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX
+from sync.limits import MESSAGE_BYTES_MAX, PAGE_ROWS_MAX
 from sync.merge import CENTRE, FILLED
 from sync.messages import ConflictNotice, OfferReply, OfferRequest, Page
 from sync.rows import entries_of, rows_of, tuple_of
@@ -41,25 +41,34 @@ Row = tuple[Any, ...]
 
 
 def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferReply:
-    """Take pages of a lost history inside a write transaction with capture off. Raises Malformed; nothing is kept then."""
+    """Take pages of a lost history, or of rows that a late node's work is about (server/recalling.py), inside a write transaction with
+    capture off. Raises Malformed; nothing is kept then.
+    """
     journal.require(store, request.cursor, request.highest)  # the centre may have been restored again, with this epoch's number
-    healing.require_restored(store)
     inc, _ = histories.known(store, node, request.incarnation) or (0, None)
-    filling = _Filling(store, node, journal.head(store).number + 1, now_ms)
+    filling, recalled = _Filling(store, node, journal.head(store).number + 1, now_ms), 0
     digest, unread = sha256(), list[int]()
     for place, page, body in _pages(store, request):
         digest.update(body)
-        # of a later declaration: this centre was put back to before its upgrade, with the program of then
-        if page.schema > store.schema.version or not filling.take(page, page.head):
+        if page.schema > store.schema.version:  # this centre was put back to before its upgrade, with the program of then
             unread.append(place)
-    if filling.filled or filling.recorded:
+            continue
+        if page.epoch == journal.epoch(store):
+            count, is_whole = recalling.recall(store, node, page, filling.version)
+            recalled += count
+        else:
+            healing.require_restored(store)
+            is_whole = filling.take(page, page.head)
+        if not is_whole:
+            unread.append(place)
+    if filling.filled or filling.recorded or recalled:
         journal.append(store, journal.Entry("fill", inc, digest.digest()), now_ms)
     return OfferReply(journal.head(store), filling.filled, filling.recorded, tuple(unread))
 
 
 def _pages(store: Store, request: OfferRequest) -> Iterator[tuple[int, Page, bytes]]:
     """Yield the pages that can be opened, each with its place in the request, and as bytes too. One that cannot, from a damaged disk,
-    stops none of the others. Raises Malformed for one that is none of a lost history, or if there are more rows than a page may have.
+    stops none of the others. Raises Malformed for one of a history that never was, or if there are more rows than a page may have.
     """
     key, epoch, entries = healing.box_key(store), journal.epoch(store), 0
     for place, offered in enumerate(request.pages):
@@ -69,8 +78,8 @@ def _pages(store: Store, request: OfferRequest) -> Iterator[tuple[int, Page, byt
         except (Malformed, TooLarge):
             continue
         entries += entries_of(page)
-        if page.epoch >= epoch or page.head != offered.version or entries > PAGE_ROWS_MAX:
-            raise Malformed("an offered page is not of a lost history, or there are too many rows in one request")
+        if page.epoch > epoch or page.head != offered.version or entries > PAGE_ROWS_MAX:
+            raise Malformed("an offered page is of no history that was, or there are too many rows in one request")
         yield place, page, body
 
 
@@ -100,7 +109,7 @@ class _Filling:
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
                 continue
-            if not _is_sound(self.store, table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
+            if not is_sound(self.store, table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
                 self._record(table, key, (), row, None)
         for block in page.deaths:
             of = self.store.schema.by_name.get(block.table)
@@ -351,14 +360,3 @@ def _rows(store: Store, page: Page) -> tuple[list[tuple[TableLens, Row]], bool]:
     """Return a page's rows, parents first, and whether they are all that is in it."""
     found, is_whole = skew.rows_of_page(store, page)
     return sorted(found, key=lambda entry: store.schema.rank[entry[0].newer.name]), is_whole
-
-
-def _is_sound(store: Store, table: Table, row: Row) -> bool:
-    """Tell whether a row may stand in the table by what a node may write; central programs write what they like."""
-    values = dict(zip(table.names, row, strict=True))
-    try:
-        check_values(table, values, accepted(store))
-        check_required(table, values)
-    except Hold:
-        return False
-    return all(type(part) is str and len(part.encode()) <= KEY_BYTES_MAX for part in row[: len(table.key)])

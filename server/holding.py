@@ -5,13 +5,14 @@ Hold and Refuse are raised by server/merging/ while it judges; server/ingest.py 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from schema.capture import Store
 from schema.declare import Table
 from schema.keys import key_text
 from sync.change import Delete, Insert, Op
+from sync.limits import KEY_BYTES_MAX
 from sync.values import RawText
 
 Types = dict[str, frozenset[type]]
@@ -125,3 +126,14 @@ def _parents_named(op: Op, column: str) -> list[Any]:
         return []
     edits = [edit for edit in op.edits if column in edit.columns]
     return [side[edit.columns.index(column)] for edit in edits for side in (edit.old, edit.new)]
+
+
+def is_sound(store: Store, table: Table, row: Sequence[Any]) -> bool:
+    """Tell whether a row may stand in the table by what a node may write; central programs write what they like."""
+    values = dict(zip(table.names, row, strict=True))
+    try:
+        check_values(table, values, accepted(store))
+        check_required(table, values)
+    except Hold:
+        return False
+    return all(type(part) is str and len(part.encode()) <= KEY_BYTES_MAX for part in row[: len(table.key)])

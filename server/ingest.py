@@ -16,7 +16,7 @@ import msgspec
 
 from schema.capture import Store
 from schema.keys import key_text
-from server import bulk, centre, hand, healing, journal, reasons, runs, scopes, waits, withdrawals
+from server import bulk, centre, hand, healing, horizon, journal, reasons, runs, scopes, waits, withdrawals
 from server import held as held_work
 from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
@@ -47,6 +47,7 @@ def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: in
         raise TooLarge(f"a push holds more than {PUSH_SEGMENTS_MAX} segments")
     journal.require(store, request.cursor, request.highest)
     history = open_history(store, node, request)
+    horizon.require_known(store, request)
     skew = now_ms - request.clock_ms
     pusher = Pusher(node, node_id, history.inc, history.lineage, scopes.entitled(store, node), skew)
     verdicts = [_numbered(index, store, pusher, history, sealed, now_ms) for index, sealed in enumerate(request.segments)]
@@ -85,7 +86,7 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
     segment, again = open_segment(store, body), healing.checked(store, sealed.again)
     journaled = store.connection.execute("SELECT body FROM _journal WHERE segment = ?", (segment.id,)).fetchone()
     if journaled is not None:
-        if journaled[0] != body:
+        if not journal.is_of(journaled[0], body):
             raise Malformed("there is another segment with this id")
         history.adopt(store, pusher.node, segment.id)
         if again is not None:

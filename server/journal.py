@@ -1,18 +1,23 @@
 """The journal: every accepted version, append-only, each hash-chained to the one before.
 
 Versions are gap-free in commit order because they are given inside the one write transaction (PROTOCOL.md §6.1). The
-journal keeps the bytes a node sealed, so that anyone can recompute the chain.
+journal keeps the bytes a node sealed, so that anyone can recompute the chain; of old ones their digests alone (server/compacting.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
 
 from schema.capture import Store
 from sync.digest import version_point
 from sync.errors import Diverged
 from sync.limits import POINTS_MAX
 from sync.messages import Point
+
+DIGEST_BYTES: Final = 32
+"""Bytes of a body of which the digest alone is kept; no segment is as short as that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,11 @@ def append(store: Store, entry: Entry, at_ms: int) -> int:
     return point.number
 
 
+def is_of(kept: bytes, body: bytes) -> bool:
+    """Tell whether what is kept of an entry is these bytes, or their digest."""
+    return kept == body or kept == sha256(body).digest()
+
+
 def point_at(store: Store, version: int) -> Point | None:
     """Return the chain's point at a version, or None if there is none."""
     if version == 0:
@@ -60,14 +70,21 @@ def point_at(store: Store, version: int) -> Point | None:
 
 
 def covered(store: Store) -> int:
-    """Return the version up to which a backup holds everything."""
-    return int(store.connection.execute("SELECT covered FROM _server WHERE id = 1").fetchone()[0])
+    """Return the version up to which a backup holds everything, or by the policy counts as if it did."""
+    found, aged = store.connection.execute("SELECT covered, aged FROM _server WHERE id = 1").fetchone()
+    return max(int(found), int(aged))
 
 
 def newest_backup(store: Store) -> tuple[int, int] | None:
     """Return the version of the newest backup that was announced, and when it was made (ms UTC); None before the first."""
-    row = store.connection.execute("SELECT ver, at_ms FROM _journal WHERE ver = ?", (covered(store),)).fetchone()
+    sql = "SELECT j.ver, j.at_ms FROM _server s JOIN _journal j ON j.ver = s.covered WHERE s.id = 1"
+    row = store.connection.execute(sql).fetchone()
     return (row[0], row[1]) if row else None
+
+
+def horizon(store: Store) -> int:
+    """Return the version up to which it is no longer known what was deleted, or left a scope (server/compacting.py)."""
+    return int(store.connection.execute("SELECT horizon FROM _server WHERE id = 1").fetchone()[0])
 
 
 def backups(store: Store, since: int) -> tuple[Point, ...]:

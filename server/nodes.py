@@ -147,8 +147,12 @@ def note_pull(store: Store, node: int, request: PullRequest, version: int, now_m
     """Note what a node told with a pull, which brought it up to a version."""
     told = request.told
     store.connection.execute(
-        "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ?, schema = ? WHERE node = ?",
-        (now_ms, told.unsynced, told.conflicts, told.held, version, request.schema, node),
+        "UPDATE _node SET last_pull_ms = ?, unsynced = ?, conflicts = ?, held = ?, cursor = ?, schema = ?,"
+        " settled = CASE WHEN ? = 1 OR ? < settled THEN ? ELSE settled END WHERE node = ?",
+        (
+            *(now_ms, told.unsynced, told.conflicts, told.held, version, request.schema),
+            *(told.unsynced + told.held == 0, request.cursor.number, request.cursor.number, node),
+        ),
     )
     store.connection.execute(
         "INSERT INTO _differing (node, rows, told_ms) VALUES (?, ?, ?) ON CONFLICT (node)"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from schema.capture import Store
-from server import histories, journal, proof
+from server import histories, horizon, journal, proof
 from server.feed import Feed
 from server.skew import View
 from sync.messages import Page, Point, PullRequest, Removals
@@ -17,10 +17,11 @@ Block = TypeVar("Block")
 def pull(store: Store, node: int, request: PullRequest, life: bytes) -> Page:
     """Return the next page for a node, on the caller's snapshot, with the `life` of the server that it is read in.
 
-    Raises Diverged, UnknownIncarnation, Malformed.
+    Raises Diverged, UnknownIncarnation, TooLate, Malformed.
     """
     journal.require(store, request.cursor, request.highest)
     inc, chain = histories.find(store, node, request.incarnation)
+    horizon.require_kept(store, node, request)
     view = View.of(store, request.schema)
     feed = Feed(store, node, inc, request.cursor.number, view, frozenset(request.afresh))
     draft, position = feed.page(request.position, request.rows)

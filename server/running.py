@@ -18,6 +18,7 @@ from schema.registry import load
 from server import home as home_of
 from server import serve
 from server.app import create_app
+from server.compacting import Tending
 from server.console.pages import routes
 from server.database import Database
 from server.nonces import Nonces, SqliteNonces
@@ -36,7 +37,8 @@ def serve_home(listener: socket.socket, ready: Callable[[str], None], *, home: P
         maker = Maker(database, now_ms)
         app = create_app(Service(database, maker), nonces, clock_ms=now_ms, extra_routes=routes(database, now_ms))
         try:
-            serve.run(app, listener, ready=ready)
+            with Tending(database, now_ms):
+                serve.run(app, listener, ready=ready)
         finally:
             maker.stop()
 

@@ -25,9 +25,13 @@ from sync.values import is_clean
 STATE, ENTER, LEAVE, DEAD = range(4)
 
 
+PRIVATE = "node#"
+"""What the private scopes of nodes begin with."""
+
+
 def node_scope(node: int) -> str:
     """Return the private scope through which one node is told about rows it put out of its own sight (RULES H2)."""
-    return f"node#{node}"
+    return f"{PRIVATE}{node}"
 
 
 def keys_of(store: Store, table: Table, rid: int) -> set[str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
+from server import journal
 from server.skew import View
 from sync.messages import SealedRows
 
@@ -46,7 +47,7 @@ def find(view: View, scope: str, version: int, earlier: Iterable[str]) -> Whole 
     if any(store.connection.execute(told, (number, other, version)).fetchone() for other in earlier for number in numbers):
         return None
     (size,) = store.connection.execute("SELECT LENGTH(body) FROM _journal WHERE ver = ?", (version,)).fetchone()  # reads no body
-    return Whole(lines[0][0], sum(high - low + 1 for _, low, high in lines), size)
+    return Whole(lines[0][0], sum(high - low + 1 for _, low, high in lines), size) if size > journal.DIGEST_BYTES else None
 
 
 def read(store: Store, version: int, whole: Whole) -> SealedRows:

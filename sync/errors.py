@@ -278,6 +278,15 @@ class Diverged(PeerError):
     todo = "Sync: what the centre lost is sent again by itself. outpost node sync"
 
 
+class TooLate(PeerError):
+    """The node was away for longer than the server keeps what was deleted, or left a scope."""
+
+    code = "history.late"
+    status = 409
+    kept = "Everything recorded here is safe."
+    todo = "Sync: this node then shows the centre what it works on, and takes everything anew. outpost node sync"
+
+
 class UnknownIncarnation(PeerError):
     """The request names an incarnation that belongs to no history of this node."""
 

@@ -199,6 +199,7 @@ class PushRequest(Message, frozen=True):
     adopted: Annotated[tuple[Id16, ...], msgspec.Meta(max_length=ADOPTED_MAX)]
     clock_ms: Millis  # the node's clock now; the server corrects stamps by the difference
     told: Told
+    recalled: bool = False  # the rows that this work is about were offered (§8.6)
 
 
 class SegmentVerdict(Message, frozen=True):
@@ -247,6 +248,7 @@ class PullRequest(Message, frozen=True):
     told: Told
     schema: Count = 1  # version of the declaration the node has
     afresh: Names = ()  # tables to tell from the beginning: the node has more of their columns than when it pulled them
+    anew: bool = False  # the node lets go of all rows it has, and takes what this pull tells in their place
 
 
 class Rows(Message, frozen=True):
@@ -387,7 +389,7 @@ class Offered(Message, frozen=True):
 
 
 class OfferRequest(Message, frozen=True):
-    """Node → server: pages of the lost history, oldest first (RULES H15)."""
+    """Node → server: pages of the lost history, oldest first (RULES H15), or of rows that its work is about (§8.6)."""
 
     protocol: Count
     epoch: Count

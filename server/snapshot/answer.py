@@ -46,7 +46,8 @@ def answer(store: Store, node: int, request: SnapshotRequest, maker: Maker, now_
     if view.is_ahead or view.version != request.schema or scopes.has_sent(store, node):
         return Found(PULL, wish)
     verify.show(store, scope)
-    made = [each for each in shelf.newest(store, wish) if scopes.may_hold_from(store, node, each.at.number)]
+    least = journal.horizon(store)  # what came after an older one is not all known any more
+    made = [each for each in shelf.newest(store, wish) if each.at.number >= least and scopes.may_hold_from(store, node, each.at.number)]
     chosen = next((each for each in made if each.name == request.name), made[0] if made else None)
     if chosen is None:
         return _without(store, wish, maker, now_ms)

@@ -5,6 +5,7 @@ disk     the disk is full from some write on, until there is room again
 clock    a clock jumps by up to twenty years
 copy     a node's file is put back to an older copy of itself; a copy is used beside it; two processes sync one file
 restore  the centre's file is put back to an older copy of itself
+growth   the centre lets go of what is over, and some nodes were away for longer than their lease
 schema   the centre's program, and every node's in its own time, is replaced by one with a newer declaration (upgrades.py)
 """
 
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import node.database
-from server import backup
+from server import backup, horizon
+from server.compacting import Compactor
 from server.database import Place
+from server.horizon import DAY_MS, Policy
 from tests.simulation.disk import Crash, Process, Session
 from tests.simulation.lives import Life, Work
 from tests.simulation.network import Wire, exchange
@@ -30,7 +33,7 @@ from tests.world import Node
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
-FAULTS = ("base", "disk", "clock", "copy", "restore", "schema")
+FAULTS = ("base", "disk", "clock", "copy", "restore", "schema", "growth")
 YEARS_20_MS = 20 * 365 * 24 * 3600 * 1000
 STATEMENTS_MAX = 400
 """A sync of the simulator's size runs a few hundred statements on either side."""
@@ -55,6 +58,7 @@ def mishaps(faults: frozenset[str]) -> list[tuple[Step, float]]:
         (keep_centre, 0.05, "restore"),
         (put_back_centre, 0.05, "restore"),
         (somebody, 0.1, "schema"),
+        (forget, 0.04, "growth"),
     ]
     return [(step, chance) for step, chance, fault in found if fault in faults]
 
@@ -299,9 +303,12 @@ class KeptCentre:
 
 def keep_centre(world: History, _station: Station) -> None:
     """Make a backup of the centre's file; what central programs wrote is in its journal."""
+    _keep_centre(world, announced=world.random.random() < 0.4)
+
+
+def _keep_centre(world: History, *, announced: bool) -> None:
     judge = world.judge
     world.service.absorb(world.server_time())
-    announced = world.random.random() < 0.4
     if announced:  # the engine's own backup, which tells nodes what they need not keep any longer
         path = world.new_path("centre")
         backup.backup(world.database, path, world.server_time())
@@ -316,6 +323,21 @@ def keep_centre(world: History, _station: Station) -> None:
         path, announced, world.file.version, world.head, world.life.copy(), set(judge.central_typed), dict(judge.added), judged
     )
     world.kept_centres.append(kept)
+
+
+def forget(world: History, _station: Station) -> None:
+    """Let the centre let go of what is over, as on a day on which some nodes were silent for longer than their lease."""
+    if world.random.random() < 0.7:
+        _keep_centre(world, announced=True)
+    heard = "SELECT COALESCE(last_pull_ms, joined_ms) FROM _node WHERE joined_ms IS NOT NULL"
+    since = world.random.choice([row[0] for row in world.centre.execute(heard).fetchall()]) + world.random.choice([0, 1])
+    with world.database.writing() as store:
+        horizon.set_policy(store, Policy(keep=0, lease=1))
+    done = Compactor(world.database, portion=world.random.choice([1, 3, 1_000])).run(since + DAY_MS)
+    world.observe()
+    world.say("-- the centre forgets what was up to", done.version, "and waits for", done.waiting.reason, done.waiting.node)
+    world.counts["centre forgot"] += bool(done.images or done.lines or done.bodies)
+    world.counts["deleted rows forgotten"] += done.images
 
 
 def put_back_centre(world: History, _station: Station) -> None:

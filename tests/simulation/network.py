@@ -18,7 +18,7 @@ import server.ingest
 from node import pending
 from node.cycle import Cycle, Report
 from node.database import Database
-from sync.errors import DatabaseFull, Diverged, Forked, Gap, OutpostError, Stale, UnknownIncarnation
+from sync.errors import DatabaseFull, Diverged, Forked, Gap, OutpostError, Stale, TooLate, UnknownIncarnation
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest
 from sync.segment import read_segment
@@ -165,6 +165,8 @@ def exchange(
         pass
     except Stale:
         world.counts["stale stage"] += 1
+    except TooLate:
+        world.counts["too late for a part of an exchange"] += 1
     except (Diverged, Forked, Gap, UnknownIncarnation) as error:
         world.counts[f"{error.code} in half an exchange"] += 1  # a whole one begins a new history, or heals
         if what == "sync" or not (world.copied or world.restored):

@@ -1,0 +1,11 @@
+"""The horizon: what the centre keeps no more, how far each node was settled, and that a node which was away has shown what it works on."""
+
+NODE = (("_node", "recalled", "INTEGER NOT NULL DEFAULT 0"),)
+SERVER = (
+    ("_node", "settled", "INTEGER NOT NULL DEFAULT 0"),
+    ("_server", "horizon", "INTEGER NOT NULL DEFAULT 0"),
+    ("_server", "swept", "INTEGER NOT NULL DEFAULT 0"),
+    ("_server", "emptied", "INTEGER NOT NULL DEFAULT 0"),
+    ("_server", "aged", "INTEGER NOT NULL DEFAULT 0"),
+    ("_server", "tended_ms", "INTEGER NOT NULL DEFAULT 0"),
+)
