@@ -9,13 +9,14 @@ A reader of the tables sees all of it or nothing. Spec: PROTOCOL.md §8.4; RULES
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlcipher3 import dbapi2
 
-from node import changed, healing, outbox, pending, proof, recalling, retained, series, skew
+from node import changed, healing, outbox, pending, proof, recalling, retained, rolling, series, skew
 from node.database import RELOAD, State, hear, read_state
 from node.settling import Settled, settle_segments
 from node.verdicts import find_own
@@ -83,10 +84,13 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     if state.healing == RELOAD:
         recalling.require_recalled(store, state)
         healing.forget_untold(store)
+    done.removed += rolling.roll(store, state, last.edge, changed=not changed.is_nothing(store))
     mark_all(store)
     set_applying(store, False)
+    afresh = rolling.wanted_afresh(store, state, last.edge)
     store.connection.execute(
-        "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ?, afresh = NULL WHERE id = 1", (last.to.number, last.to.digest, now_ms)
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ?, afresh = ?, edge = ? WHERE id = 1",
+        (last.to.number, last.to.digest, now_ms, json.dumps(afresh) if afresh else None, last.edge),
     )
     hear(store, last.to)
     retained.pass_points(store, [last.to])

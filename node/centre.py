@@ -16,6 +16,7 @@ from typing import Any
 from node import outbox
 from node.database import Database, State
 from node.pending import number_of_row
+from schema import window
 from schema.capture import Look, Store, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
@@ -66,14 +67,16 @@ def parts(store: Store, table: Table) -> list[Part]:
         if image is not None:
             marks, values = marks_of(unpack_values(image))
             connection.execute(f"INSERT INTO temp.{quote(under)} ({columns}, {KEY}) VALUES ({marks}, ?)", [*values, key])
-    conditions, parameters = ["1"], list[Any]()
+    (edge,) = connection.execute("SELECT edge FROM _node WHERE id = 1").fetchone()
+    inside = window.condition(store.schema, table.name, "r", edge)
+    conditions, parameters = [inside], list[Any]()
     if connection.execute("SELECT 1 FROM _own WHERE tbl = ? LIMIT 1", (table.name,)).fetchone():
         own = f"SELECT hi FROM _own WHERE tbl = ? AND lo <= r.{ROW_ID} ORDER BY lo DESC LIMIT 1"
         conditions, parameters = [f"COALESCE(({own}), -1) < r.{ROW_ID}"], [table.name]
     if found:
         conditions.append(f"r.{ROW_ID} NOT IN (SELECT rid FROM temp.{quote(hidden)})")
     visible = Part(quote(table.name), " AND ".join(conditions), tuple(parameters))
-    return [visible, Part(f"temp.{quote(under)}")] if found else [visible]
+    return [visible, Part(f"temp.{quote(under)}", inside)] if found else [visible]
 
 
 def pages(store: Store, state: State) -> Iterator[Page]:

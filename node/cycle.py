@@ -374,6 +374,7 @@ class Cycle:
             schema=store.schema.version,
             afresh=tuple(state.afresh),
             anew=state.healing == RELOAD,
+            edge=0 if state.healing == RELOAD else state.edge,
         )
 
 

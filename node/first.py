@@ -71,8 +71,8 @@ def begin_at(store: Store, found: Fetched) -> None:
     """
     at = found.snapshot.at
     store.connection.execute(
-        "UPDATE _node SET cursor = ?, cursor_digest = ?, covered = MAX(covered, ?), afresh = NULL WHERE id = 1",
-        (at.number, at.digest, at.number),
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, covered = MAX(covered, ?), afresh = NULL, edge = ? WHERE id = 1",
+        (at.number, at.digest, at.number, found.snapshot.edge),
     )
     hear(store, at)
     retained.pass_points(store, [point for point in found.points if point.number <= at.number], backup=True)

@@ -133,7 +133,9 @@ class Narrowing:
     def _ask(self, ranges: Sequence[KeyRange], wanted: Wanted | None) -> VerifyReply:
         state = self.state
         version, schema = PROTOCOL_VERSIONS[-1], self.database.schema.version
-        request = VerifyRequest(version, state.epoch, state.incarnation, state.cursor, tuple(ranges), wanted, schema, self._only)
+        request = VerifyRequest(
+            version, state.epoch, state.incarnation, state.cursor, tuple(ranges), wanted, schema, self._only, state.edge
+        )
         reply = self.exchange.verify(request)
         if reply.version != state.cursor.number or len(reply.ranges) != len(ranges):
             raise BadReply("The server's answer to verify is not what was asked for.")

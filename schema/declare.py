@@ -76,6 +76,7 @@ EVERYONE = "*"
 class Sync:
     """How a table syncs. `policies` names the policy per column or group; all others have `latest`.
 
+    `window` names the column (an instant, ms UTC) by which documents and events leave nodes that keep only those of the last days.
     `since` is the version of the schema that brought the table, `changed` names those that changed its rules alone.
     """
 
@@ -85,6 +86,7 @@ class Sync:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ties: tuple[Tie, ...] = ()
     indexes: tuple[str, ...] = ()
+    window: str = ""
     since: int = 1
     changed: tuple[int, ...] = ()
 
@@ -120,6 +122,7 @@ class Table:
     doc: str
     since: int = 1
     version: int = field(default=1, compare=False, repr=False)  # the newest that anything in the declaration names
+    window: str = field(default="", compare=False, repr=False)  # which rows a node keeps is the centre's word, not the declaration's
 
     @cached_property
     def names(self) -> tuple[str, ...]:

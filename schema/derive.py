@@ -42,10 +42,20 @@ def table_of(model: type[Synced]) -> Table:
         indexes=sync.indexes,
         doc=(model.__doc__ or "").strip(),
         since=sync.since,
+        window=sync.window,
         version=max([sync.since, *sync.changed, *(change.version for column in columns for change in column.past)]),
     )
     _check(table)
+    _check_window(table)
     return table
+
+
+def _check_window(table: Table) -> None:
+    if not table.window:
+        return
+    found = [column for column in table.columns if column.name == table.window and column.type == "integer"]
+    if not found or not table.immutable or table.window in table.key:
+        raise BadDeclaration(f"{table.name}: a window rolls by an int column outside the key, of documents or events; not {table.window}")
 
 
 def _column(model: type[Synced], name: str) -> Column:

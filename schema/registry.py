@@ -215,6 +215,7 @@ def _table_as_of(table: Table, version: int, centre: bool) -> Table | None:
         scope=tuple(_renamed(rule, now) for rule in table.scope if isinstance(rule, Everyone) or rule.column in now),
         ties=tuple(_renamed(tie, now) for tie in table.ties if tie.column in now),
         indexes=tuple(now[name] for name in table.indexes if name in now),
+        window=now.get(table.window, ""),
     )
 
 

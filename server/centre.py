@@ -209,6 +209,8 @@ class _Absorbing:
         if not scopes.scope_columns(table).isdisjoint(change.old):
             before = self.before.keys(table, {**values, **change.old})
         scopes.touch(self.store, table, rid, self.version, CENTRE, scopes.keys_of(self.store, table, rid) if before is None else before)
+        if table.window and table.window in change.old:  # what dies with the row comes into a window with it, or leaves it
+            scopes.enter_below(self.store, table, rid, self.version)
 
     def _delete(self, change: Change) -> None:
         table, values = change.table, change.old

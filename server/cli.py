@@ -34,6 +34,7 @@ from schema.console import (
 from schema.importer import options
 from server import cli_backup, cli_compact, cli_schema, cli_serve, held, held_cli, held_list, ingest, journal, nodes, report
 from server import conflicts as conflict_list
+from server.horizon import DAYS_MAX
 from server.importing import import_reference
 from server.opening import opened
 from server.report import By
@@ -43,6 +44,18 @@ from sync.errors import NoSuch
 app = typer.Typer(cls=Part, no_args_is_help=True, add_completion=False)
 app.add_typer(held_cli.app, name="held")
 app.add_typer(cli_schema.app, name="schema")
+
+
+KeepDays = Annotated[
+    int | None,
+    typer.Option(
+        "--keep-days",
+        metavar="DAYS",
+        min=0,
+        max=DAYS_MAX,
+        help="Keep only sales of so many days on that node; older ones stay at the centre. 0: all of them.",
+    ),
+]
 
 
 class Subject(enum.StrEnum):
@@ -92,6 +105,7 @@ def invite(
     ctx: typer.Context,
     name: Annotated[str, typer.Option("--name", help="What the node is called.")],
     scope: ScopeOption,
+    keep_days: KeepDays = None,
     again: Annotated[
         bool, typer.Option("--again", help="Also if a node of this name has joined and was never heard of since: the code takes its place.")
     ] = False,
@@ -103,6 +117,8 @@ def invite(
     with opened(terminal) as database, database.writing() as store:
         is_again = nodes.is_invited(store, name)
         code = nodes.invite(store, name, scope, now_ms(), again=again)
+        if keep_days is not None:
+            nodes.keep(store, name, keep_days)
         entry = _entry(nodes.listing(store), name)
 
     def tell() -> None:
@@ -164,6 +180,7 @@ def rescope(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     scope: ScopeOption,
+    keep_days: KeepDays = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -172,12 +189,15 @@ def rescope(
     with opened(terminal) as database, database.writing() as store:
         before = nodes.scope_of(store, name)
         nodes.rescope(store, name, scope, now_ms())
+        if keep_days is not None:
+            nodes.keep(store, name, keep_days)
         entry = _entry(nodes.listing(store), name)
     gone = sorted(before - set(entry["scope"]))
 
     def tell() -> None:
         no_more = f", and no longer to {', '.join(gone)}: those rows leave it, and stay here" if gone else ""
-        say(f"{name} is entitled to {', '.join(entry['scope'])}{no_more}. Its next sync brings and removes the difference.")
+        window = f" It keeps the sales of {count(entry['keep_days'], 'day')}." if entry["keep_days"] else ""
+        say(f"{name} is entitled to {', '.join(entry['scope'])}{no_more}.{window} Its next sync brings and removes the difference.")
 
     terminal.show(entry, tell)
 

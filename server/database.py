@@ -39,7 +39,8 @@ _TABLES = (
     " public_key BLOB, revoked_ms INTEGER, invited_ms INTEGER, joined_ms INTEGER, last_push_ms INTEGER, last_pull_ms INTEGER,"
     " unsynced INTEGER, conflicts INTEGER, held INTEGER, cursor INTEGER NOT NULL DEFAULT 0,"
     " schema INTEGER,"  # version of the declaration, as it last told
-    " settled INTEGER NOT NULL DEFAULT 0)",  # its cursor when it last had nothing under way
+    " settled INTEGER NOT NULL DEFAULT 0,"  # its cursor when it last had nothing under way
+    " keep_days INTEGER NOT NULL DEFAULT 0)",  # of what rolls (schema/window.py); 0: everything
     # what each node tells of rows that differ from ours
     "CREATE TABLE IF NOT EXISTS _differing (node INTEGER PRIMARY KEY, rows INTEGER NOT NULL, told_ms INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS _invitation (code_hash BLOB PRIMARY KEY, node INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
@@ -123,6 +124,7 @@ _TABLES = (
     # scope: SHA-256 of the scope keys; ver: the version whose rows it holds
     "CREATE TABLE IF NOT EXISTS _snapshot (scope BLOB NOT NULL, schema INTEGER NOT NULL, ver INTEGER NOT NULL, name BLOB NOT NULL,"
     " bytes INTEGER NOT NULL, expanded INTEGER NOT NULL, found INTEGER NOT NULL, used_ms INTEGER NOT NULL,"
+    " edge INTEGER NOT NULL DEFAULT 0,"
     " PRIMARY KEY (scope, schema, ver)) WITHOUT ROWID",
     # those being made: by which process, when it was last heard of, how far it is; failed: it could not, until that time
     "CREATE TABLE IF NOT EXISTS _building (scope BLOB NOT NULL, schema INTEGER NOT NULL, maker BLOB NOT NULL, heard_ms INTEGER NOT NULL,"

@@ -19,6 +19,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
+from schema import window
 from schema.capture import Store, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID, Dialect
@@ -229,10 +230,23 @@ class Feed:
             if step.mode == "lost":
                 died = self._dead(step.table, self._graves(step, low, high), step.low)
                 self._gone(draft, step.table, died)
-            stopped = self._run(draft, step, max(low, row + 1) if at == version else low, high, part)
+            begin = max(low, row + 1) if at == version else low
+            self._leaves_window(draft, step, begin, high)
+            stopped = self._run(draft, step, begin, high, part)
             if stopped is not None:
                 return at, *stopped
         return None
+
+    def _leaves_window(self, draft: Draft, step: Step, low: int, high: int) -> None:
+        """Tell the removal of rows of a run that the centre has changed, and that are from before the edge of the node's window now."""
+        if not self.cursor or step.mode == "lost" or self.view.edge == window.NONE:
+            return
+        t = self.store.numbers[step.table.name]
+        found = self.store.connection.execute("SELECT DISTINCT rid FROM _clock WHERE t = ? AND rid BETWEEN ? AND ?", (t, low, high))
+        self._want(row[0] for row in found.fetchall())
+        past = self._past(step.table)
+        if past:
+            draft.add_removals(step.table, [row[:-1] for row in self._wanted(step.table, step.table.key) if row[-1] in past])
 
     def _run(self, draft: Draft, step: Step, begin: int, high: int, part: int) -> tuple[int, int] | None:
         """Tell the rows begin … high; return the last that was told where the page was full, and what is owed of it."""
@@ -277,6 +291,8 @@ class Feed:
         if part or self._moved(step.table):
             condition, keys = key_condition(self.store.schema, step.table, step.scope)
             parameters += keys
+        if step.mode != "lost":  # of which all that the node may have is told
+            condition = f"({condition}) AND {window.condition(self.store.schema, step.table.name, 'r0', self.view.edge)}"
         if step.mode == "lost" and parameters:  # those too that had it when the step begins: the node may have them
             condition += f" OR r0.{ROW_ID} IN (SELECT lo FROM _change WHERE t = ? AND sc = ? AND ver > ? AND op >= {LEAVE})"
             parameters = [*parameters, self.store.numbers[step.table.name], step.scope, step.low]
@@ -417,10 +433,12 @@ class Feed:
                 ops.setdefault(rid, set()).add(op)
         keys = self._keys(table, list(ops))
         alive = {row[-1]: row[:-1] for row in self._wanted(table, table.key)}
-        told, remove = [], []
+        told, remove, past = [], [], self._past(table)
         for rid, key in alive.items():
             mine = keys.get(rid, set())
-            if self.scope.isdisjoint(mine):
+            if rid in past:  # it may have been in the window when it was told
+                remove += [key] if self.cursor else []
+            elif self.scope.isdisjoint(mine):
                 if not ops[rid].isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and self._was_there(step, rid, mine)):
                     remove.append(key)
             elif step.mode != "lost" and self._is_told_here(step, mine) and not self._is_told_elsewhere(step, rid, mine):
@@ -435,6 +453,14 @@ class Feed:
             draft.add_removals(table, remove)
         self._gone(draft, table, died)
         return send
+
+    def _past(self, table: Table) -> set[int]:
+        """Return which of the living rows that were put there are from before the edge of the node's window."""
+        if self.view.edge == window.NONE or table.name not in window.rolling(self.store.schema):
+            return set()
+        inside = window.condition(self.store.schema, table.name, "r", self.view.edge)
+        sql = f"SELECT w.rid FROM _wanted w CROSS JOIN {quote(table.name)} r ON r.{ROW_ID} = w.rid WHERE NOT ({inside})"
+        return {row[0] for row in self.store.connection.execute(sql).fetchall()}
 
     def _gone(self, draft: Draft, table: Table, died: Sequence[tuple[Any, ...]]) -> None:
         """Tell that rows died; of a key that lives on out of the node's scope, that it left."""

@@ -72,12 +72,14 @@ def _waits(store: Store, policy: Policy, now_ms: int) -> Iterator[Waiting]:
     yield Waiting(max(begin, journal.covered(store)), "backup")
     since = now_ms - policy.lease * DAY_MS
     rows = store.connection.execute(
-        "SELECT node, name, settled FROM _node WHERE joined_ms IS NOT NULL AND revoked_ms IS NULL"
+        "SELECT node, name, settled, last_pull_ms FROM _node WHERE joined_ms IS NOT NULL AND revoked_ms IS NULL"
         " AND (joined_ms >= ?1 OR last_push_ms >= ?1 OR last_pull_ms >= ?1) ORDER BY settled, node",
         (since,),
     ).fetchall()
-    for node, name, settled in rows:
-        if settled or scopes.has_sent(store, node):  # one that has neither sent nor pulled anything begins anew in any case
+    for node, name, settled, last_pull_ms in rows:
+        if last_pull_ms is not None or scopes.has_sent(
+            store, node
+        ):  # one that has neither sent nor pulled anything begins anew in any case
             yield Waiting(max(begin, settled), "node", name)
             return
 

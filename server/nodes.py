@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from schema.capture import Store
 from schema.registry import Schema
-from server import centre, conflicts, histories, ingest, journal, revoked
+from server import centre, conflicts, histories, ingest, journal, revoked, windows
 from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownIncarnation, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
@@ -175,6 +175,11 @@ def rescope(store: Store, name: str, scope: Sequence[str], now_ms: int) -> froze
     return wanted
 
 
+def keep(store: Store, name: str, days: int) -> None:
+    """Let a node keep so many days of what rolls (schema/window.py), 0 for everything, from its next pull on. Raises NoSuch, BadValue."""
+    windows.keep(store, _named(store, name), days)
+
+
 def scope_of(store: Store, name: str) -> frozenset[str]:
     """Return what a node is entitled to now. Raises NoSuch."""
     return frozenset(_scope(store, _named(store, name)))
@@ -220,7 +225,7 @@ def listing(store: Store) -> list[dict[str, object]]:
     covered = journal.covered(store)
     rows = store.connection.execute(
         "SELECT n.id, n.name, n.last_push_ms, n.last_pull_ms, n.unsynced, n.conflicts, n.held, n.revoked_ms, n.joined_ms, n.cursor, n.node,"
-        " d.rows FROM _node n LEFT JOIN _differing d ON d.node = n.node ORDER BY n.name"
+        " d.rows, n.keep_days FROM _node n LEFT JOIN _differing d ON d.node = n.node ORDER BY n.name"
     ).fetchall()
     return [
         {
@@ -237,6 +242,7 @@ def listing(store: Store) -> list[dict[str, object]]:
             "differing": row[11],
             "uncovered": max(0, (row[9] or 0) - covered),
             "scope": _scope(store, row[10]),
+            "keep_days": row[12],
         }
         for row in rows
     ]

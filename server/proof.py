@@ -79,7 +79,7 @@ class _Proof:
         connection = self.store.connection
         if connection.execute("SELECT 1 FROM _proof_rid LIMIT 1").fetchone() is None:
             return None
-        parts = [Part(quote(table.name), shown_condition(self.store.schema, table))]
+        parts = [Part(quote(table.name), shown_condition(self.store.schema, table, self.view.edge))]
         return TableDigest(table.name, *digest_of_rows(self.store, table, parts, "_proof_rid"), names)
 
     def _collect(self, table: Table) -> None:

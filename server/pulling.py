@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from schema.capture import Store
-from server import histories, horizon, journal, proof
+from server import histories, horizon, journal, proof, windows
 from server.feed import Feed
 from server.skew import View
 from sync.messages import Page, Point, PullRequest, Removals
@@ -14,7 +14,7 @@ from sync.messages import Page, Point, PullRequest, Removals
 Block = TypeVar("Block")
 
 
-def pull(store: Store, node: int, request: PullRequest, life: bytes) -> Page:
+def pull(store: Store, node: int, request: PullRequest, life: bytes, now_ms: int) -> Page:
     """Return the next page for a node, on the caller's snapshot, with the `life` of the server that it is read in.
 
     Raises Diverged, UnknownIncarnation, TooLate, Malformed.
@@ -22,7 +22,7 @@ def pull(store: Store, node: int, request: PullRequest, life: bytes) -> Page:
     journal.require(store, request.cursor, request.highest)
     inc, chain = histories.find(store, node, request.incarnation)
     horizon.require_kept(store, node, request)
-    view = View.of(store, request.schema)
+    view = View.of(store, request.schema, windows.edge_of(store, node, request.edge, now_ms))
     feed = Feed(store, node, inc, request.cursor.number, view, frozenset(request.afresh))
     draft, position = feed.page(request.position, request.rows)
     return Page(
@@ -47,6 +47,7 @@ def pull(store: Store, node: int, request: PullRequest, life: bytes) -> Page:
         after=request.position,
         life=life,
         afresh=request.afresh,
+        edge=view.edge,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from schema import window
 from schema.declare import EVERYONE, Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import literal, quote
@@ -80,12 +81,14 @@ def key_condition(schema: Schema, table: Table, scope: str) -> tuple[str, list[s
     return " OR ".join(_has_key(schema, path, "r0", "= ?") for path in paths) or "1 = 0", [scope] * len(paths)
 
 
-def shown_condition(schema: Schema, table: Table) -> str:
-    """Return a condition on rows r of a table: they have a scope key that is in `_visible`, as that of everyone always is."""
-    paths = schema.paths[table.name]
+def shown_condition(schema: Schema, table: Table, edge: int) -> str:
+    """Return a condition on rows r of a table: they have a scope key that is in `_visible`, as that of everyone always is, and are not from
+    before the edge of a window.
+    """
+    inside, paths = window.condition(schema, table.name, "r", edge), schema.paths[table.name]
     if any(not path.prefix and not path.steps for path in paths):
-        return "1 = 1"
-    return " OR ".join(_has_key(schema, path, "r", "IN (SELECT sc FROM _visible)") for path in paths)
+        return inside
+    return f"({' OR '.join(_has_key(schema, path, 'r', 'IN (SELECT sc FROM _visible)') for path in paths)}) AND {inside}"
 
 
 def _has_key(schema: Schema, path: ScopePath, row: str, test: str) -> str:

@@ -164,7 +164,7 @@ class Service:
     def _page(self, store: Store, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
         self._same_epoch(request.epoch, journal.epoch(store))
         number = nodes.number_of(store, node)
-        page = pulling.pull(store, number, request, self.database.life(store))
+        page = pulling.pull(store, number, request, self.database.life(store), now_ms)
         if page.position is None:
             return page, lambda store: nodes.note_pull(store, number, request, page.to.number, now_ms)
         if not nodes.is_unheard_of(store, number):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from schema import window
 from schema.capture import Store
 from schema.declare import Table
 from schema.lens import Lens, TableLens, lens_between
@@ -66,11 +67,12 @@ class View:
     store: Store
     version: int
     is_ahead: bool = False  # the node knows more than is shown here
+    edge: int = window.NONE  # what rolls is shown from then on
 
     @staticmethod
-    def of(store: Store, version: int) -> View:
+    def of(store: Store, version: int, edge: int = window.NONE) -> View:
         """Return the view of a node: of one that is ahead, the centre's own version."""
-        return View(store, min(version, store.schema.version), version > store.schema.version)
+        return View(store, min(version, store.schema.version), version > store.schema.version, edge)
 
     def table(self, name: str) -> TableLens | None:
         """Return how the node has a table, or None if it does not know it."""

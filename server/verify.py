@@ -42,13 +42,13 @@ def verify(store: Store, node: int, request: VerifyRequest) -> VerifyReply:
     if head.number != request.cursor.number:
         raise Moved(f"The centre is at version {head.number} now.")
     show(store, scopes.entitled(store, node))
-    view = View.of(store, request.schema)
+    view = View.of(store, request.schema, request.edge)
     compared = view.compared(request.only)
     if not request.ranges and request.wanted is None:
-        digests = tuple(_table(store, table, names) for table, names in compared)
+        digests = tuple(_table(view, table, names) for table, names in compared)
         return VerifyReply(head.number, digests, (), None, view.version)
     found = _found(view, node, request.wanted) if request.wanted is not None else None
-    ranges = _ranges(store, {table.name: table for table, _ in compared}, request.ranges)
+    ranges = _ranges(view, {table.name: table for table, _ in compared}, request.ranges)
     return VerifyReply(head.number, (), ranges, found, view.version)
 
 
@@ -60,12 +60,12 @@ def show(store: Store, scope: frozenset[str]) -> None:
     connection.executemany("INSERT INTO _visible (sc) VALUES (?)", [(key,) for key in sorted(scope)])
 
 
-def _parts(store: Store, table: Table) -> list[Part]:
-    return [Part(quote(table.name), shown_condition(store.schema, table))]
+def _parts(view: View, table: Table) -> list[Part]:
+    return [Part(quote(table.name), shown_condition(view.store.schema, table, view.edge))]
 
 
-def _table(store: Store, table: Table, names: tuple[str, ...]) -> TableDigest:
-    return TableDigest(table.name, *digest_of(store, table, _parts(store, table)), names)
+def _table(view: View, table: Table, names: tuple[str, ...]) -> TableDigest:
+    return TableDigest(table.name, *digest_of(view.store, table, _parts(view, table)), names)
 
 
 def _known(tables: Mapping[str, Table], name: str) -> Table:
@@ -78,7 +78,7 @@ def _known(tables: Mapping[str, Table], name: str) -> Table:
 # --- ranges -------------------------------------------------------------------------------------------------------------
 
 
-def _ranges(store: Store, tables: Mapping[str, Table], asked: Sequence[KeyRange]) -> tuple[RangeDigest, ...]:
+def _ranges(view: View, tables: Mapping[str, Table], asked: Sequence[KeyRange]) -> tuple[RangeDigest, ...]:
     """Answer for ranges that follow each other, so that no row is read twice."""
     if sum(each.rows for each in asked) > VERIFY_ROWS_MAX:
         raise Malformed(f"a request to verify asks for more than {VERIFY_ROWS_MAX} rows")
@@ -92,7 +92,7 @@ def _ranges(store: Store, tables: Mapping[str, Table], asked: Sequence[KeyRange]
             raise Malformed("the ranges of a request to verify do not follow each other")
         last = (each.table, high)
         done.add(each.table)
-    return tuple(answer(store, tables[each.table], _parts(store, tables[each.table]), each) for each in asked)
+    return tuple(answer(view.store, tables[each.table], _parts(view, tables[each.table]), each) for each in asked)
 
 
 def _order(table: Table, key: Any) -> Any:
@@ -115,7 +115,7 @@ def _found(view: View, node: int, wanted: Wanted) -> Found:
     if wanted.count > VERIFY_ROWS_MAX:
         raise Malformed(f"a request to verify asks for more than {VERIFY_ROWS_MAX} rows")
     states, rows, size = bytearray(), list[Any](), 0
-    columns, scope = ", ".join(f"r.{quote(name)}" for name in table.names), shown_condition(store.schema, table)
+    columns, scope = ", ".join(f"r.{quote(name)}" for name in table.names), shown_condition(store.schema, table, view.edge)
     for key in zip(*rows_of(wanted.key, wanted.count, len(table.key)), strict=True):
         where, parameters = where_key(table, key)
         found = read_rows(store, f"SELECT {columns} FROM {quote(table.name)} r WHERE {where} AND ({scope})", parameters)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from schema import window
 from schema.capture import Store
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
@@ -40,7 +41,7 @@ def find(view: View, scope: str, version: int, earlier: Iterable[str]) -> Whole 
     the columns the node has.
     """
     store, lines = view.store, _lines(view, scope, version)
-    if not lines or not all(_untouched(store, table, low, high) for table, low, high in lines):
+    if not lines or not all(_untouched(store, table, low, high) and _is_inside(view, table, low, high) for table, low, high in lines):
         return None
     told = "SELECT 1 FROM _change WHERE t = ? AND sc = ? AND ver = ?"
     numbers = [store.numbers[table] for table, _, _ in lines]
@@ -68,6 +69,15 @@ def _lines(view: View, scope: str, version: int) -> list[tuple[str, int, int]]:
                 return []
             found.append((name, low, high))
     return found
+
+
+def _is_inside(view: View, table: str, low: int, high: int) -> bool:
+    """Tell whether none of the rows is from before the edge of the node's window."""
+    if view.edge == window.NONE or table not in window.rolling(view.store.schema):
+        return True
+    inside = window.condition(view.store.schema, table, "r", view.edge)
+    sql = f"SELECT 1 FROM {quote(table)} r WHERE r.{ROW_ID} BETWEEN ? AND ? AND NOT ({inside}) LIMIT 1"
+    return view.store.connection.execute(sql, (low, high)).fetchone() is None
 
 
 def _untouched(store: Store, table: str, low: int, high: int) -> bool:

@@ -249,6 +249,7 @@ class PullRequest(Message, frozen=True):
     schema: Count = 1  # version of the declaration the node has
     afresh: Names = ()  # tables to tell from the beginning: the node has more of their columns than when it pulled them
     anew: bool = False  # the node lets go of all rows it has, and takes what this pull tells in their place
+    edge: Millis = 0  # of the node's window: it has what rolls from then on (§8.7); 0: it has no window
 
 
 class Rows(Message, frozen=True):
@@ -358,6 +359,7 @@ class Page(Message, frozen=True):
     after: Position | None = None  # where it begins: that of the request
     life: Id16 = bytes(16)  # drawn by the server when it started: pages of one life are of one history
     afresh: Names = ()  # those of the request: a node that was upgraded since asks for more
+    edge: Millis = 0  # of the node's window from here on (§8.7)
 
 
 # --- after a restore (§7.7) ---------------------------------------------------------------------------------------------
@@ -419,6 +421,7 @@ class Snapshot(Message, frozen=True):
     bytes: Count  # as it travels
     expanded: Count  # bytes of the database file in it
     rows: Count
+    edge: Millis = 0  # of the window of the nodes it is for
 
 
 class SnapshotRequest(Message, frozen=True):
@@ -502,6 +505,7 @@ class VerifyRequest(Message, frozen=True):
     wanted: Wanted | None
     schema: Count = 1  # version of the declaration the node has
     only: Annotated[tuple[Compared, ...], Tables] = ()  # tables of which it has only these columns
+    edge: Millis = 0  # of its window
 
 
 class RangeDigest(Message, frozen=True):

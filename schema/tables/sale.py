@@ -15,6 +15,7 @@ class Sale(Synced, table=True):
     sync: ClassVar[Sync] = Sync(
         kind=Kind.DOCUMENT,
         scope=(By("branch", "branch_id"), By("owner", "employee_id")),
+        window="sold_ms",
     )
 
     id: str = Field(primary_key=True)

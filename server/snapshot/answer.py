@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from schema.capture import Store
-from server import histories, journal, scopes, verify
+from server import histories, journal, scopes, verify, windows
 from server.scopes import ENTER
 from server.skew import View
 from server.snapshot import shelf
@@ -42,7 +42,7 @@ def answer(store: Store, node: int, request: SnapshotRequest, maker: Maker, now_
     journal.require(store, request.highest)
     histories.find(store, node, request.incarnation)
     scope = scopes.entitled(store, node)
-    wish, view = Wish(scope, request.schema), View.of(store, request.schema)
+    wish, view = Wish(scope, request.schema, windows.keep_days(store, node)), View.of(store, request.schema)
     if view.is_ahead or view.version != request.schema or scopes.has_sent(store, node):
         return Found(PULL, wish)
     verify.show(store, scope)

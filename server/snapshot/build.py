@@ -73,7 +73,7 @@ def write_rows(view: View, scope: frozenset[str], path: Path, tell: Tell) -> int
 
 def _chunks(view: View, table: Table) -> Iterator[list[tuple[object, ...]]]:
     columns, last = ", ".join(f"r.{quote(name)}" for name in table.names), -1
-    shown = shown_condition(view.store.schema, table)
+    shown = shown_condition(view.store.schema, table, view.edge)
     sql = (
         f"SELECT {columns}, r.{ROW_ID} FROM {quote(table.name)} r WHERE r.{ROW_ID} > ? AND ({shown}) ORDER BY r.{ROW_ID} LIMIT {CHUNK_ROWS}"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from schema.capture import Store
-from server import absorbing, journal
+from server import absorbing, journal, windows
 from server.database import Database
 from server.skew import View
 from server.snapshot import shelf
@@ -142,14 +142,15 @@ class Maker:
                 at, dialect = journal.head(store), self.database.dialect
                 dialect.read_through(store.connection, True)
                 try:
-                    found = write_rows(View.of(store, wish.schema), wish.scope, plain, tell)
+                    edge = windows.edge(wish.keep_days, self._clock_ms())
+                    found = write_rows(View.of(store, wish.schema, edge), wish.scope, plain, tell)
                 finally:
                     dialect.read_through(store.connection, False)
             made = squeeze(plain, Path(folder, "rows.zst"), tell)
             self.bytes.put(self.database, made)
         with self.database.writing() as store:
             self._require_own(store, wish)
-            snapshot = Snapshot(made.name, at, made.bytes, made.expanded, found)
+            snapshot = Snapshot(made.name, at, made.bytes, made.expanded, found, edge)
             self.bytes.drop(store, shelf.put(store, wish, snapshot, self._clock_ms()))
         log.info("a snapshot of %d rows was made, %d bytes, as of version %d", found, made.bytes, at.number)
 

@@ -30,15 +30,17 @@ KEPT_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Which snapshot is wanted: of these scope keys, in this version of the declaration."""
+    """Which snapshot is wanted: of these scope keys, in this version of the declaration, with so many days of what rolls (0: all)."""
 
     scope: frozenset[str]
     schema: int
+    keep_days: int = 0
 
     @property
     def key(self) -> tuple[bytes, int]:
         """Return what it is known by."""
-        return hashlib.sha256("\0".join(sorted(self.scope)).encode()).digest(), self.schema
+        days = [f"{self.keep_days}"] if self.keep_days else []  # a scope key has a colon
+        return hashlib.sha256("\0".join([*days, *sorted(self.scope)]).encode()).digest(), self.schema
 
 
 class Bytes(Protocol):
@@ -128,11 +130,11 @@ class InTable:
 def newest(store: Store, wish: Wish) -> list[Snapshot]:
     """Return the snapshots made for a wish, of this history, the newest first."""
     sql = (
-        "SELECT s.name, s.ver, j.digest, s.bytes, s.expanded, s.found FROM _snapshot s JOIN _journal j ON j.ver = s.ver"
+        "SELECT s.name, s.ver, j.digest, s.bytes, s.expanded, s.found, s.edge FROM _snapshot s JOIN _journal j ON j.ver = s.ver"
         " WHERE s.scope = ? AND s.schema = ? ORDER BY s.ver DESC"
     )
     rows = store.connection.execute(sql, wish.key).fetchall()
-    return [Snapshot(name, Point(version, digest), size, expanded, found) for name, version, digest, size, expanded, found in rows]
+    return [Snapshot(name, Point(version, digest), *rest) for name, version, digest, *rest in rows]
 
 
 def put(store: Store, wish: Wish, snapshot: Snapshot, now_ms: int) -> list[bytes]:
@@ -140,10 +142,10 @@ def put(store: Store, wish: Wish, snapshot: Snapshot, now_ms: int) -> list[bytes
     connection = store.connection
     connection.execute("DELETE FROM _building WHERE scope = ? AND schema = ?", wish.key)
     connection.execute(
-        "INSERT INTO _snapshot (scope, schema, ver, name, bytes, expanded, found, used_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO _snapshot (scope, schema, ver, name, bytes, expanded, found, used_ms, edge) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (scope, schema, ver) DO UPDATE SET name = excluded.name, bytes = excluded.bytes, expanded = excluded.expanded,"
-        " found = excluded.found, used_ms = excluded.used_ms",
-        (*wish.key, snapshot.at.number, snapshot.name, snapshot.bytes, snapshot.expanded, snapshot.rows, now_ms),
+        " found = excluded.found, used_ms = excluded.used_ms, edge = excluded.edge",
+        (*wish.key, snapshot.at.number, snapshot.name, snapshot.bytes, snapshot.expanded, snapshot.rows, now_ms, snapshot.edge),
     )
     rows = connection.execute("SELECT scope, schema, ver, name FROM _snapshot WHERE scope = ? AND schema = ? ORDER BY ver DESC", wish.key)
     old = rows.fetchall()[KEPT_OF_ONE:]

@@ -90,6 +90,7 @@ def alone(folder: Path) -> Iterator[World]:
     made.close()
 
 
+@pytest.mark.covers("P-8.26", "P-8.27")
 def test_it_ends_as_if_nothing_had_been_forgotten(tmp_path: Path) -> None:
     forgotten, remembered = outcome(tmp_path / "forgotten", is_compacted=True), outcome(tmp_path / "remembered", is_compacted=False)
     assert forgotten == remembered
@@ -110,6 +111,7 @@ def test_what_a_late_node_has_and_nobody_worked_on_goes(world: World) -> None:
     assert not laptop.sync().rebased
 
 
+@pytest.mark.covers("P-8.25")
 def test_only_a_whole_exchange_takes_a_late_node_in(world: World) -> None:
     laptop, office = began(world)
     away(laptop, office)
@@ -142,6 +144,7 @@ def test_a_late_node_goes_on_after_any_reply_is_lost(world: World, lost: str) ->
 
 @pytest.mark.parametrize("kind", ["offer", "push", "pull"])
 @pytest.mark.parametrize("row", ["d", "h"])
+@pytest.mark.covers("P-8.28")
 def test_what_is_typed_meanwhile_is_kept(world: World, kind: str, row: str) -> None:
     laptop, office = began(world)
     away(laptop, office)
@@ -252,6 +255,7 @@ def test_a_node_that_joins_afterwards_gets_everything(world: World) -> None:
     assert world.agree()
 
 
+@pytest.mark.covers("P-8.24")
 def test_a_segment_that_comes_again_is_known_by_its_digest(world: World) -> None:
     laptop, _ = began(world)
     laptop.sql(SALE, "s1", 7)

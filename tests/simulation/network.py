@@ -169,7 +169,7 @@ def exchange(
         world.counts["too late for a part of an exchange"] += 1
     except (Diverged, Forked, Gap, UnknownIncarnation) as error:
         world.counts[f"{error.code} in half an exchange"] += 1  # a whole one begins a new history, or heals
-        if what == "sync" or not (world.copied or world.restored):
+        if what == "sync" or not (world.copied or world.restored or world.counts["centre forgot"]):
             raise
         world.say("  ", error.code)
     except Crash:
