@@ -24,9 +24,6 @@ from bench import server as servers
 from bench.figures import ON_POSTGRES, Measured
 from bench.workers import worker
 from bench.workload import BEGIN_MS, SALE, sales
-from schema.registry import load
-from server import nodes
-from server.database import Database, Place
 from sync import signature, wire
 from sync.builder import SegmentBuilder
 from sync.digest import segment_point
@@ -76,7 +73,7 @@ def herd_round(home: Path, count: int, measured: Measured, url: str | None = Non
     """Let so many nodes arrive at once, at a server on a file or on an empty PostgreSQL database."""
     home.mkdir(parents=True)
     with servers.running(home / "server", url) as centre:
-        found = run(centre.url, invite(url or centre.path, count))
+        found = run(centre.url, centre.invite_all(scopes(count)))
         memory = machine.peak_mb(centre.pid)
     name = f"{ON_POSTGRES if url else ''}{count:,} nodes at once"
     measured.add(f"{name}, s until half of them are done", found.p50)
@@ -86,17 +83,9 @@ def herd_round(home: Path, count: int, measured: Measured, url: str | None = Non
     shutil.rmtree(home)
 
 
-def invite(place: Place, count: int) -> list[str]:
-    """Return invitation codes for so many nodes, each of a branch of its own."""
-    database = Database(place, load(()))
-    try:
-        with database.writing() as store:
-            return [
-                nodes.invite(store, f"herd-{number:04d}", [f"branch:{branch(number)}"], time.time_ns() // 1_000_000)
-                for number in range(count)
-            ]
-    finally:
-        database.close()
+def scopes(count: int) -> dict[str, list[str]]:
+    """Return the names of so many nodes and the scope of each, a branch of its own."""
+    return {f"herd-{number:04d}": [f"branch:{branch(number)}"] for number in range(count)}
 
 
 def branch(number: int) -> str:

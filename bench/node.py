@@ -83,6 +83,12 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def join_only(home: Path, url: str, code: str) -> Path:
+    """Join in this process, leave it at that, and return the new node's database: other programs work in it."""
+    join(home, url, code, load(()), _now_ms, by_file=False).close()
+    return home / "node.db"
+
+
 def _start(home: Path, url: str, code: str | None) -> None:
     collect_rarely()  # as the program does
     path, schema = home / "node.db", load(())

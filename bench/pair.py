@@ -16,7 +16,7 @@ class Pair:
         """Make them, with so many contacts each; with `plain` also an ordinary table of the same rows, in `self.plain`."""
         home.mkdir(parents=True)
         self.centre = stack.enter_context(server.running(home / "server"))
-        codes = [self.centre.invite(name, f"branch:{BRANCH}") for name in ("mine", "other")]
+        codes = self.centre.invite_all({name: [f"branch:{BRANCH}"] for name in ("mine", "other")})
         self.mine = stack.enter_context(node.Node(home / "mine", self.centre.url, codes[0]))
         self.other = stack.enter_context(node.Node(home / "other", self.centre.url, codes[1]))
         self.plain = home / "plain.db"

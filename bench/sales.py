@@ -20,9 +20,8 @@ def sales_round(home: Path, rows: Sequence[Row], number: int, sizes: Sizes, meas
     home.mkdir(parents=True)
     many, few = rows[: sizes.sales], rows[sizes.sales :]
     with server.running(home / "server") as centre:
-        codes = [centre.invite(name, f"branch:{BRANCH}") for name in ("till", "shop", "other")]
-        with node.Node(home / "shop", centre.url, codes[1]) as shop:
-            _insert_small(home, shop, many, number, sizes, measured)
+        codes = centre.invite_all({name: [f"branch:{BRANCH}"] for name in ("till", "shop", "other")})
+        _insert_small(home, node.join_only(home / "shop", centre.url, codes[1]), many, number, sizes, measured)
         with node.Node(home / "till", centre.url, codes[0]) as till:
             _insert(home, till, many, number, measured)
             measured.settings = measured.settings or till.run(node.settings)
@@ -42,7 +41,7 @@ def postgres_round(home: Path, postgres: str, rows: Sequence[Row], measured: Mea
     """
     home.mkdir(parents=True)
     with database(postgres) as url, server.running(home / "server", url) as centre:
-        codes = [centre.invite(name, f"branch:{BRANCH}") for name in ("till", "other")]
+        codes = centre.invite_all({name: [f"branch:{BRANCH}"] for name in ("till", "other")})
         with node.Node(home / "till", centre.url, codes[0]) as till:
             local.insert_sales(till.path, rows)
             _push(till, centre, len(rows), measured, ON_POSTGRES)
@@ -61,11 +60,11 @@ def _insert(home: Path, till: node.Node, rows: Sequence[Row], number: int, measu
     measured.add("captured insert, times plain", captured / plain)
 
 
-def _insert_small(home: Path, shop: node.Node, rows: Sequence[Row], number: int, sizes: Sizes, measured: Measured) -> None:
+def _insert_small(home: Path, shop: Path, rows: Sequence[Row], number: int, sizes: Sizes, measured: Measured) -> None:
     """Insert in commits of few rows."""
     captured, plain = _in_turn(
         number,
-        lambda: local.insert_sales(shop.path, rows, sizes.small),
+        lambda: local.insert_sales(shop, rows, sizes.small),
         lambda: local.plain(home / "plain-small.db", rows, sizes.small),
     )
     name = f"in commits of {sizes.small:,}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class Teller:
 def telling() -> Iterator[Teller]:
     """Give who tells while the block runs."""
     if not sys.stderr.isatty():
-        yield Teller(_line, lambda title, _done, _of: _line(title))
+        start = time.monotonic()
+        yield Teller(_line, lambda title, done, of: _line(f"{title} (step {done + 1} of {of}, after {time.monotonic() - start:,.0f} s)"))
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
