@@ -196,11 +196,20 @@ def idle() -> Idle:
     )
 
 
-def stored_bytes() -> int:
-    """Return the size of the node's database, its log put away."""
+@dataclass(frozen=True)
+class Stored:
+    """The size of a node's database file, its log put away, in bytes: all of it, and without pages that are free for what comes."""
+
+    file: int
+    used: int
+
+
+def stored() -> Stored:
+    """Return how large the node's database is."""
     connection = _open[0].database.connection
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return int(connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0])
+    size, pages, free = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count", "freelist_count"))
+    return Stored(size * pages, size * (pages - free))
 
 
 def count(table: str) -> int:
