@@ -139,7 +139,8 @@ def run(ready: Ready, data: Path, count: int) -> dict[str, Any]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         start_new_session=True,  # a group of its own: what it has started ends with it
     ) as process:
         try:

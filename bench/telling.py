@@ -33,7 +33,8 @@ def telling() -> Iterator[Teller]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+    console = Console(stderr=True, highlight=False)
+    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as bar:  # it runs on the processors that are measured
         task = bar.add_task("preparing", total=None)
 
         def begin(title: str, done: int, of: int) -> None:
