@@ -1,6 +1,8 @@
 """What Outpost costs: one run that measures capture, push, pull, small changes, bytes and memory on this machine.
 
-Reading order: workload (the rows), machine (where), local (plain and captured inserts), server and node (the real
-processes), rounds (what is run, interleaved), report (floors, table, JSON), __main__. Results: RESULTS.md.
-May import everything; nothing imports it. Run as `python3 scripts/run.py bench [--quick] [--json] [--check]`.
+Reading order: cli (the command), plan (what is run, interleaved), sales, contention, changes, first, herd (what is measured),
+peers (other engines), running, report. Beneath them: sizes, workload (the rows), machine (where), local (plain and
+captured inserts), server, node, pair, postgres (the real processes), figures, goals. Results: RESULTS.md; what the figures mean:
+docs/benchmark.md. Part of the installed program, so that it measures where that runs; loaded by its own command only. May import
+everything; nothing imports it. Run as `outpost bench [--quick] [--json] [--check]`.
 """

@@ -7,22 +7,23 @@ the nodes are no more than a key, a chain and one loop that writes and reads soc
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import random
+import shutil
 import statistics
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench import machine
+from bench import server as servers
+from bench.figures import ON_POSTGRES, Measured
+from bench.workers import worker
 from bench.workload import BEGIN_MS, SALE, sales
-from schema.registry import load
-from server import nodes
-from server.database import Database, Place
 from sync import signature, wire
 from sync.builder import SegmentBuilder
 from sync.digest import segment_point
@@ -40,7 +41,6 @@ from sync.messages import (
     Told,
 )
 
-NODES = 1_000
 SALES_EACH = 50
 BUSY = 503
 PAUSE_SECONDS = (0.1, 0.5)
@@ -69,17 +69,23 @@ class Herd:
         return sorted(self.seconds)[len(self.seconds) * 99 // 100 - 1]
 
 
-def invite(place: Place, count: int) -> list[str]:
-    """Return invitation codes for so many nodes, each of a branch of its own."""
-    database = Database(place, load(()))
-    try:
-        with database.writing() as store:
-            return [
-                nodes.invite(store, f"herd-{number:04d}", [f"branch:{branch(number)}"], time.time_ns() // 1_000_000)
-                for number in range(count)
-            ]
-    finally:
-        database.close()
+def herd_round(home: Path, count: int, measured: Measured, url: str | None = None) -> None:
+    """Let so many nodes arrive at once, at a server on a file or on an empty PostgreSQL database."""
+    home.mkdir(parents=True)
+    with servers.running(home / "server", url) as centre:
+        found = run(centre.url, centre.invite_all(scopes(count)))
+        memory = machine.peak_mb(centre.pid)
+    name = f"{ON_POSTGRES if url else ''}{count:,} nodes at once"
+    measured.add(f"{name}, s until half of them are done", found.p50)
+    measured.add(f"{name}, s until 99 of 100 are", found.p99)
+    measured.add(f"{name}, times one was told to come back", found.turned_away)
+    measured.add(f"{name}, MB: server", memory)
+    shutil.rmtree(home)
+
+
+def scopes(count: int) -> dict[str, list[str]]:
+    """Return the names of so many nodes and the scope of each, a branch of its own."""
+    return {f"herd-{number:04d}": [f"branch:{branch(number)}"] for number in range(count)}
 
 
 def branch(number: int) -> str:
@@ -89,7 +95,7 @@ def branch(number: int) -> str:
 
 def run(url: str, codes: list[str]) -> Herd:
     """Let nodes join one after the other, and then arrive at once; in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker() as pool:
         return pool.submit(_run, url, codes).result()
 
 

@@ -6,17 +6,28 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from schema.console import CommandFailed
 from schema.dialects.base import Connection
 
+DISTRIBUTION = "outpost-sync"
 LIBRARIES = ("sqlcipher3", "msgspec", "zstandard", "httpx", "starlette", "uvicorn", "cryptography")
 
 
+def require() -> None:
+    """Raise CommandFailed (`bench.system`) where processes cannot be looked at the way we do."""
+    if not Path("/proc/self/status").is_file():
+        raise CommandFailed("bench.system", "The benchmark reads memory and processor time from /proc: run it on Linux. Nothing was done.")
+
+
 def facts(folder: Path) -> dict[str, object]:
-    """Return what figures from this machine must be read with."""
+    """Return what figures from this machine must be read with. `folder`: where the databases lie."""
     return {
+        "measured_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "outpost": " ".join(filter(None, (version(DISTRIBUTION), _revision()))),
         "cores": os.cpu_count(),
         "cpu": _field(Path("/proc/cpuinfo"), "model name"),
         "memory_mb": int(_field(Path("/proc/meminfo"), "MemTotal").split()[0] or 0) // 1024,
@@ -50,6 +61,18 @@ def cpu_seconds(pid: int | str = "self") -> float:
     """Return the processor time a process has used, its threads together."""
     fields: Sequence[str] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _revision() -> str:
+    """Return the commit of a checkout, with a mark if files were changed since; nothing where there is none."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return ""
+    return f"({done.stdout.strip()})" if done.returncode == 0 else ""
 
 
 def _field(path: Path, name: str) -> str:

@@ -5,12 +5,12 @@ The functions run in the worker that `Node` starts and keep the open node in `_o
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import signal
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import httpx
 
 from bench import machine
+from bench.workers import worker
 from node import database, identity
 from node.cycle import Cycle, Report
 from node.joining import join
@@ -37,7 +38,8 @@ class Node:
 
     def __init__(self, home: Path, url: str, code: str | None = None, *, joins: bool = True) -> None:
         self.home = home
-        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        self._pool = worker()
+        self._pid = self._pool.submit(os.getpid).result()
         if joins:
             self.run(_start, home, url, code)
         else:
@@ -56,6 +58,9 @@ class Node:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:  # nobody waits any more for what it is at
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
         self._pool.shutdown()
 
 
@@ -65,6 +70,7 @@ class _Open:
     exchange: HttpExchange
     sent: int = 0
     received: int = 0
+    bodies: int = 0
 
     def cycle(self) -> Cycle:
         return Cycle(self.database, self.exchange)
@@ -77,6 +83,12 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def join_only(home: Path, url: str, code: str) -> Path:
+    """Join in this process, leave it at that, and return the new node's database: other programs work in it."""
+    join(home, url, code, load(()), _now_ms, by_file=False).close()
+    return home / "node.db"
+
+
 def _start(home: Path, url: str, code: str | None) -> None:
     collect_rarely()  # as the program does
     path, schema = home / "node.db", load(())
@@ -85,23 +97,37 @@ def _start(home: Path, url: str, code: str | None) -> None:
     found = _Open(opened, exchange)
 
     def count_request(request: httpx.Request) -> None:
-        found.sent += int(request.headers.get("content-length", 0))
+        found.bodies += _body(request.headers)
+        found.sent += len(f"{request.method} {request.url.raw_path.decode()} HTTP/1.1\r\n") + _size(request.headers)
 
     def count_reply(response: httpx.Response) -> None:
-        found.received += int(response.headers.get("content-length", 0))
+        found.bodies += _body(response.headers)
+        found.received += len(f"HTTP/1.1 {response.status_code} {response.reason_phrase}\r\n") + _size(response.headers)
 
     exchange._client.event_hooks = {"request": [count_request], "response": [count_reply]}
     _open[:] = [found]
 
 
+def _size(headers: httpx.Headers) -> int:
+    """Return the bytes of headers as HTTP/1.1 writes them, and of the body they announce."""
+    return sum(len(name) + len(value) + 4 for name, value in headers.raw) + 2 + _body(headers)
+
+
+def _body(headers: httpx.Headers) -> int:
+    return int(headers.get("content-length", 0))
+
+
 @dataclass(frozen=True)
 class Moved:
-    """What a step took: seconds, processor seconds of this process, bytes of bodies, transactions pushed, rows pulled."""
+    """What a step took: seconds, processor seconds of this process, bytes of HTTP with its headers, and of bodies alone
+    both ways, transactions pushed, rows pulled.
+    """
 
     seconds: float
     cpu: float
     sent: int
     received: int
+    bodies: int
     pushed: int
     pulled: int
     peak_mb: float
@@ -151,14 +177,39 @@ def sync() -> Moved:
     return _timed(lambda cycle, _: cycle.sync())
 
 
-def idle_ms() -> float:
-    """Return the median milliseconds of an exchange with nothing to do, on the open connection."""
-    times = []
-    for _ in range(IDLE_TIMES):
-        start = time.perf_counter()
-        _open[0].cycle().sync()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1000
+@dataclass(frozen=True)
+class Idle:
+    """An exchange with nothing to do: median milliseconds, bytes of HTTP both ways with headers, and of bodies alone."""
+
+    ms: float
+    bytes: float
+    body_bytes: float
+
+
+def idle() -> Idle:
+    """Return what an exchange with nothing to do takes on the open connection."""
+    found = [_timed(lambda cycle, _: cycle.sync()) for _ in range(IDLE_TIMES)]
+    return Idle(
+        statistics.median(each.seconds for each in found) * 1000,
+        statistics.median(each.sent + each.received for each in found),
+        statistics.median(each.bodies for each in found),
+    )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The size of a node's database file, its log put away, in bytes: all of it, and without pages that are free for what comes."""
+
+    file: int
+    used: int
+
+
+def stored() -> Stored:
+    """Return how large the node's database is."""
+    connection = _open[0].database.connection
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    size, pages, free = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count", "freelist_count"))
+    return Stored(size * pages, size * (pages - free))
 
 
 def count(table: str) -> int:
@@ -173,7 +224,7 @@ def settings() -> dict[str, object]:
 
 def _timed(work: Callable[[Cycle, Report], Any]) -> Moved:
     opened, report = _open[0], Report()
-    sent, received, cpu = opened.sent, opened.received, time.process_time()
+    sent, received, bodies, cpu = opened.sent, opened.received, opened.bodies, time.process_time()
     start = time.perf_counter()
     work(opened.cycle(), report)
     seconds = time.perf_counter() - start
@@ -182,6 +233,7 @@ def _timed(work: Callable[[Cycle, Report], Any]) -> Moved:
         time.process_time() - cpu,
         opened.sent - sent,
         opened.received - received,
+        opened.bodies - bodies,
         report.pushed,
         report.pulled,
         machine.peak_mb(),

@@ -5,32 +5,43 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from schema.registry import load
+from server import nodes
+from server.database import Database, Place
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server, and where its database is: a file or the URL of one of PostgreSQL."""
 
-    home: Path
+    place: Place
     url: str
     pid: int
 
     @property
     def path(self) -> Path:
-        """Return its database."""
-        return self.home / "server.db"
+        """Return its file. Only for a server on one."""
+        assert isinstance(self.place, Path)
+        return self.place
 
     def invite(self, name: str, *scope: str) -> str:
         """Return an invitation code."""
-        keys = [part for key in scope for part in ("--scope", key)]
-        return str(_outpost(self.home, "invite", "--name", name, *keys)["code"])
+        return self.invite_all({name: scope})[0]
+
+    def invite_all(self, scopes: Mapping[str, Sequence[str]]) -> list[str]:
+        """Return a code for each name with its scope. Written as any command writes, beside the process that serves."""
+        now_ms = time.time_ns() // 1_000_000
+        with closing(Database(self.place, load(()))) as database, database.writing() as store:
+            return [nodes.invite(store, name, list(scope), now_ms) for name, scope in scopes.items()]
 
 
 @contextmanager
@@ -42,7 +53,7 @@ def running(home: Path, database: str | None = None) -> Iterator[Server]:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         try:
-            yield Server(home, ready["url"], process.pid)
+            yield Server(database or home / "server.db", ready["url"], process.pid)
         finally:
             process.terminate()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-PACKAGES = ("sync", "schema", "node", "server", "scripts")
+PACKAGES = ("sync", "schema", "node", "server", "bench", "scripts")
 
 Step = tuple[str, list[str]]
 STEPS: tuple[Step, ...] = (

@@ -92,14 +92,14 @@ def command_for(word: str, rest: list[str]) -> list[str] | None:
         "demo": [outpost, "demo", *rest],
         "outpost": [outpost, *rest],
         "test": [str(PYTHON), "-m", "pytest", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), *tests],
-        "bench": [str(PYTHON), "-m", "bench", *rest],
+        "bench": [outpost, "bench", *rest],
         "check": [str(PYTHON), str(ROOT / "scripts" / "check.py"), *rest],
     }.get(word)
 
 
 def run(command: list[str]) -> int:
     """Run the command in the environment and return its exit status; on POSIX it takes this process's place."""
-    if command[1:2] == ["-m"]:  # pytest and bench: found in the project's folder
+    if command[1:2] == ["-m"]:  # pytest: found in the project's folder
         os.chdir(ROOT)
     env = environment()
     sys.stdout.flush()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("server", "node", "sync", "schema")
+PACKAGES = ("server", "node", "sync", "schema", "bench")
 
 # Put together from pieces, so that this file does not find itself.
 MACHINE_PATH = re.compile(rb"(?<![\w.~-])/(?:" + rb"|".join((rb"wo" rb"rk", rb"ro" rb"ot", rb"ho" rb"me/\w+")) + rb")/\w")
@@ -38,7 +38,7 @@ def test_imports_take_this_project_s_packages(package: str) -> None:
     assert Path(module.__file__ or "").resolve() == ROOT / package / "__init__.py"
 
 
-def test_the_built_package_holds_all_four() -> None:
+def test_the_built_package_holds_all_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == list(PACKAGES)
 

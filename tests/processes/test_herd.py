@@ -14,7 +14,7 @@ NODES = 150
 def test_many_nodes_arrive_at_once_and_none_is_sent_away(tmp_path: Path) -> None:
     """With more than 64 waiting they were told to come back, again and again, and a thousand took minutes."""
     with server.running(tmp_path / "centre") as centre:
-        found = herd.run(centre.url, herd.invite(centre.path, NODES))
+        found = herd.run(centre.url, centre.invite_all(herd.scopes(NODES)))
         assert found.turned_away == 0
         assert len(found.seconds) == NODES
         file = dbapi2.connect(f"file:{centre.path}?mode=ro", uri=True)

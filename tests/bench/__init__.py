@@ -1,0 +1,1 @@
+"""The benchmark's command, at sizes that tell nothing about speed."""
