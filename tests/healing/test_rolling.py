@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from node import series
+from node.cycle import Cycle, Report
+from node.writer import transaction
 from schema import window
 from schema.declare import BadDeclaration, Kind, Through
 from schema.registry import build
-from server import nodes
+from server import nodes, whole
 from server.horizon import DAY_MS
 from server.service import Service
 from server.snapshot.making import Maker
 from sync.errors import BadValue
-from sync.messages import SnapshotRequest
+from sync.messages import Page, SnapshotRequest
 from tests.declared import declare
 from tests.healing.copies import copy_of, put_back_centre
 from tests.world import Node, World
@@ -124,6 +126,34 @@ def test_unsent_receipts_stay_however_old_they_are(world: World) -> None:
     branch.sync()
     assert sales(branch) == ["mine", "s00", "s05", "s20"]
     assert world.agree()
+
+
+def test_a_pull_alone_takes_nothing_that_is_unsent(world: World) -> None:
+    laptop, _ = rolled(world)
+    sell(laptop, "mine", 0)
+    world.clock.now += 30 * DAY_MS
+    Cycle(laptop.database, laptop.link).pull(Report())
+    assert sales(laptop) == ["mine"]
+    world.settle(2)
+    assert world.sql("SELECT id FROM sale WHERE id = 'mine'") == [("mine",)]
+    assert sales(laptop) == []
+
+
+@pytest.mark.parametrize("days_ago", [0, 40])
+def test_a_segment_is_told_whole_only_if_all_of_it_is_inside(world: World, days_ago: int) -> None:
+    laptop, branch = rolled(world)
+    pages = list[Page]()
+    pull = laptop.link.pull
+    laptop.link.pull = lambda request: (pages.append(pull(request)), pages[-1])[1]  # type: ignore[method-assign, func-returns-value]
+    with transaction(branch.database) as tx:
+        for number in range(whole.WHOLE_ROWS_MIN):
+            tx.insert("sale", _sale(f"many{number:04}", world.clock.now - (days_ago if number == 3 else 0) * DAY_MS))
+    branch.sync()
+    asked = len(laptop.link.requests)
+    report = laptop.sync()
+    assert sum(sealed.count for page in pages for sealed in page.sealed) == (0 if days_ago else whole.WHOLE_ROWS_MIN)
+    assert (report.pulled, report.differing) == (whole.WHOLE_ROWS_MIN - (1 if days_ago else 0), 0)
+    assert "verify" not in [kind for kind, _ in laptop.link.requests[asked:]]
 
 
 def test_held_receipts_stay_until_they_are_judged(world: World) -> None:
