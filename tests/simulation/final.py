@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from schema.keys import key_text
+from server import windows
 from sync.change import Delete, Insert, Op, Update
 from tests.simulation.causes import RECORDS, Write, is_common
 from tests.simulation.lives import Work
 from tests.simulation.oracle import ADDS, FIXED, UNIONS, cut, differences, replay
 from tests.simulation.skew import is_all_dropped, knows_any
-from tests.simulation.world import Station, Violation, is_healing
+from tests.simulation.world import Station, Violation, inside, is_healing
 
 if TYPE_CHECKING:
     from tests.simulation.checks import Judge
@@ -51,6 +52,8 @@ class Final:
             raise Violation(f"{station.name} rests at {station.cursor}, the centre at {world.head}")
         snapshot = world.life.snapshots[world.head]
         known = cut(snapshot.rows, snapshot.keys, world.scope_of(station.origin))
+        (days,) = world.centre.execute("SELECT keep_days FROM _node WHERE name = ?", (station.origin,)).fetchone()
+        known = inside(known, windows.edge(days, world.server_time())) if days else known
         found = differences(station.view(), world.shown(station, known))
         if is_healing(station):
             raise Violation(f"{station.name} still heals at rest")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import node.database
-from server import backup, horizon
+from server import backup, horizon, nodes
 from server.compacting import Compactor
 from server.database import Place
-from server.horizon import DAY_MS, Policy
+from server.horizon import DAY_MS, DAYS_MAX, Policy
 from tests.simulation.disk import Crash, Process, Session
 from tests.simulation.lives import Life, Work
 from tests.simulation.network import Wire, exchange
@@ -59,6 +59,7 @@ def mishaps(faults: frozenset[str]) -> list[tuple[Step, float]]:
         (put_back_centre, 0.05, "restore"),
         (somebody, 0.1, "schema"),
         (forget, 0.04, "growth"),
+        (roll, 0.03, "growth"),
     ]
     return [(step, chance) for step, chance, fault in found if fault in faults]
 
@@ -338,6 +339,15 @@ def forget(world: History, _station: Station) -> None:
     world.say("-- the centre forgets what was up to", done.version, "and waits for", done.waiting.reason, done.waiting.node)
     world.counts["centre forgot"] += bool(done.images or done.lines or done.bodies)
     world.counts["deleted rows forgotten"] += done.images
+
+
+def roll(world: History, station: Station) -> None:
+    """Let a node keep only some of its receipts from now on: those of no day, nearly all, or all."""
+    days = world.random.choice([10, DAYS_MAX, 0])
+    with world.database.writing() as store:
+        nodes.keep(store, station.origin, days)
+    world.say("--", station.origin, "keeps", days, "days")
+    world.counts["window set"] += 1
 
 
 def put_back_centre(world: History, _station: Station) -> None:
