@@ -89,8 +89,8 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     set_applying(store, False)
     afresh = rolling.wanted_afresh(store, state, last.edge)
     store.connection.execute(
-        "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ?, afresh = ?, edge = ? WHERE id = 1",
-        (last.to.number, last.to.digest, now_ms, json.dumps(afresh) if afresh else None, last.edge),
+        "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ?, afresh = ? WHERE id = 1",
+        (last.to.number, last.to.digest, now_ms, json.dumps(afresh) if afresh else None),
     )
     hear(store, last.to)
     retained.pass_points(store, [last.to])

@@ -6,10 +6,11 @@ receipts that leave stay given. Spec: PROTOCOL.md §8.7.
 
 from __future__ import annotations
 
-from node import pending, series
+from node import centre, pending, series
 from node.database import RELOAD, State
 from schema import window
 from schema.capture import Store
+from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
 from schema.keys import key_parts
@@ -19,9 +20,10 @@ def roll(store: Store, state: State, edge: int, changed: bool) -> int:
     """Move the window's edge to where a pull says, inside its commit, capture being off; return how many rows left. `changed`: whether
     it brought anything, or settled something.
     """
+    store.connection.execute("UPDATE _node SET edge = ? WHERE id = 1", (edge,))
     if edge == window.NONE or (edge == state.edge and not changed):
         return 0
-    return sum(_leave(store, name, edge) for name in window.rolling(store.schema))
+    return sum(_leave(store, store.schema.by_name[name], edge) for name in window.rolling(store.schema))
 
 
 def wanted_afresh(store: Store, state: State, edge: int) -> dict[str, int]:
@@ -33,19 +35,23 @@ def wanted_afresh(store: Store, state: State, edge: int) -> dict[str, int]:
     return dict.fromkeys(window.rolling(store.schema), store.schema.version) if is_wider else {}
 
 
-def _leave(store: Store, name: str, edge: int) -> int:
-    """Let rows of a table go that are from before the edge, but for what is on its way, or waits, with the work it is in."""
-    connection, table = store.connection, store.schema.by_name[name]
+def _leave(store: Store, table: Table, edge: int) -> int:
+    """Let rows of a table go that are from before the edge, but for own new ones that are on their way, or are held."""
+    connection, outside = store.connection, f"NOT ({window.condition(store.schema, table.name, 'r', edge)})"
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS _staying (rid INTEGER PRIMARY KEY)")
     connection.execute("DELETE FROM temp._staying")
-    numbers = [pending.number_of_row(store, table, key_parts(key, len(table.key))) for key in pending.shadowed(store, name)]
-    connection.executemany("INSERT INTO temp._staying (rid) VALUES (?)", [(rid,) for rid in set(numbers) if rid is not None])
+    for part in centre.parts(store, table)[1:]:  # the centre's rows under pending work: without them a change of one shows nothing
+        for (key,) in connection.execute(f"SELECT {centre.KEY} FROM {part.source} r WHERE {outside}").fetchall():
+            pending.set_shadow(store, table.name, key, None)
+            pending.redraw(store, table, key)
+    numbers = [pending.number_of_row(store, table, key_parts(key, len(table.key))) for key in pending.shadowed(store, table.name)]
+    connection.executemany("INSERT OR IGNORE INTO temp._staying (rid) VALUES (?)", [(rid,) for rid in numbers if rid is not None])
     sql = (
-        f"FROM {quote(name)} AS r WHERE NOT ({window.condition(store.schema, name, 'r', edge)})"
+        f"FROM {quote(table.name)} AS r WHERE {outside}"
         f" AND NOT EXISTS (SELECT 1 FROM _own o WHERE o.tbl = ? AND r.{ROW_ID} BETWEEN o.lo AND o.hi)"
         f" AND r.{ROW_ID} NOT IN (SELECT rid FROM temp._staying)"
     )
-    if connection.execute(f"SELECT 1 {sql} LIMIT 1", (name,)).fetchone() is None:
+    if connection.execute(f"SELECT 1 {sql} LIMIT 1", (table.name,)).fetchone() is None:
         return 0
-    series.before_removal(store, name)
-    return connection.execute(f"DELETE {sql}", (name,)).rowcount
+    series.before_removal(store, table.name)
+    return connection.execute(f"DELETE {sql}", (table.name,)).rowcount

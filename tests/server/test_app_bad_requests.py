@@ -251,7 +251,7 @@ PUSH_FIELDS: tuple[object, ...] = msgspec.to_builtins(a_push(), builtin_types=(b
         pytest.param(declaring(64 * MIB), 400, "wire.malformed", id="states-64-MB-holds-5"),
         pytest.param(wire.compress(b"\x93\x01" + b"\x91" * 1_000_000), 400, "wire.malformed", id="deep"),
         pytest.param(wire.compress(b"\xdd\xff\xff\xff\xff\x01"), 400, "wire.malformed", id="states-4-billion-elements"),
-        pytest.param(packed(*PUSH_FIELDS[:-1]), 400, "wire.malformed", id="a-field-missing"),
+        pytest.param(packed(*PUSH_FIELDS[:-2]), 400, "wire.malformed", id="a-field-missing"),
         pytest.param(packed(1, "0", *PUSH_FIELDS[2:]), 400, "wire.malformed", id="text-for-an-integer"),
         pytest.param(packed(1, float("nan"), *PUSH_FIELDS[2:]), 400, "wire.malformed", id="NaN"),
         pytest.param(packed(1, True, *PUSH_FIELDS[2:]), 400, "wire.malformed", id="true-for-an-integer"),
