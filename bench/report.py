@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from bench.contended import CONTENDED
 from bench.rounds import Measured
 
-AT_LEAST = {"push, rows/s": 80_000.0, "pull, rows/s": 80_000.0}
+AT_LEAST = {"push, rows/s": 80_000.0, "pull, rows/s": 80_000.0, CONTENDED: 0.5}
 AT_MOST = {"captured insert, times plain": 1.5, "push, bytes a row": 50.0, "pull, bytes a row": 50.0}
 """What a machine with two cores must reach. Checked by `--check`, never by a test: the machine may be busy."""
 
@@ -40,7 +41,7 @@ def _rounded(value: float) -> float:
 def missed(measured: Measured) -> list[str]:
     """Return the figures whose median misses its floor."""
     medians = {name: statistics.median(values) for name, values in measured.figures.items()}
-    low = [name for name, bound in AT_LEAST.items() if medians[name] < bound]
+    low = [name for name, bound in AT_LEAST.items() if medians.get(name, bound) < bound]
     return low + [name for name, bound in AT_MOST.items() if medians[name] > bound]
 
 
@@ -58,7 +59,7 @@ def table(report: Mapping[str, Any]) -> str:
         "|---|---:|---:|---:|",
     ]
     for name, figure in report["figures"].items():
-        bound = f"≥ {figure['at_least']:,.0f}" if "at_least" in figure else f"≤ {figure['at_most']:g}" if "at_most" in figure else ""
+        bound = f"≥ {figure['at_least']:,g}" if "at_least" in figure else f"≤ {figure['at_most']:g}" if "at_most" in figure else ""
         lines.append(f"| {name} | {_text(figure['median'])} | {_text(figure['low'])} – {_text(figure['high'])} | {bound} |")
     lines += ["", f"Missed: {', '.join(report['missed'])}" if report["missed"] else "No floor missed."]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import herd, local, machine, node, server
+from bench.contended import contended_rounds
 from bench.postgres import database
 from bench.workload import BRANCH, Row, contacts, sales
 
@@ -66,6 +67,12 @@ def run(
         if postgres is not None:
             with database(postgres) as url:
                 first_rounds(folder / "first", sales(first), rounds, measured, url)
+    if bases:
+        say("edits that others' edits stand in the way of")
+        contended_rounds(folder / "contended", rounds, measured)
+        if postgres is not None:
+            with database(postgres) as url:
+                contended_rounds(folder / "contended", rounds, measured, ON_POSTGRES, url)
     for base in bases:
         say(f"a base of {base:,} contacts (takes a while)")
         change_rounds(folder / f"contacts{base}", base, rounds, measured, say)
