@@ -13,9 +13,12 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import ssl
+import sys
 from collections.abc import Iterator
 from typing import Any, Final, Protocol, Self, TypeVar
 
+if "httpx" not in sys.modules:  # its own command, with rich and pygments, is a third of it, and it can do without
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
