@@ -70,6 +70,7 @@ class Edits:
     coming: Coming
     table: Table
     rows: Sequence[Edited]
+    _cells: dict[str, int] = field(init=False)
     _clocks: dict[int, dict[int, Meta]] = field(init=False)
     _nodes: dict[int, int] = field(init=False)  # of writers
     _standing: dict[int, dict[str, Any]] = field(init=False)
@@ -89,7 +90,7 @@ class Edits:
 
     def write(self) -> None:
         """Write rows, clocks and change index."""
-        store, table, cells = self.coming.store, self.table, plain_cells(self.coming.store, self.table)
+        store, table, cells = self.coming.store, self.table, self._cells
         flat = sorted(self._written, key=lambda each: cells[each[1].cell])
         for _, group in groupby(flat, key=lambda each: cells[each[1].cell]):
             some = list(group)
@@ -105,7 +106,7 @@ class Edits:
     # --- what the centre has --------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        self._clocks = {}
+        self._cells, self._clocks = plain_cells(self.coming.store, self.table), {}
         store, rids = self.coming.store, [row.rid for row in self.rows]
         sql = "SELECT rid, c, ver, wr, n, stamp FROM _clock WHERE t = ? AND rid"
         clocks = list(read_among(store, sql, [store.numbers[self.table.name]], rids))
@@ -131,7 +132,7 @@ class Edits:
 
     def _meta(self, row: Edited, edit: Edit) -> Meta:
         clocks = self._clocks.get(row.rid, {})
-        return clocks.get(plain_cells(self.coming.store, self.table)[edit.cell]) or clocks.get(rows.BIRTH) or NOBODY
+        return clocks.get(self._cells[edit.cell]) or clocks.get(rows.BIRTH) or NOBODY
 
     def _is_seen(self, row: Edited, edit: Edit) -> bool:
         return seen(self._meta(row, edit), edit.base, edit.since, self.coming.pusher.lineage)
