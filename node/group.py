@@ -68,8 +68,7 @@ def _size_of(change: Change, blocks: dict[Block, int]) -> tuple[int, int, int]:
     for name in change.cells:
         blocks["update", table.name, name] = width = len(table.key) + 2 * len(table.cell_named[name].columns)
         widths += width
-    weight = len(change.cells) * key + sum(map(length_of, [*_values_of(change), *old_values(change).values()]))
-    return max(1, len(change.cells)), weight, widths
+    return max(1, len(change.cells)), _old_values(change)[1], widths
 
 
 def pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[Group]:
@@ -112,6 +111,11 @@ def old_values(change: Change) -> dict[str, Any]:
     """Return the values before an update as they travel. They only tell what was before: one that is too long (a central program's)
     goes as NULL, and so do the longest where the update would fit no segment with them (PROTOCOL.md P-5.19).
     """
+    return _old_values(change)[0]
+
+
+def _old_values(change: Change) -> tuple[dict[str, Any], int]:
+    """Return the values before an update as they travel, and the bytes of texts and blobs that it takes with them."""
     old = {name: None if length_of(value) > VALUE_BYTES_MAX else value for name, value in change.old.items()}
     weight = sum(map(length_of, [*old.values(), *_values_of(change)])) + len(change.cells) * sum(map(length_of, change.key))
     for name in sorted(old, key=lambda name: length_of(old[name]), reverse=True) if weight > SEGMENT_BYTES_MAX else ():
@@ -119,7 +123,7 @@ def old_values(change: Change) -> dict[str, Any]:
             break
         weight -= length_of(old[name])
         old[name] = None
-    return old
+    return old, weight
 
 
 def _new(change: Change, column: str) -> Any:

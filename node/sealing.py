@@ -46,6 +46,7 @@ class Sealing:
         self.sealed = 0
         self.told: set[tuple[str, Key]] = set()  # rows whose changes are sealed already
         self.below = Below(store)
+        self.any_held = withdrawing.any_held(store)
         self._untouched: set[tuple[str, str]] = set()  # rows known to have no pending work, until that is asked
         self._hidden: dict[str, set[str]] = {}  # keys of rows under pending work, by table; asked for when first needed
         self.rows = Counter[str]()  # new rows of documents and events that were taken, by table: sealed, or kept here
@@ -76,7 +77,8 @@ class Sealing:
     def add(self, group: Group) -> None:
         """Add one transaction."""
         self._make_explicit(group.changes)
-        group.withdrawals += tuple(withdrawing.replaced_by(self.store, group, self.id))
+        if self.any_held:
+            group.withdrawals += tuple(withdrawing.replaced_by(self.store, group, self.id))
         size = group.size()
         if size.weight > VALUE_BYTES_MAX and group.longest() > VALUE_BYTES_MAX:
             self._withhold(group, withheld.LONG, _LONG_VALUE)

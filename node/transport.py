@@ -13,9 +13,12 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import ssl
+import sys
 from collections.abc import Iterator
 from typing import Any, Final, Protocol, Self, TypeVar
 
+if "httpx" not in sys.modules:  # its own command, with rich and pygments, is a third of it, and it can do without
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -245,10 +248,24 @@ def _is_loopback(host: str) -> bool:
 
 def _post(client: httpx.Client, path: str, body: bytes, headers: dict[str, str]) -> _Reply:
     """Return the reply, whatever its status. Raises Offline, BadReply."""
-    with _plain_words(client), client.stream("POST", path.lstrip("/"), content=body, headers=headers) as response:
+    told = {**headers, "Content-Length": str(len(body))}
+    with _plain_words(client), client.stream("POST", path.lstrip("/"), content=_Body(body), headers=told) as response:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise BadReply("The server's answer is encoded in a way it was not asked for.")
         return _Reply(response.status_code, response.headers, _content(response))
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of a request, let go of once it is sent. A request of httpx is part of a cycle, and the collector looks rarely
+    (schema/cli.py): a push of a million rows kept all that it had sent.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        content, self._content = self._content, b""
+        yield content
 
 
 def _content(response: httpx.Response) -> bytes:

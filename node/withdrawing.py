@@ -63,6 +63,11 @@ def _held(store: Store) -> dict[Name, str]:
     return {(segment, txn): code for segment, txn, code in rows.fetchall()}
 
 
+def any_held(store: Store) -> bool:
+    """Tell whether the centre holds anything of ours: else there is nothing to correct. What is sealed changes nothing about it."""
+    return bool(_held(store))
+
+
 class _Replaced:
     """What a correction takes the place of, while it is found out."""
 

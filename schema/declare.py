@@ -20,12 +20,12 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
-
-from sqlalchemy import MetaData
-from sqlmodel import SQLModel
+from typing import TYPE_CHECKING, Any
 
 from schema.past import Column
+
+if TYPE_CHECKING:
+    from schema.synced import Synced as Synced
 
 
 class Kind(enum.StrEnum):
@@ -91,11 +91,13 @@ class Sync:
     changed: tuple[int, ...] = ()
 
 
-class Synced(SQLModel):
-    """Base of every table that syncs."""
+def __getattr__(name: str) -> Any:
+    """Return `Synced` to whoever declares a table: it is loaded then, and not by those who only use what was declared."""
+    if name != "Synced":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from schema.synced import Synced
 
-    metadata = MetaData()
-    sync: ClassVar[Sync]
+    return Synced
 
 
 @dataclass(frozen=True, slots=True)

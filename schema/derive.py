@@ -12,12 +12,15 @@ import re
 import types
 import typing
 
-from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Sync, Synced, Table, Through, Tie
+from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Sync, Table, Through, Tie
 from schema.defaults import MADE_BY_A_PROGRAM, wrong_default
 from schema.names import alike, folded, wrong_name, wrong_table_name
 from schema.past import PAST, TYPES, Change, Column, Renamed, Retyped, wrong_past
 from sync.limits import KEY_COLUMNS_MAX, TABLES_MAX
 from sync.policy import policies
+
+if typing.TYPE_CHECKING:
+    from schema.synced import Synced
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_]*")
 

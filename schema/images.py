@@ -42,13 +42,14 @@ def unpack_values(data: bytes) -> Any:
 
 
 def _mark(values: Any) -> Any:
-    if isinstance(values, RawText):
-        return msgspec.msgpack.Ext(_RAW_TEXT, values.raw)
-    if isinstance(values, dict):
+    kind = type(values)
+    if kind in _PLAIN:
+        return values
+    if kind is tuple or kind is list:
+        return values if _PLAIN.issuperset(map(type, values)) else [_mark(value) for value in values]
+    if kind is dict:
         return {key: _mark(value) for key, value in values.items()}
-    if isinstance(values, list | tuple) and not _PLAIN.issuperset(map(type, values)):
-        return [_mark(value) for value in values]
-    return values
+    return msgspec.msgpack.Ext(_RAW_TEXT, values.raw) if kind is RawText else values
 
 
 def unpack_tuple(data: bytes | None) -> tuple[Any, ...] | None:

@@ -16,6 +16,8 @@ _RAW, _BLOB = "\0raw:", "\0blob:"
 
 def key_text(key: tuple[Any, ...]) -> str:
     """Return a key as one clean-enough text: the id itself, or the JSON array of a composite key."""
+    if len(key) == 1 and type(key[0]) is str:  # nearly all
+        return key[0]
     parts = [_coded(part) for part in key]
     if len(parts) == 1 and isinstance(parts[0], str):
         return parts[0]

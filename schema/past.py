@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from sqlmodel import Field
-
 ColumnType = Literal["text", "integer", "real", "blob"]
 TYPES: dict[object, ColumnType] = {str: "text", int: "integer", float: "real", bytes: "blob"}
 
@@ -74,6 +72,8 @@ Change = Added | Renamed | Retyped | Dropped
 
 def past(*changes: Change, default: Any = None) -> Any:
     """Return the declaration of a column with a past, oldest change first. `default` as anywhere; None: none."""
+    from sqlmodel import Field  # not at the top: schema/synced.py
+
     return Field(default=default, sa_column_kwargs={"info": {PAST: changes}})
 
 

@@ -18,16 +18,20 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import schema.tables
-from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Synced, Table, Through, Tie
+from schema import made
+from schema.declare import BadDeclaration, By, Cell, Everyone, Kind, Table, Through, Tie
 from schema.derive import table_of
 from schema.names import alike
 from schema.past import as_of
 from sync.errors import BadValue
 from sync.limits import TABLES_MAX
 from sync.policy import Policy, policies
+
+if TYPE_CHECKING:
+    from schema.synced import Synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,12 @@ class Schema:
 
 def build(models: Iterable[type[Synced]]) -> Schema:
     """Return the schema of these classes. Raises BadDeclaration."""
-    tables = _by_name(map(table_of, dict.fromkeys(models)))
+    return together(map(table_of, dict.fromkeys(models)))
+
+
+def together(declared: Iterable[Table]) -> Schema:
+    """Return the schema of these tables. Raises BadDeclaration."""
+    tables = _by_name(declared)
     done: dict[str, Table] = {}
 
     def place(table: Table, below: tuple[str, ...]) -> None:
@@ -238,7 +247,9 @@ def load(extra: tuple[str, ...] | None = None) -> Schema:
     Raises BadValue for a folder that is not there, and for files of it that cannot be used: tables would be missing in what is opened.
     """
     folders = tuple(filter(None, os.environ.get("OUTPOST_TABLES", "").split(os.pathsep))) if extra is None else extra
-    modules = [importlib.import_module(f"schema.tables.{info.name}") for info in pkgutil.iter_modules(schema.tables.__path__)]
+    if not folders:
+        return together(shipped())
+    modules = _shipped_modules()
     for folder in folders:
         if not Path(folder).is_dir():
             raise BadValue(f"OUTPOST_TABLES names {folder}, and there is no such folder. Nothing was opened. Set it right, or unset it.")
@@ -246,9 +257,21 @@ def load(extra: tuple[str, ...] | None = None) -> Schema:
     try:
         return build(model for module in modules for model in _models(module))
     except BadDeclaration as error:
-        if not folders:
-            raise
         raise BadValue(_unusable(f"The tables in {os.pathsep.join(folders)} cannot be used", error)) from error
+
+
+def shipped() -> tuple[Table, ...]:
+    """Return the tables of `schema/tables/`, as they were made before if nothing has changed since."""
+    sources, place = made.sources(), made.place()
+    tables = made.read(place, sources)
+    if tables is None:
+        tables = tuple(table_of(model) for module in _shipped_modules() for model in _models(module))
+        made.keep(place, sources, tables)
+    return tables
+
+
+def _shipped_modules() -> list[ModuleType]:
+    return [importlib.import_module(f"schema.tables.{info.name}") for info in pkgutil.iter_modules(schema.tables.__path__)]
 
 
 def _unusable(what: str, error: Exception) -> str:
@@ -273,6 +296,8 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _models(module: ModuleType) -> list[type[Synced]]:
+    from schema.synced import Synced  # not at the top: there
+
     return [
         value
         for value in vars(module).values()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from schema.capture import Store
+from schema.capture import Store, read_among
 from schema.declare import Table
 from schema.images import pack_tuple, unpack_tuple
 from schema.keys import cell_json, column_json, key_json, key_parts, key_text
@@ -49,32 +49,56 @@ class Conflict:
 def record(store: Store, conflict: Conflict, version: int, at_ms: int, seed: bytes) -> bool:
     """Keep a conflict; False if it is on record. Its id follows from what it is about, so that the same push records it once."""
     number = _id(seed, (conflict.table, conflict.key, conflict.columns))
-    done = store.connection.execute(
-        "INSERT INTO _conflict (id, ver, tbl, key, columns, base, mine, theirs, rule, winner, open, mine_node, theirs_node,"
-        " at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-        (
-            number,
-            version,
-            conflict.table,
-            key_text(conflict.key),
-            json.dumps(conflict.columns),
-            pack_tuple(conflict.base),
-            pack_tuple(conflict.mine),
-            pack_tuple(conflict.theirs),
-            conflict.rule,
-            conflict.winner,
-            int(conflict.open),
-            conflict.mine_node,
-            conflict.theirs_node,
-            at_ms,
-        ),
-    )
-    if done.rowcount == 0:
+    if store.connection.execute(_RECORD, _line(conflict, number, version, at_ms)).rowcount == 0:
         return False
     rid = scopes.rid_of(store, store.schema.by_name[conflict.table], conflict.key)
     if rid is not None:
-        store.connection.execute("INSERT INTO _about (conflict, rid) VALUES (?, ?)", (number, rid))
+        store.connection.execute(_ABOUT, (number, rid))
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A conflict, the `seed` of the transaction that it was found in, and the number of the row it is about, which is there."""
+
+    conflict: Conflict
+    seed: bytes
+    rid: int
+
+
+def record_many(store: Store, found: Sequence[Found], version: int, at_ms: int) -> None:
+    """Keep conflicts, each about something else, as `record` does one by one."""
+    named = [(each, _id(each.seed, (each.conflict.table, each.conflict.key, each.conflict.columns))) for each in found]
+    there = {row[0] for row in read_among(store, "SELECT id FROM _conflict WHERE id", [], [number for _, number in named])}
+    new = [(each, number) for each, number in named if number not in there]
+    store.connection.executemany(_RECORD, [_line(each.conflict, number, version, at_ms) for each, number in new])
+    store.connection.executemany(_ABOUT, [(number, each.rid) for each, number in new])
+
+
+_RECORD = (
+    "INSERT INTO _conflict (id, ver, tbl, key, columns, base, mine, theirs, rule, winner, open, mine_node, theirs_node,"
+    " at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+)
+_ABOUT = "INSERT INTO _about (conflict, rid) VALUES (?, ?)"
+
+
+def _line(conflict: Conflict, number: bytes, version: int, at_ms: int) -> tuple[object, ...]:
+    return (
+        number,
+        version,
+        conflict.table,
+        key_text(conflict.key),
+        json.dumps(conflict.columns),
+        pack_tuple(conflict.base),
+        pack_tuple(conflict.mine),
+        pack_tuple(conflict.theirs),
+        conflict.rule,
+        conflict.winner,
+        int(conflict.open),
+        conflict.mine_node,
+        conflict.theirs_node,
+        at_ms,
+    )
 
 
 def _id(seed: bytes, about: tuple[str, Sequence[Any], tuple[str, ...]]) -> bytes:

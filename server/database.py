@@ -18,7 +18,7 @@ from schema.backup import cut_short
 from schema.bookkeeping import Bookkeeping, require_mine
 from schema.capture import Store
 from schema.dialects.base import Connection, Dialect
-from schema.dialects.sqlite import Sqlite
+from schema.dialects.sqlite import LARGE_CACHE_KIB, Sqlite
 from schema.importer import brought
 from schema.install import install, number_tables
 from schema.registry import Schema
@@ -256,7 +256,7 @@ class NoDriver(UsError):
 def dialect_of(place: Place) -> Dialect:
     """Return the dialect of a database: PostgreSQL's for a URL, else SQLite's."""
     if isinstance(place, Path):
-        return Sqlite()
+        return Sqlite(LARGE_CACHE_KIB)
     try:
         from schema.dialects.postgres import Postgres  # its driver is an extra: a centre in a file does without
     except ImportError as error:

@@ -6,7 +6,7 @@ A held transaction stays as it was sealed; `Works` opens it again, together with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schema.capture import Store
@@ -74,11 +74,19 @@ def forget(store: Store, held: int) -> None:
 
 def say(store: Store, node: int, segment: bytes, index: int, version: int, verdict: str, code: str, reason: str) -> None:
     """Note a transaction's newest verdict; the node's next pull tells it."""
-    store.connection.execute(
-        "INSERT INTO _verdict (segment, txn, node, ver, verdict, code, reason) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment, txn)"
-        " DO UPDATE SET ver = excluded.ver, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason",
-        (segment, index, node, version, verdict, code, reason),
-    )
+    store.connection.execute(_SAY, (segment, index, node, version, verdict, code, reason))
+
+
+def say_many(store: Store, node: int, segment: bytes, verdicts: Mapping[int, str], version: int) -> None:
+    """Note the verdicts on a segment's transactions, by their indexes, that need no reason."""
+    lines = [(segment, index, node, version, verdict, "", "") for index, verdict in verdicts.items()]
+    store.connection.executemany(_SAY, lines)
+
+
+_SAY = (
+    "INSERT INTO _verdict (segment, txn, node, ver, verdict, code, reason) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment, txn)"
+    " DO UPDATE SET ver = excluded.ver, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason"
+)
 
 
 def name_of(segment: bytes, index: int) -> bytes:

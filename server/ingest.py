@@ -18,6 +18,7 @@ from schema.capture import Store
 from schema.keys import key_text
 from server import bulk, centre, hand, healing, horizon, journal, reasons, runs, scopes, waits, withdrawals
 from server import held as held_work
+from server.edits import Coming
 from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows, is_refused
@@ -142,19 +143,18 @@ def _in_order(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[i
         return
     works = transactions(segment, held_work.keys_of_inserts(store, segment), indexes)
     came_again, allowed = healing.came_again(store, segment.id), runs.tables(store)
+    coming = Coming(store, pusher, segment.id, version, now_ms)
     at, size, alone = 0, runs.RUN_MAX, 0
     while at < len(works):
-        taken = runs.take(store, pusher, allowed, works[at : at + size], version) if not came_again else runs.Taken(0)
-        for work in taken.left:
-            take_one(store, pusher, work, segment.id, version, now_ms)
-        at += taken.count
-        if taken.count < size:  # where runs are short, looking far and often for one does not pay
-            alone = 1 if taken.count else min(2 * alone + 1, ALONE_MAX)
+        taken = runs.take(coming, allowed, works[at : at + size]) if not came_again else 0
+        at += taken
+        if taken < size:  # where runs are short, looking far and often for one does not pay
+            alone = 1 if taken else min(2 * alone + 1, ALONE_MAX)
             for work in works[at : at + alone]:
                 work.before = healing.version_before(store, segment.id, work.number) if came_again else NEVER
                 take_one(store, pusher, work, segment.id, version, now_ms)
             at += alone
-        size = min(max(2 * taken.count, RUN_AGAIN_MIN), runs.RUN_MAX)
+        size = min(max(2 * taken, RUN_AGAIN_MIN), runs.RUN_MAX)
 
 
 def take_one(store: Store, pusher: Pusher, work: Transaction, segment: bytes, version: int, now_ms: int) -> None:

@@ -29,7 +29,8 @@ FORCED = -6
 _TYPES = {"text": "TEXT", "integer": "INTEGER", "real": "REAL", "blob": "BLOB"}
 _WALL = "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
 _CAPTURING = "(SELECT applying FROM _state WHERE id=1)=0"
-_CACHE_KIB, _SMALL_CACHE_KIB = 64 * 1024, 4 * 1024
+CACHE_KIB, LARGE_CACHE_KIB, _SMALL_CACHE_KIB = 16 * 1024, 64 * 1024, 4 * 1024
+"""What a connection keeps of its file in memory, beside the system: a node's, the centre's, and that of a look through everything."""
 _BUSY_MS = 30_000
 _EMPTY_MS = 1_000
 _ERROR, _BUSY, _LOCKED = 1, 5, 6
@@ -110,6 +111,9 @@ class Sqlite:
     name = "sqlite"
     is_typed = False
 
+    def __init__(self, cache_kib: int = CACHE_KIB) -> None:
+        self._cache_kib = cache_kib
+
     def open(self, url: Path | str, *, readonly: bool = False) -> Connection:
         """Return a connection: WAL, synchronous=FULL, freed pages overwritten, no implicit transactions."""
         url = Path(url)
@@ -119,7 +123,7 @@ class Sqlite:
         if not readonly:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size=-{self._cache_kib}")
         connection.execute("PRAGMA secure_delete=ON")
         connection.execute("PRAGMA temp_store=FILE")
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -419,7 +423,7 @@ class Sqlite:
 
     def read_through(self, connection: Connection, on: bool) -> None:
         """Make the cache small, or as large as it was."""
-        connection.execute(f"PRAGMA cache_size=-{_SMALL_CACHE_KIB if on else _CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size=-{_SMALL_CACHE_KIB if on else self._cache_kib}")
 
     def read_bytes(self, connection: Connection, on: bool) -> None:
         """Switch how TEXT is decoded."""

@@ -13,8 +13,11 @@ from server import conflicts, rows
 from server.holding import Hold, accepted, check_values
 from server.merging.incoming import Incoming, Standing
 from sync.change import NEVER, Edit, Key
-from sync.merge import CENTRE, FILLED, Meta, Outcome, merge_cell, same_values, seen
+from sync.merge import CENTRE, FILLED, Lineage, Meta, Outcome, merge_cell, same_values, seen
 from sync.policy import policies
+
+NOBODY = Meta(0, CENTRE, 0, 0, "")
+"""Who wrote what has no clock."""
 
 
 def edit(incoming: Incoming, row: Standing, edits: Sequence[Edit], *, insert: bool = False) -> bool:
@@ -30,7 +33,7 @@ def edit(incoming: Incoming, row: Standing, edits: Sequence[Edit], *, insert: bo
         number = rows.cell_number(table, cell)
         standing = tuple(now.get(name, stands) for name, stands in zip(cell.columns, row.named(cell.columns), strict=True))
         edit = _whole(incoming, table, complete(pushed, cell, standing), standing)
-        meta = metas.get(number) or metas.get(rows.BIRTH) or Meta(0, CENTRE, 0, 0, "")
+        meta = metas.get(number) or metas.get(rows.BIRTH) or NOBODY
         outcome = _outcome(incoming, table, edit, standing, meta, insert)
         if outcome.ask:  # one question of a cell: what was typed last is what its person wants now
             asked.add(pushed.cell)
@@ -75,15 +78,20 @@ def _outcome(incoming: Incoming, table: Table, edit: Edit, standing: Key, meta: 
         empty = insert and all(value is None for value in edit.new)  # a new row's empty columns are nobody's word
         differs = not same_values(edit.new, standing) and not empty
         return Outcome(standing, meta.stamp, False, differs, "theirs", True, False)
-    known = seen(meta, edit.base, edit.since, incoming.pusher.lineage, insert=insert)
+    known = is_known(edit, meta, standing, incoming.pusher.lineage, incoming.work.number, insert=insert)
     at = incoming.now_stamp(edit.wall)
-    is_untold = edit.base == NEVER and edit.since == incoming.work.number  # else it was typed on an insert of its own (P-5.16)
-    if is_untold and not insert and same_values(edit.old, standing):
-        known = True  # it had not been told of the cell, and shown what stands (P-11.8)
     outcome = merge_cell(policy, edit.old, edit.new, at, incoming.pusher.node_id, standing, meta, known)
     if policy.differential and outcome.write and not _fits(incoming.store, table, edit.columns, outcome.value):
         return Outcome(standing, outcome.stamp, False, True, "theirs", True, True)
     return outcome
+
+
+def is_known(edit: Edit, meta: Meta, standing: Key, lineage: Lineage, number: int, *, insert: bool = False) -> bool:
+    """Tell whether the writer of an edit, in its transaction of this number, knew what stands in the cell."""
+    if seen(meta, edit.base, edit.since, lineage, insert=insert):
+        return True
+    is_untold = edit.base == NEVER and edit.since == number  # else it was typed on an insert of its own (P-5.16)
+    return is_untold and not insert and same_values(edit.old, standing)  # not told of the cell, but shown what stands (P-11.8)
 
 
 def _fits(store: Store, table: Table, columns: tuple[str, ...], value: Key) -> bool:

@@ -116,8 +116,7 @@ class Incoming:
 
     def raise_to(self, verdict: str) -> None:
         """Let the verdict be at least this."""
-        order = ("accepted", "merged", "ask")
-        self.verdict = max(self.verdict, verdict, key=order.index)
+        self.verdict = graver(self.verdict, verdict)
 
     def node_of(self, writer: int) -> int:
         """Return the node of an incarnation."""
@@ -137,6 +136,11 @@ class Incoming:
         """Put on record what became of a row, or of values of it, as a rule decided it against `writer`."""
         entry = Conflict(table.name, key, columns, base, mine, theirs, rule, winner, False, self.pusher.node, self.node_of(writer))
         conflicts.record(self.store, entry, self.version, self.at_ms, self.seed)
+
+
+def graver(one: str, other: str) -> str:
+    """Return which of two verdicts on one transaction says more."""
+    return max(one, other, key=("accepted", "merged", "ask").index)
 
 
 def no_right(table: Table, values: Mapping[str, Any]) -> str:

@@ -149,6 +149,21 @@ def test_requests_are_signed_and_answered(exchange: HttpExchange, server: Server
     assert server.service.calls == 2
 
 
+def test_what_was_sent_is_let_go_of_without_the_collector(exchange: HttpExchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks rarely, and a request of httpx is part of a cycle: a push of a million rows kept all it had sent."""
+    bodies: list[transport._Body] = []
+    make = transport._Body.__init__
+
+    def noted(body: transport._Body, content: bytes) -> None:
+        make(body, content)
+        bodies.append(body)
+
+    monkeypatch.setattr(transport._Body, "__init__", noted)
+    exchange.push(a_push())
+    assert len(bodies) == 2  # for the nonce, and the push
+    assert not any(body._content for body in bodies)
+
+
 def test_a_page_is_read(exchange: HttpExchange) -> None:
     assert exchange.pull(PullRequest(1, 7, bytes(16), ZERO, ZERO, None, 100, TOLD)).epoch == 7
 

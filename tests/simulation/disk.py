@@ -314,6 +314,7 @@ class SimulatedSqlite(Sqlite):
     """SQLite without waiting for a disk, whose triggers read the simulator's clock, as one process has it open."""
 
     def __init__(self, file: File, process: Process) -> None:
+        super().__init__()
         self.file, self.process = file, process
 
     def open(self, url: Path, *, readonly: bool = False) -> Connection:

@@ -40,6 +40,7 @@ class Failing(Sqlite):
     """A database whose statements are interrupted after some steps, as when the machine goes down there."""
 
     def __init__(self, steps: int) -> None:
+        super().__init__()
         self.steps, self.left = steps, steps
 
     def open(self, url: Path, *, readonly: bool = False) -> Connection:
