@@ -3,6 +3,7 @@
     .venv/bin/python scripts/torture.py kills --seeds 1..40 --kills 50         SIGKILL at random and at chosen system calls
     .venv/bin/python scripts/torture.py kills --database postgres              PostgreSQL's processes and the line to them as well
     .venv/bin/python scripts/torture.py failover --seeds 1..20 --rounds 3      a replica takes over that lags (--synchronous: does not)
+    .venv/bin/python scripts/torture.py rivals --seeds 1..20                   programs that want PostgreSQL's rows at the same time
     .venv/bin/python scripts/torture.py swarm --seeds 1..100 --rounds 5        5 to 10 nodes at once behind the fault proxy
     .venv/bin/python scripts/torture.py power --seeds 1..40 --images 2500      power losses, replayed from recorded writes
     .venv/bin/python scripts/torture.py power --control                        the same, less careful: must lose something
@@ -34,7 +35,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests import databases
-from tests.faults import cluster, failover, feed, kills, pg_kills, shim, strace, swarm
+from tests.faults import cluster, failover, feed, kills, pg_kills, rivals, shim, strace, swarm
 from tests.faults.power import runs
 from tests.faults.power.images import Found
 
@@ -45,6 +46,8 @@ class Kind(enum.StrEnum):
     file = "file"
     postgres = "postgres"
 
+
+_AIMED = {Kind.file: "at a call", Kind.postgres: "around a COMMIT"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -221,7 +224,7 @@ def _one_kills(seed: int, each: int, keep: Path, database: Kind = Kind.file) -> 
         shutil.rmtree(folder.parent, ignore_errors=True)
     killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
     steps = {f"{STEP}{label}": number for label, number in life.known.labels.items() if "at a moment" not in label}
-    counts = {"kills": life.kills(), "kills at a call": sum(steps.values()), "kills of fresh processes": life.known.fresh}
+    counts = {"kills": life.kills(), f"kills {_AIMED[database]}": sum(steps.values()), "kills of fresh processes": life.known.fresh}
     return {**counts, "acknowledged writes": acknowledged, **killed, **steps}, []
 
 
@@ -250,6 +253,30 @@ def _one_failover(seed: int, rounds: int, synchronous: bool, keep: Path) -> tupl
     except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
         again = f"failover --seeds {seed} --rounds {rounds}{' --synchronous' if synchronous else ''}"
         return _kept(folder, keep, again, broken)
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+@app.command("rivals")
+def rivals_(
+    seeds: Seeds = "1..4",
+    exchanges: Annotated[int, typer.Option("--exchanges", min=1, help="Exchanges of each node in each run.")] = 10,
+    minutes: Minutes = 60.0,
+    jobs: Jobs = 1,
+    keep: Keep = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Rivals: programs take PostgreSQL's rows in any order at every level of isolation: deadlocks and conflicts of snapshots."""
+    skipped(cluster.why_not(), as_json)
+    tell(many(seeds, partial(_one_rivals, exchanges=exchanges, keep=keep.resolve()), minutes, jobs), as_json)
+
+
+def _one_rivals(seed: int, exchanges: int, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    folder = scratch() / f"rivals-{seed}"
+    try:
+        return dict(rivals.run(folder, seed, exchanges)), []
+    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
+        return _kept(folder, keep, f"rivals --seeds {seed} --exchanges {exchanges}", broken)
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
 

@@ -139,10 +139,10 @@ class Postgres:
         return hashlib.sha256(str(connection.execute(_LIFE).fetchone()).encode()).digest()[:16]
 
     def prepare(self, connection: Connection) -> None:
-        """Make sure that there is the table whose lock gives writers their turns. Several may do so at once."""
+        """Make sure that there are the table whose lock gives writers their turns, and the numbers of nonces. Several may do so at once."""
         connection.execute(Native(f"SELECT pg_advisory_lock({_INSTALLING})"))
         try:
-            connection.execute(Native("CREATE TABLE IF NOT EXISTS _lock ()"))
+            connection.execute(_PREPARED)
         finally:
             connection.execute(Native(f"SELECT pg_advisory_unlock({_INSTALLING})"))
 
@@ -226,7 +226,7 @@ class Postgres:
             "CREATE INDEX IF NOT EXISTS _log_row ON _log (t, rid, c)",
             # nonces of all server processes; `given_in` is this table: a dump that is read back makes another (server/shared_nonces.py)
             Native(
-                "CREATE UNLOGGED TABLE IF NOT EXISTS _nonce (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+                "CREATE UNLOGGED TABLE IF NOT EXISTS _nonce (id bigint PRIMARY KEY,"
                 " nonce text NOT NULL UNIQUE, expires_ms bigint NOT NULL, given_in oid NOT NULL)"
             ),
             # the bytes of snapshots, which can be made anew (server/snapshot/shelf.py)
@@ -435,6 +435,10 @@ _LIFE: Final = Native(
     "SELECT extract(epoch FROM pg_postmaster_start_time())::text, oid::text, pg_relation_filenode(oid)::text FROM pg_class"
     " WHERE oid = '_server'::regclass"
 )
+_PREPARED: Final = Native(f"CREATE TABLE IF NOT EXISTS _lock (); CREATE SEQUENCE IF NOT EXISTS _nonce_number MINVALUE {CENTRAL}")
+"""The sequence is none of the table's own, which would be unlogged as that is: such a one can be unreadable on a replica that takes over
+("bad magic number in sequence"). It begins above all that databases made with one have given out.
+"""
 _BEGIN_TURN: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE _lock IN EXCLUSIVE MODE")
 _BEGIN_SNAPSHOT: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
 """Each one message to the server and back. Neither BEGIN nor LOCK takes a snapshot; the first SELECT does."""

@@ -134,7 +134,6 @@ def _blow(ordeal: Ordeal) -> None:
     work = chance.choices((_exchange, _join, _invite), (8, 1, 1))[0]
     work(ordeal, what, point)
     life.known.killed[what] += 1
-    life.known.labels[f"{what}: {'at a moment' if point == 'moment' else f'{point} a COMMIT'}"] += 1
 
 
 def _under(ordeal: Ordeal, what: str, point: str, start: Callable[[], list[Running]]) -> list[int]:
@@ -145,12 +144,16 @@ def _under(ordeal: Ordeal, what: str, point: str, start: Callable[[], list[Runni
         time.sleep(chance.uniform(0, 1.1 * ordeal.takes))  # the moment is drawn
         fall(0)
         statuses = [starter.wait(each) for each in running]
+        label = "at a moment"
     else:
         strike = ordeal.proxy.arm(point, chance.randint(1, COMMITS_MAX), fall)
         statuses = [starter.wait(each) for each in start()]
         ordeal.proxy.disarm()
+        label = f"{point} a COMMIT"
         if not strike.struck.is_set():  # fewer commits came than were counted on
             fall(0)
+            label = "at a moment at which all was done"
+    ordeal.life.known.labels[f"{what}: {label}"] += 1
     ordeal.revive()
     return statuses
 

@@ -127,9 +127,9 @@ def test_a_server_that_falls_silent_in_its_turn_does_not_hold_up_the_others(serv
 
 
 def test_killed_on_postgres(tmp_path: Path) -> None:
-    life = pg_kills.run(tmp_path / "life", seed=1, kills=8)
-    assert life.kills() == 8
-    assert len(life.acknowledged()) > 200
+    life = pg_kills.run(tmp_path / "life", seed=1, kills=5)
+    assert life.kills() == 5
+    assert len(life.acknowledged()) > 100
 
 
 # --- others at the same database -----------------------------------------------------------------------------------------------
@@ -163,9 +163,9 @@ def _waits(scene: Scene) -> bool:
 
 
 def test_programs_in_the_way_at_every_level_of_isolation(tmp_path: Path) -> None:
-    counts = rivals.run(tmp_path / "rivals", seed=1, exchanges=3)
+    counts = rivals.run(tmp_path / "rivals", seed=1, exchanges=1)
     assert counts["rows of programs"] > 0
-    assert counts["exchanges"] >= 6
+    assert counts["exchanges"] >= 2
 
 
 def test_without_a_free_connection_nothing_is_lost_and_it_goes_on_by_itself(scene: Scene, till: NodeHome) -> None:
@@ -201,7 +201,7 @@ def test_what_is_acknowledged_outlives_a_crash_of_a_database_that_waits_for_no_d
     """Somebody has set it so that commits are written later. Ours are not: what a node was told is taken does not go back."""
     with failover.relay(tmp_path / "relay", synchronous_commit="off", wal_writer_delay="10s") as found:
         till, _, _ = found.life.nodes
-        for _ in range(5):
+        for _ in range(2):
             found.life.write(till)
             found.sync(till)
             before = found.sales()
@@ -266,6 +266,29 @@ def test_a_replica_that_is_not_promoted_yet_is_told_from_a_centre(tmp_path: Path
         found.take_over(standby)
         assert found.sync(till)["centre_restored"] is None
         assert httpx.get(health).status_code == 200
+
+
+def test_a_url_that_names_both_servers_follows_a_fail_over(tmp_path: Path) -> None:
+    """No address has to move: the driver asks both, and takes the one that takes writes."""
+    with clusters.scratch() as folder, closing(Starter(tmp_path)) as starter, PgProxy(0) as unused:
+        primary = Cluster.made(folder / "primary")
+        name, standby = primary.database(), primary.standby(folder / "standby")
+        hosts = f"127.0.0.1:{standby.port},127.0.0.1:{primary.port}"
+        place = f"postgresql://postgres@{hosts}/{name}?target_session_attrs=read-write"
+        with closing(Centre(starter, tmp_path, place=place)) as centre:
+            till = centre.node("till", SCOPE)
+            scene = Scene(starter, primary, unused, centre, place, [])
+            scene.write(till)
+            assert scene.sync(till) == ""
+            standby.catch_up(primary)
+            primary.kill()
+            scene.write(till)
+            assert ASK_AGAIN in scene.sync(till)
+            standby.promote()
+            assert scene.sync(till) == ""
+            scene.rest(till)
+        primary.remove()
+        standby.remove()
 
 
 def test_a_fail_over_is_told_in_words_and_a_newcomer_that_it_forgot_comes_back(tmp_path: Path) -> None:
