@@ -2,10 +2,10 @@
 
     any process: issue() ─► Outpost-Nonce ══► node signs ══► any process: renew()
 
-The table is UNLOGGED (its numbers are not: schema/dialects/postgres.py): no commit waits for the disk, and after a crash of the database, on a replica that takes over and in a backup
-of its files it is empty. In a dump that is read back it is not; but a row is good in the table that it was given out in alone. Whoever
-deletes a row has it, also of many processes at once. Bound and spec as in server/nonces.py; the clocks of the machines that serve one
-database may differ by WAIT_MS.
+The table is UNLOGGED (not so its numbers: schema/dialects/postgres.py): no commit waits for the disk, and after a crash of the
+database, on a replica that takes over and in a backup of its files it is empty. In a dump that is read back it is not; but a row is good
+in the table that it was given out in alone. Whoever deletes a row has it, also of many processes at once. Bound and spec as in
+server/nonces.py; the clocks of the machines that serve one database may differ by WAIT_MS.
 """
 
 from __future__ import annotations

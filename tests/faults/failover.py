@@ -72,6 +72,13 @@ class Relay:
         self.primary.remove()
         self.primary = standby
 
+    def back_up(self, number: int) -> None:
+        """Make a backup, which lets nodes forget what they had sent, and let them hear of it."""
+        self.life.must("server", "--home", self.life.centre.home, "backup", self.life.centre.folder / f"backup{number}.db")
+        for node in self.life.nodes:
+            self.sync(node)
+        self.counts["backups newer than the replica"] += 1
+
     def sales(self) -> set[str]:
         """Return the sales that the centre has."""
         return {row[0] for row in foreign.rows(self.url, "SELECT id FROM sale")}
@@ -127,6 +134,8 @@ def _behind(found: Relay, number: int) -> None:
     standby.lag()
     for _ in range(chance.randint(1, 2)):
         _work(found)
+    if chance.random() < 0.3:
+        found.back_up(number)
     before = found.sales()
     running = _at_work(found, chance.sample(life.nodes, chance.randint(0, NODES)))
     found.end_primary(chance.choice(WAYS))

@@ -241,6 +241,24 @@ def test_a_replica_that_lags_takes_over_and_nothing_is_lost(tmp_path: Path) -> N
     assert found.history == 2
 
 
+def test_a_replica_that_lags_behind_a_backup_takes_over_and_nothing_is_lost(tmp_path: Path) -> None:
+    """Nodes have let go of what the backup covers; the rows themselves, which are still on them, come back."""
+    with failover.relay(tmp_path / "relay") as found:
+        life = found.life
+        standby = found.primary.standby(found.place / "replica")
+        standby.lag()
+        life.write(life.nodes[0])
+        found.sync(life.nodes[0])
+        found.back_up(1)
+        before = found.sales()
+        found.end_primary("killed")
+        found.take_over(standby)
+        assert found.sales() < before
+        quieten(life.starter, life.nodes)
+        at_rest(life.starter, life.centre, life.nodes, life.acknowledged())
+        assert found.sales() == before
+
+
 def test_a_synchronous_replica_takes_over_and_no_history_goes_back(tmp_path: Path) -> None:
     assert failover.run(tmp_path / "relay", seed=1, rounds=1, synchronous=True).history == 1
 
