@@ -263,6 +263,26 @@ def test_a_synchronous_replica_takes_over_and_no_history_goes_back(tmp_path: Pat
     assert failover.run(tmp_path / "relay", seed=1, rounds=1, synchronous=True).history == 1
 
 
+def test_a_push_waits_for_a_synchronous_replica_that_is_away(tmp_path: Path) -> None:
+    """And is answered when that is back; who pulls meanwhile, or asks after the server's health, does not wait."""
+    with failover.relay(tmp_path / "relay") as found:
+        life, till = found.life, found.life.nodes[0]
+        standby = found.primary.standby(found.place / "replica", "replica")
+        found.primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'replica'")
+        found.primary.execute("SELECT pg_reload_conf()")
+        standby.stop("fast")
+        life.write(till)
+        syncing = life.starter.start("node", "--home", till.home, "sync", "--json")
+        waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        until(lambda: found.primary.value(waiting) > 0, "the push waits")
+        assert httpx.get(f"http://127.0.0.1:{life.centre.port}/v1/health").status_code == 200
+        assert not syncing.said()
+        standby.start()
+        assert life.starter.wait(syncing) == 0
+        assert found.epoch() == 1
+        standby.remove()
+
+
 def test_a_replica_that_is_not_promoted_yet_is_told_from_a_centre(tmp_path: Path) -> None:
     """Servers that are sent there say so, to nodes and operators, and serve as soon as it takes writes; they need not be started anew."""
     with failover.relay(tmp_path / "relay") as found:
