@@ -36,7 +36,7 @@ WORKER_DEATHS_MAX: Final = 4
 AT_A_MOMENT: Final = 0.35
 """Which share of blows comes at any moment; the others come around a COMMIT of a turn."""
 
-COMMITS_MAX: Final = 8
+COMMITS_MAX: Final = 4
 """Which commit is struck: one of the first so many. Where fewer come the blow falls when all is done."""
 
 UNKNOWN: Final = frozenset({"net.offline", "net.reply", "server.database"})
