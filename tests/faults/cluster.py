@@ -44,6 +44,7 @@ SETTINGS = {
     "max_wal_senders": "4",
     "hot_standby": "on",
     "shared_buffers": "32MB",
+    "dynamic_shared_memory_type": "mmap",  # in its folder: what is killed outright cannot clean up after itself
     "wal_receiver_status_interval": "1s",
     "log_min_messages": "log",
 }
