@@ -19,7 +19,7 @@ def tell_healed(document: dict[str, Any]) -> None:
     restored = document["centre_restored"]
     if restored is not None:
         as_of = "" if restored["last_synced_ms"] is None else f" This node had last synced {moment(restored['last_synced_ms'])}."
-        say(f"The centre was restored from a backup.{as_of}")
+        say(f"The centre went back to an earlier state: a backup was put back, or a copy of its database that lagged took over.{as_of}")
         again = restored["offered_again"]
         sent = f"{count(again, 'transaction')} of this node that it may have lost {'was' if again == 1 else 'were'} sent again"
         say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")

@@ -1,6 +1,9 @@
 """Torture real processes: kill them at any step, part them, mistreat their network, take their power away.
 
     .venv/bin/python scripts/torture.py kills --seeds 1..40 --kills 50         SIGKILL at random and at chosen system calls
+    .venv/bin/python scripts/torture.py kills --database postgres              PostgreSQL's processes and the line to them as well
+    .venv/bin/python scripts/torture.py failover --seeds 1..20 --rounds 3      a replica takes over that lags (--synchronous: does not)
+    .venv/bin/python scripts/torture.py rivals --seeds 1..20                   programs that want PostgreSQL's rows at the same time
     .venv/bin/python scripts/torture.py swarm --seeds 1..100 --rounds 5        5 to 10 nodes at once behind the fault proxy
     .venv/bin/python scripts/torture.py power --seeds 1..40 --images 2500      power losses, replayed from recorded writes
     .venv/bin/python scripts/torture.py power --control                        the same, less careful: must lose something
@@ -12,6 +15,7 @@ the same order; what the operating system does between them is its own.
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import shutil
@@ -31,9 +35,19 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests import databases
-from tests.faults import feed, kills, shim, strace, swarm
+from tests.faults import cluster, failover, feed, kills, pg_kills, rivals, shim, strace, swarm
 from tests.faults.power import runs
 from tests.faults.power.images import Found
+
+
+class Kind(enum.StrEnum):
+    """What the centre's database is."""
+
+    file = "file"
+    postgres = "postgres"
+
+
+_AIMED = {Kind.file: "at a call", Kind.postgres: "around a COMMIT"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -177,31 +191,94 @@ def _of_power(found: Found, again: str) -> tuple[dict[str, int], list[tuple[str,
 def kills_(
     seeds: Seeds = "1..4",
     each: Annotated[int, typer.Option("--kills", min=1, help="Kills of each run.")] = 50,
+    database: Annotated[
+        Kind, typer.Option("--database", help="What the centre is on. On postgres its processes are killed too.")
+    ] = Kind.file,
     minutes: Minutes = 60.0,
     jobs: Jobs = 1,
     keep: Keep = KEEP,
     as_json: Json = False,
 ) -> None:
-    """Kills: SIGKILL to every process of node and centre, at random and at chosen system calls; ordinary commands go on."""
+    """Kills: SIGKILL to every process of node and centre, at random and at chosen system calls; ordinary commands go on.
+
+    On PostgreSQL: to the server's and the database's, immediate stops, cut lines, at any moment and around COMMIT.
+    """
+    if database is Kind.postgres:
+        skipped(cluster.why_not(), as_json)
+        tell(many(seeds, partial(_one_kills, each=each, keep=keep.resolve(), database=database), minutes, jobs), as_json)
+        return
     for what, reason in (("counted by the shim", shim.why_not()), ("counted by strace", strace.why_not())):
         if reason is not None:
             typer.echo(f"Kills at calls {what} are left out: {reason}.", err=True)
     tell(many(seeds, partial(_one_kills, each=each, keep=keep.resolve()), minutes, jobs), as_json)
 
 
-def _one_kills(seed: int, each: int, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _one_kills(seed: int, each: int, keep: Path, database: Kind = Kind.file) -> tuple[dict[str, int], list[tuple[str, str]]]:
     folder = scratch() / f"kills-{seed}"
     try:
-        life = kills.run(folder, seed, each)
+        life = (pg_kills if database is Kind.postgres else kills).run(folder, seed, each)
         acknowledged = len(life.acknowledged())
     except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
-        return _kept(folder, keep, f"kills --seeds {seed} --kills {each}", broken)
+        return _kept(folder, keep, f"kills --database {database} --seeds {seed} --kills {each}", broken)
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
     killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
     steps = {f"{STEP}{label}": number for label, number in life.known.labels.items() if "at a moment" not in label}
-    counts = {"kills": life.kills(), "kills at a call": sum(steps.values()), "kills of fresh processes": life.known.fresh}
+    counts = {"kills": life.kills(), f"kills {_AIMED[database]}": sum(steps.values()), "kills of fresh processes": life.known.fresh}
     return {**counts, "acknowledged writes": acknowledged, **killed, **steps}, []
+
+
+@app.command("failover")
+def failover_(
+    seeds: Seeds = "1..4",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Fail-overs of each run, one after the other.")] = 3,
+    synchronous: Annotated[
+        bool, typer.Option("--synchronous", help="Of a replica that every commit waits for: nothing goes back.")
+    ] = False,
+    minutes: Minutes = 60.0,
+    jobs: Jobs = 1,
+    keep: Keep = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Fail-over: PostgreSQL's primary ends while nodes exchange, and a replica takes over that lacks what was acknowledged."""
+    skipped(cluster.why_not(), as_json)
+    tell(many(seeds, partial(_one_failover, rounds=rounds, synchronous=synchronous, keep=keep.resolve()), minutes, jobs), as_json)
+
+
+def _one_failover(seed: int, rounds: int, synchronous: bool, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    folder = scratch() / f"failover-{seed}"
+    try:
+        found = failover.run(folder, seed, rounds, synchronous=synchronous)
+        return {**found.counts, "acknowledged writes": len(found.life.acknowledged())}, []
+    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
+        again = f"failover --seeds {seed} --rounds {rounds}{' --synchronous' if synchronous else ''}"
+        return _kept(folder, keep, again, broken)
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+@app.command("rivals")
+def rivals_(
+    seeds: Seeds = "1..4",
+    exchanges: Annotated[int, typer.Option("--exchanges", min=1, help="Exchanges of each node in each run.")] = 10,
+    minutes: Minutes = 60.0,
+    jobs: Jobs = 1,
+    keep: Keep = KEEP,
+    as_json: Json = False,
+) -> None:
+    """Rivals: programs take PostgreSQL's rows in any order at every level of isolation: deadlocks and conflicts of snapshots."""
+    skipped(cluster.why_not(), as_json)
+    tell(many(seeds, partial(_one_rivals, exchanges=exchanges, keep=keep.resolve()), minutes, jobs), as_json)
+
+
+def _one_rivals(seed: int, exchanges: int, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    folder = scratch() / f"rivals-{seed}"
+    try:
+        return dict(rivals.run(folder, seed, exchanges)), []
+    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
+        return _kept(folder, keep, f"rivals --seeds {seed} --exchanges {exchanges}", broken)
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 @app.command("swarm")

@@ -162,6 +162,7 @@ class Database:
         self.path, self.schema, self.dialect = path, schema.centre, dialect or dialect_of(path)
         self._life = life or secrets.token_bytes(16)
         self._lock = threading.RLock()
+        self._insists = threading.local()
         self._readers: SimpleQueue[Connection] = SimpleQueue()
         self._writer = connect(self.dialect, path)
         from server.upgrade import ServerKeeper  # it journals and releases, and what does that needs this module
@@ -195,16 +196,28 @@ class Database:
                 self._writer.rollback()
                 raise
 
+    @contextmanager
+    def ahead_of_programs(self) -> Iterator[None]:
+        """Let this thread's transactions wait, inside the block, for central programs that are at work on declared tables, and those that
+        come later wait for them. Else programs that write to the same rows without a pause would have it undone each time.
+        """
+        self._insists.tables = [table.name for table in self.schema.tables]
+        try:
+            yield
+        finally:
+            self._insists.tables = []
+
     def _begin_write(self) -> None:
         """Begin, on a new connection where the old one was cut: nothing was under way on it."""
+        ahead_of: list[str] = getattr(self._insists, "tables", [])
         try:
-            self.dialect.begin_write(self._writer)
+            self.dialect.begin_write(self._writer, ahead_of)
         except self.dialect.errors:
             if not self.dialect.is_cut(self._writer):
                 raise
             self._writer = connect(self.dialect, self.path)
             self._store = Store(self._writer, self.dialect, self.schema, self.numbers)
-            self.dialect.begin_write(self._writer)
+            self.dialect.begin_write(self._writer, ahead_of)
 
     def _begin_read(self) -> Connection:
         """Return a connection on which a snapshot is open: one that was used before, unless it was cut, or a new one."""

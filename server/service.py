@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -37,8 +37,15 @@ from sync.messages import (
 )
 
 TRIES_MAX = 10
+PATIENT_TRIES = 4
+"""How often a request meets central programs on the same rows before it goes ahead of them (`Database.ahead_of_programs`)."""
 
 log = logging.getLogger("outpost.server")
+
+_WENT_BACK = (
+    "this database's history went back: node %s remembers more of it than is here. A backup was put back, or a replica that lagged took"
+    " over. Common to both is what came up to version %d; nodes offer the rest again as they sync. History number %d begins."
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,11 +61,12 @@ def again_where_others_wrote(method: Callable[Concatenate[Service, P], R]) -> Ca
     @wraps(method)
     def tried(self: Service, /, *args: P.args, **kwargs: P.kwargs) -> R:
         dialect = self.database.dialect
-        for tries_left in reversed(range(TRIES_MAX)):
+        for number in range(1, TRIES_MAX + 1):
             try:
-                return method(self, *args, **kwargs)
+                with nullcontext() if number <= PATIENT_TRIES else self.database.ahead_of_programs():
+                    return method(self, *args, **kwargs)
             except dialect.errors as error:
-                if not dialect.is_passing(error) or not tries_left:
+                if not dialect.is_passing(error) or number == TRIES_MAX:
                     raise_if_away(dialect, error)
                     raise
         raise AssertionError("the last try returns or raises")
@@ -219,7 +227,11 @@ class Service:
     def heal(self, node: str, request: HealRequest, now_ms: int) -> HealReply:
         """Tell what this centre still has of the history a node remembers. Begins a new epoch if that is less than all."""
         with self.database.writing() as store, centre.engine_writes(store, now_ms):
-            return healing.heal(store, nodes.number_of(store, node), request, now_ms)
+            before = journal.epoch(store)
+            reply = healing.heal(store, nodes.number_of(store, node), request, now_ms)
+        if reply.epoch != before:
+            log.warning(_WENT_BACK, node, reply.shared.number, reply.epoch)
+        return reply
 
     @again_where_others_wrote
     def offer(self, node: str, request: OfferRequest, now_ms: int) -> OfferReply:

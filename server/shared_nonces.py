@@ -2,10 +2,10 @@
 
     any process: issue() ─► Outpost-Nonce ══► node signs ══► any process: renew()
 
-The table is UNLOGGED: no commit waits for the disk, and after a crash of the database, on a replica that takes over and in a backup
-of its files it is empty. In a dump that is read back it is not; but a row is good in the table that it was given out in alone. Whoever
-deletes a row has it, also of many processes at once. Bound and spec as in server/nonces.py; the clocks of the machines that serve one
-database may differ by WAIT_MS.
+The table is UNLOGGED (not so its numbers: schema/dialects/postgres.py): no commit waits for the disk, and after a crash of the
+database, on a replica that takes over and in a backup of its files it is empty. In a dump that is read back it is not; but a row is good
+in the table that it was given out in alone. Whoever deletes a row has it, also of many processes at once. Bound and spec as in
+server/nonces.py; the clocks of the machines that serve one database may differ by WAIT_MS.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ pruned AS (
     )
 )"""
 _INSERT: Final = """
-INSERT INTO _nonce (nonce, expires_ms, given_in) SELECT unnest(CAST(?4 AS text[])), ?5, '_nonce'::regclass::oid
+INSERT INTO _nonce (id, nonce, expires_ms, given_in) OVERRIDING SYSTEM VALUE
+SELECT nextval('_nonce_number'), nonce, ?5, '_nonce'::regclass::oid FROM unnest(CAST(?4 AS text[])) AS given (nonce)
 ON CONFLICT DO NOTHING"""
 """The oldest are looked at in the order of age; those that another process prunes at this moment are left to it. What is
 inserted already is so by the same call, whose reply was lost with its connection."""

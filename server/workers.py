@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -25,7 +26,7 @@ from multiprocessing.process import BaseProcess
 from typing import Final, Protocol
 
 from server.serve import STOP_SECONDS, url_of
-from sync.errors import UsError
+from sync.errors import OutpostError, UsError
 
 WORKERS_MAX: Final = 64
 
@@ -163,7 +164,11 @@ def _work(serve: Serve, listener: socket.socket, sender: Connection) -> None:
         signal.signal(number, signal.SIG_DFL)  # until we serve: the parent's handlers are no business of ours
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    serve(listener, lambda _url: sender.send_bytes(b"."))
+    try:
+        serve(listener, lambda _url: sender.send_bytes(b"."))
+    except OutpostError as error:  # the database is away, most likely: a line for the log, and no frames
+        log.error("worker %s cannot serve: %s", os.getpid(), error)
+        sys.exit(1)
 
 
 def _stop_with_parent() -> None:

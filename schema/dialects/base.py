@@ -120,8 +120,11 @@ class Dialect(Protocol):
     def prepare(self, connection: Connection) -> None:
         """Make what `begin_write` needs, in a database that may be empty. Outside any transaction."""
 
-    def begin_write(self, connection: Connection) -> None:
-        """Begin a transaction that holds its place in the order of versions until it commits (ENGINE §3)."""
+    def begin_write(self, connection: Connection, ahead_of: Sequence[str] = ()) -> None:
+        """Begin a transaction that holds its place in the order of versions until it commits (ENGINE §3).
+
+        `ahead_of`: tables that no program may write to from before its snapshot to its commit. It may wait for those at work.
+        """
 
     def begin_alone(self, connection: Connection, tables: Sequence[str]) -> None:
         """Begin like `begin_write`, when nobody else is at work on these tables, and let nobody begin with them. It may wait."""

@@ -44,6 +44,17 @@ _PATIENCE: Final = {
     **{"tcp_user_timeout": 60_000},
 }
 """Seconds, and ms, until a server that says nothing is taken for gone."""
+
+_IDLE_MS: Final = 300_000
+_SESSION: Final = (
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3 -c tcp_user_timeout=60000"
+    f" -c idle_in_transaction_session_timeout={_IDLE_MS}"
+)
+"""The same from PostgreSQL's side. Else a machine that vanishes in the middle of a turn, or a process that is stopped there, keeps `_lock`
+for hours, and every other server waits for it. What a URL or PGOPTIONS says counts for more.
+"""
+_DURABLE: Final = Native("SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'")
+"""What is answered is durable, whatever the database is set to. `local` waits for no replica: nor does `off`."""
 _INSTALLING: Final = 0x4F7574706F7374  # of an advisory lock: "Outpost"
 _TYPES: Final[dict[ColumnType, str]] = {"text": 'text COLLATE "C"', "integer": "bigint", "real": "double precision", "blob": "bytea"}
 _NAMES: Final[dict[ColumnType, str]] = {"text": "text", "integer": "bigint", "real": "double precision", "blob": "bytea"}
@@ -91,11 +102,19 @@ class Postgres:
     is_typed = True
 
     def open(self, url: Path | str, *, readonly: bool = False) -> Connection:
-        """Return a connection on which nothing waits longer than half a minute for another's lock."""
+        """Return a connection on which nothing waits longer than half a minute for another's lock, and commits are durable. Raises
+        psycopg.OperationalError; also for a replica, unless `readonly`: who writes there would be told so in the middle of everything.
+        """
         wanted = conninfo_to_dict(str(url)).get("options") or os.environ.get("PGOPTIONS", "")
-        connection = connect(str(url), options=f"{wanted} -c lock_timeout={_LOCK_MS} -c client_min_messages=warning".strip(), **_PATIENCE)
+        options = f"{_SESSION} {wanted} -c lock_timeout={_LOCK_MS} -c client_min_messages=warning"
+        connection = connect(str(url), options=options, **_PATIENCE)
         if readonly:
             connection.execute(Native("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+            return connection
+        if connection.raw.info.parameter_status("in_hot_standby") == "on":
+            connection.close()
+            raise psycopg.OperationalError("this is a replica, which takes no writes. Promote it, or name the primary.")
+        connection.execute(_DURABLE)
         return connection
 
     def file_of(self, connection: Connection) -> Path | None:
@@ -103,9 +122,9 @@ class Postgres:
         return None
 
     def is_away(self, error: Exception) -> bool:
-        """Tell whether the server could not be reached, or ended the connection."""
-        return isinstance(error, psycopg.OperationalError) and (
-            error.sqlstate is None or error.sqlstate[:2] in _AWAY or isinstance(error, pg.LockNotAvailable)
+        """Tell whether the server could not be reached, ended the connection, or takes no writes for now."""
+        return isinstance(error, pg.LockNotAvailable | pg.IdleInTransactionSessionTimeout | pg.ReadOnlySqlTransaction) or (
+            isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:2] in _AWAY)
         )
 
     def is_cut(self, connection: Connection) -> bool:
@@ -120,16 +139,18 @@ class Postgres:
         return hashlib.sha256(str(connection.execute(_LIFE).fetchone()).encode()).digest()[:16]
 
     def prepare(self, connection: Connection) -> None:
-        """Make sure that there is the table whose lock gives writers their turns. Several may do so at once."""
+        """Make sure that there are the table whose lock gives writers their turns, and the numbers of nonces. Several may do so at once."""
         connection.execute(Native(f"SELECT pg_advisory_lock({_INSTALLING})"))
         try:
-            connection.execute(Native("CREATE TABLE IF NOT EXISTS _lock ()"))
+            connection.execute(_PREPARED)
         finally:
             connection.execute(Native(f"SELECT pg_advisory_unlock({_INSTALLING})"))
 
-    def begin_write(self, connection: Connection) -> None:
-        """Wait for our turn, and only then take the snapshot."""
+    def begin_write(self, connection: Connection, ahead_of: Sequence[str] = ()) -> None:
+        """Wait for our turn, then for programs that write to some tables, if any are named, and only then take the snapshot."""
         connection.execute(_BEGIN_TURN)
+        if ahead_of:
+            connection.execute(Native(f"LOCK TABLE {', '.join(map(quote, ahead_of))} IN SHARE ROW EXCLUSIVE MODE"))
 
     def begin_alone(self, connection: Connection, tables: Sequence[str]) -> None:
         """Wait for our turn, then for programs that are at work on the tables, and only then take the snapshot."""
@@ -205,7 +226,7 @@ class Postgres:
             "CREATE INDEX IF NOT EXISTS _log_row ON _log (t, rid, c)",
             # nonces of all server processes; `given_in` is this table: a dump that is read back makes another (server/shared_nonces.py)
             Native(
-                "CREATE UNLOGGED TABLE IF NOT EXISTS _nonce (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+                "CREATE UNLOGGED TABLE IF NOT EXISTS _nonce (id bigint PRIMARY KEY,"
                 " nonce text NOT NULL UNIQUE, expires_ms bigint NOT NULL, given_in oid NOT NULL)"
             ),
             # the bytes of snapshots, which can be made anew (server/snapshot/shelf.py)
@@ -414,6 +435,10 @@ _LIFE: Final = Native(
     "SELECT extract(epoch FROM pg_postmaster_start_time())::text, oid::text, pg_relation_filenode(oid)::text FROM pg_class"
     " WHERE oid = '_server'::regclass"
 )
+_PREPARED: Final = Native(f"CREATE TABLE IF NOT EXISTS _lock (); CREATE SEQUENCE IF NOT EXISTS _nonce_number MINVALUE {CENTRAL}")
+"""The sequence is none of the table's own, which would be unlogged as that is: such a one can be unreadable on a replica that takes over
+("bad magic number in sequence"). It begins above all that databases made with one have given out.
+"""
 _BEGIN_TURN: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE _lock IN EXCLUSIVE MODE")
 _BEGIN_SNAPSHOT: Final = Native("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
 """Each one message to the server and back. Neither BEGIN nor LOCK takes a snapshot; the first SELECT does."""

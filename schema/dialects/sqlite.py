@@ -167,7 +167,7 @@ class Sqlite:
     def prepare(self, connection: Connection) -> None:
         """Do nothing: a file has its lock."""
 
-    def begin_write(self, connection: Connection) -> None:
+    def begin_write(self, connection: Connection, ahead_of: Sequence[str] = ()) -> None:
         """Take the file's one write lock now, so that nothing read inside is stale."""
         connection.execute("BEGIN IMMEDIATE")
 

@@ -130,7 +130,7 @@ class Maker:
             log.info("a snapshot was given up: the server stops, or another process makes it")
             self._let_go(wish, "DELETE FROM _building")
         except Exception as error:  # first syncs go by pages then
-            expected = (OSError, DatabaseAway, DatabaseFull)
+            expected = (OSError, DatabaseAway, DatabaseFull, *self.database.dialect.errors)
             log.warning("a snapshot could not be made: %s", error, exc_info=not isinstance(error, expected))
             self._let_go(wish, f"UPDATE _building SET failed = {self._clock_ms() + PAUSE_MS}")
 
@@ -183,6 +183,8 @@ class Maker:
         try:
             with self.database.writing() as store:
                 store.connection.execute(f"{sql} WHERE scope = ? AND schema = ? AND maker = ?", (*wish.key, self._maker))
+        except DatabaseAway as error:
+            log.warning("nor could that be noted: %s", error)
         except self.database.dialect.errors as error:
             log.warning("nor could that be noted: %s", error)
 

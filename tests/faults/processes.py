@@ -7,12 +7,14 @@ from its first instruction: the fork becomes it by exec.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,28 @@ def state(running: Running) -> str:
     """Return the letter that the system gives for a process's state; one that ended is Z until it is waited for."""
     text = Path(f"/proc/{running.pid}/stat").read_text(encoding="utf-8")
     return text.rpartition(")")[2].split()[0]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # it goes while we look
+        return False
+
+
+def kill_at_once(pid: int) -> None:
+    """Kill a process outright, if it is there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def until_gone(pids: Iterable[int]) -> None:
+    """Wait until processes have ended that somebody else reaps."""
+    deadline = time.monotonic() + START_SECONDS
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline, "a process that was killed does not end"
+        time.sleep(0.002)  # nothing tells us
 
 
 class Starter:
@@ -120,13 +144,14 @@ class NodeHome:
 class Server:
     """A server process of a home, that is killed and started again on the same port."""
 
-    def __init__(self, starter: Starter, home: Path) -> None:
-        self.starter, self.home, self.port = starter, home, 0
+    def __init__(self, starter: Starter, home: Path, *, workers: int = 1) -> None:
+        self.starter, self.home, self.port, self.workers = starter, home, 0, workers
         self.running: Running | None = None
 
     def start(self, **how: Any) -> None:
         """Serve; returns when the server listens."""
-        self.running = self.starter.start("server", "--home", self.home, "run", "--port", self.port, **how)
+        crew = ("--workers", self.workers) if self.workers > 1 else ()
+        self.running = self.starter.start("server", "--home", self.home, "run", "--port", self.port, *crew, **how)
         if not how.get("stopped"):
             self.await_ready()
 
@@ -140,10 +165,23 @@ class Server:
         self.port = int(line.strip().rsplit(":", 1)[1])
 
     def kill(self) -> None:
-        """Kill it, if it runs."""
+        """Kill it and its workers, if it runs."""
         if self.running is not None:
+            workers = self.worker_pids()
             running, self.running = self.running, None
             assert self.starter.kill(running) == -signal.SIGKILL
+            for pid in workers:
+                kill_at_once(pid)
+            until_gone(workers)
+
+    def worker_pids(self) -> list[int]:
+        """Return the processes that serve for it; none where it serves by itself."""
+        if self.running is None or self.workers == 1:
+            return []
+        try:
+            return list(map(int, Path(f"/proc/{self.running.pid}/task/{self.running.pid}/children").read_text(encoding="utf-8").split()))
+        except FileNotFoundError:
+            return []
 
     def reap(self) -> int:
         """Wait for the end of a server that something else has killed."""
@@ -153,12 +191,15 @@ class Server:
 
 
 class Centre(Server):
-    """The server of a new centre, and on PostgreSQL `more` of them, of homes of their own on the same database."""
+    """The server of a new centre, and on PostgreSQL `more` of them, of homes of their own on the same database.
 
-    def __init__(self, starter: Starter, folder: Path, *, more: int = 0) -> None:
-        super().__init__(starter, folder / "server")
-        self.folder = folder
-        self.path: Place = databases.new() if databases.is_postgres() else self.home / "server.db"
+    `place`: a database that is there already, and is the caller's to drop. `workers`: processes of the first server.
+    """
+
+    def __init__(self, starter: Starter, folder: Path, *, more: int = 0, place: str | None = None, workers: int = 1) -> None:
+        super().__init__(starter, folder / "server", workers=workers)
+        self.folder, self.is_placed = folder, place is not None
+        self.path: Place = place or (databases.new() if databases.is_postgres() else self.home / "server.db")
         self.servers: list[Server] = [self, *(Server(starter, folder / f"server-{number}") for number in range(2, more + 2))]
         for server in self.servers:
             where = ["--database", self.path, "--existing"] if isinstance(self.path, str) else []
@@ -169,7 +210,8 @@ class Centre(Server):
         """Kill all and drop the database, if it is no file."""
         for server in self.servers:
             server.kill()
-        databases.drop(self.path)
+        if not self.is_placed:
+            databases.drop(self.path)
 
     def invite(self, name: str, *scope: str) -> str:
         """Return an invitation code."""

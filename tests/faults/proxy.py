@@ -16,12 +16,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import threading
 from collections import Counter, deque
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final
+from typing import Final
+
+from tests.faults.background import Background
 
 FAULTS: Final = (
     "drop",
@@ -107,30 +106,13 @@ class Link:
         return self.chance.choice(self.kinds) if self.kinds and self.chance.random() < self.rate else None
 
 
-class Proxy:
+class Proxy(Background):
     """Faults between nodes and the servers at ports of this machine, which take requests in turn; one that is not up is passed over."""
 
     def __init__(self, *upstreams: int, seed: int = 0) -> None:
+        super().__init__("fault-proxy")
         self.upstreams, self.seed = deque(upstreams), seed
         self.links: dict[str, Link] = {}
-        self._servers: list[asyncio.Server] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.call(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run something on the proxy's thread and return what it gives."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def link(self, name: str, rate: float = 0.0, kinds: tuple[str, ...] = FAULTS) -> Link:
         """Open a way to the server for one node; `rate` of its requests meet one of the faults `kinds`."""
@@ -168,14 +150,10 @@ class Proxy:
         for link in self.links.values():
             await self._deliver_late(link)
 
-    async def _close(self) -> None:
-        for server in self._servers:
-            server.close()
+    def break_all(self) -> None:
+        """Break every connection; on the loop's thread."""
         for link in self.links.values():
             link.break_connections()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of a node until either side has enough."""

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from schema.console import Terminal
+from schema.dialects.postgres import Postgres
 from server import backup, home, moving
 from server.database import Database, named
 from server.opening import opened
@@ -205,6 +206,21 @@ def test_a_push_whose_connection_is_cut_in_the_middle_is_taken_once(world: World
     till.sync()
     assert world.sql("SELECT COUNT(*) FROM receipt") == [(1,)]
     assert (till.unsynced(), world.agree()) == (0, True)
+
+
+def test_a_session_of_ours_is_patient_and_durable_unless_its_url_says_otherwise(world: World) -> None:
+    """A turn whose server is gone ends after minutes, not after the hours that PostgreSQL would wait; what is committed is on disk."""
+
+    def found(url: str, *names: str) -> list[str]:
+        with closing(Postgres().open(url)) as connection:
+            return [connection.execute(f"SHOW {name}").fetchone()[0] for name in names]
+
+    url = str(world.database.path)
+    world.sql(f"ALTER DATABASE {databases.name_of(url)} SET synchronous_commit = off")
+    assert found(url, "idle_in_transaction_session_timeout", "synchronous_commit", "lock_timeout") == ["5min", "local", "30s"]
+    mark = "&" if "?" in url else "?"
+    chosen = f"{url}{mark}options=-c%20idle_in_transaction_session_timeout%3D7s%20-c%20synchronous_commit%3Dremote_apply"
+    assert found(chosen, "idle_in_transaction_session_timeout", "synchronous_commit") == ["7s", "remote_apply"]
 
 
 # --- as a server's home knows it ---------------------------------------------------------------------------------------------
