@@ -21,8 +21,9 @@ import httpx
 from bench import machine
 from bench.workers import worker
 from node import database, identity
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
 from node.joining import join
+from node.report import Report
 from node.transport import HttpExchange
 from schema.cli import collect_rarely
 from schema.registry import load

@@ -20,12 +20,12 @@ from node import conflicts as conflict_list
 from node.cli_healed import tell_healed
 from node.cli_verify import tell_proof, tell_verify
 from node.cycle import Cycle
-from node.cycle import Report as SyncReport
 from node.database import Database
 from node.joining import DATABASE, LOCK
 from node.joining import join as join_server
 from node.kept import kept, tell_kept
 from node.opening import opened
+from node.report import Report as SyncReport
 from node.transport import HttpExchange
 from node.verify import verify as verify_node
 from node.verify import verify_and_repair

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from node import centre, proof
 from node.cycle import Cycle
-from node.cycle import Report as SyncReport
 from node.database import OFFERING, Database
 from node.narrow import DIFFERS, Difference, Narrowing
 from node.repair import Repaired, repair
+from node.report import Report as SyncReport
 from node.transport import Exchange
 from node.verdicts import counts
 from schema.capture import Store, clean_row, same

@@ -16,7 +16,7 @@ import node.database
 from node import conflicts, verdicts
 from node import held as held_work
 from node.cycle import Cycle
-from node.cycle import Report as SyncReport
+from node.report import Report as SyncReport
 from node.verify import verify, verify_and_repair
 from node.writer import transaction
 from schema.registry import Schema, load

@@ -23,10 +23,10 @@ from node import conflicts as conflict_list
 from node import identity, verdicts
 from node.conflicts import Take
 from node.cycle import Cycle
-from node.cycle import Report as SyncReport
 from node.database import Database, create
 from node.demo import data
 from node.demo.server import ServerProcess
+from node.report import Report as SyncReport
 from node.transport import HttpExchange, join
 from node.verify import verify
 from node.writer import transaction

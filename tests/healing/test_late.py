@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from server import backup, horizon, journal
 from server.compacting import Compacted, Compactor
 from server.horizon import DAY_MS, Policy

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
 from node.database import Database
 from node.held import withdraw
+from node.report import Report
 from server import held as held_work
 from server import ingest
 from sync.errors import Stale

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from node import series
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from node.writer import transaction
 from schema import window
 from schema.declare import BadDeclaration, Kind, Through

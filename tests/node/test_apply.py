@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from node.cycle import Cycle
-from node.cycle import Report as SyncReport
+from node.report import Report as SyncReport
 from tests import foreign
 from tests.world import Link, Node, ReplyLost, World
 

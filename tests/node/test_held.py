@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from node import held
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from node.writer import transaction
 from schema.exporting import write_new
 from server import held as held_work

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from node import cycle, group, retained, sealing
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from node.writer import transaction
 from schema.images import pack_values
 from server import held as held_work

@@ -7,7 +7,8 @@ import os
 import msgspec
 import pytest
 
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from sync.digest import BEGINNING
 from sync.errors import Diverged, UnknownIncarnation
 from sync.messages import Parent, Point, PullRequest, Told, VerifyRequest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from node.writer import transaction
 from sync.change import NEVER, Delete, Insert, Update
 from sync.segment import read_segment

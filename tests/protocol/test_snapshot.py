@@ -12,7 +12,8 @@ import pytest
 import zstandard
 
 from node import fetching, first, proof
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from schema.dialects.sqlite import Sqlite
 from server import journal
 from server.service import Service

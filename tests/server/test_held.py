@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from node import held
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from node.writer import transaction
 from server import held_list, ingest, nodes
 from sync.builder import SegmentBuilder

@@ -13,7 +13,7 @@ import pytest
 import node.database as node_database
 from node import outbox
 from node.cycle import Cycle
-from node.cycle import Report as SyncReport
+from node.report import Report as SyncReport
 from server import held_list, ingest
 from server.service import Service
 from sync.errors import Diverged, PeerError, UnknownIncarnation

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from node.cycle import Cycle
-from node.cycle import Report as SyncReport
+from node.report import Report as SyncReport
 from server import conflicts, deciding
 from tests.world import Node, ReplyLost, World
 

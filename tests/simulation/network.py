@@ -16,8 +16,9 @@ import node.first
 import server.centre
 import server.ingest
 from node import pending
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
 from node.database import Database
+from node.report import Report
 from sync.errors import DatabaseFull, Diverged, Forked, Gap, OutpostError, Stale, TooLate, UnknownIncarnation
 from sync.limits import MESSAGE_BYTES_MAX
 from sync.messages import Page, PushRequest

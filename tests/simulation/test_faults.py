@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlcipher3 import dbapi2
 
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
 from node.database import Database
+from node.report import Report
 from tests.simulation import mishaps
 from tests.simulation.disk import Process, Session, SimulatedSqlite
 from tests.simulation.history import History

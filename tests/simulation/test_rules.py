@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from node import outbox
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from node.writer import transaction
 from schema.images import unpack_tuple
 from server import held as held_work

@@ -7,7 +7,8 @@ from typing import Any
 
 import node.database
 import server.database
-from node.cycle import Cycle, Report
+from node.cycle import Cycle
+from node.report import Report
 from schema.lens import Lens
 from schema.registry import Schema
 from server import held as held_work
