@@ -52,6 +52,7 @@ def _sales(sizes: Sizes) -> Iterator[Goal]:
     yield Goal("captured insert, times plain", at_most=1.25)
     yield Goal(f"captured insert in commits of {sizes.small:,}, times plain", at_most=1.25)
     yield Goal("node's file, times plain", at_most=1.08)
+    yield Goal("node's file once a backup covers it, times plain", at_most=1.08)
     yield Goal("push, part of a plain insert", at_least=0.40)
     yield Goal("pull, part of a plain insert", at_least=0.45)
     yield Goal("push, bytes a row", at_most=32)

@@ -26,7 +26,7 @@ def sales_round(home: Path, rows: Sequence[Row], number: int, sizes: Sizes, meas
             _insert(home, till, many, number, measured)
             measured.settings = measured.settings or till.run(node.settings)
             _push(till, centre, len(many), measured)
-            _storage(home, till, measured)
+            _storage(home, till, centre, measured)
             _push_small(till, few, measured)
         with node.Node(home / "other", centre.url, codes[2]) as other:
             _pull(other, centre, len(rows), measured)
@@ -99,11 +99,16 @@ def _push(till: node.Node, centre: server.Server, count: int, measured: Measured
     measured.add(where + "nothing to do, bytes without HTTP's headers", idle.body_bytes)
 
 
-def _storage(home: Path, till: node.Node, measured: Measured) -> None:
-    """Compare the files once everything is acknowledged, the plain one's with the same rows and no more."""
+def _storage(home: Path, till: node.Node, centre: server.Server, measured: Measured) -> None:
+    """Compare the files once everything is acknowledged, the plain one's with the same rows and no more; and again once a backup of the
+    centre covers it: until then a node keeps, compressed, what a restored centre might lack.
+    """
     found, plain = till.run(node.stored), (home / "plain.db").stat().st_size
     measured.add("node's file, times plain", found.file / plain)
     measured.add("node's file without its free pages, times plain", found.used / plain)
+    centre.back_up()
+    till.run(node.pull)
+    measured.add("node's file once a backup covers it, times plain", till.run(node.stored).used / plain)
 
 
 def _push_small(till: node.Node, rows: Sequence[Row], measured: Measured) -> None:

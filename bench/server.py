@@ -26,12 +26,17 @@ class Server:
     place: Place
     url: str
     pid: int
+    home: Path
 
     @property
     def path(self) -> Path:
         """Return its file. Only for a server on one."""
         assert isinstance(self.place, Path)
         return self.place
+
+    def back_up(self) -> None:
+        """Make a backup, which tells nodes what they need not keep for a restore any more."""
+        _outpost(self.home, "backup", str(self.home / "backup.outpost"))
 
     def invite(self, name: str, *scope: str) -> str:
         """Return an invitation code."""
@@ -53,7 +58,7 @@ def running(home: Path, database: str | None = None) -> Iterator[Server]:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         try:
-            yield Server(database or home / "server.db", ready["url"], process.pid)
+            yield Server(database or home / "server.db", ready["url"], process.pid, home)
         finally:
             process.terminate()
 
