@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -205,7 +206,13 @@ class Centre:
 @pytest.fixture(scope="module")
 def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
     """Return a server that serves this module's tests."""
-    folder = tmp_path_factory.mktemp("world")
+    with served(tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Centre]:
+    """Run a new server in a folder while the block lasts."""
     made = Centre(folder / "server", folder)
     made.ok("init", *(["--database", made.database] if isinstance(made.database, str) else []))
     made.start()
