@@ -179,16 +179,23 @@ def _entry(listing: list[dict[str, Any]], name: str) -> dict[str, Any]:
 def rescope(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    scope: ScopeOption,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", metavar="KEY", help="What it sees from now on: branch:ID or owner:ID; may be repeated.")
+    ] = None,
     keep_days: KeepDays = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Change what a node is entitled to: from its next sync on it gets what is new and gives up what is not."""
+    if not scope and keep_days is None:
+        raise typer.BadParameter(
+            "Say what changes: all that it sees from now on, the days it keeps, or both.", param_hint="--scope / --keep-days"
+        )
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.writing() as store:
         before = nodes.scope_of(store, name)
-        nodes.rescope(store, name, scope, now_ms())
+        if scope:
+            nodes.rescope(store, name, scope, now_ms())
         if keep_days is not None:
             nodes.keep(store, name, keep_days)
         entry = _entry(nodes.listing(store), name)
