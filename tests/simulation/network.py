@@ -162,6 +162,7 @@ def exchange(
                 cycle.pull(report)
             case _:
                 report = cycle.sync()
+                world.counts["late node taken in"] += report.rebased
     except (ReplyLost, RequestLost, Killed):
         pass
     except Stale:

@@ -43,6 +43,10 @@ UPGRADES = (
 """The same, where programs are replaced by newer ones with another declaration."""
 
 
+GROWTH = ("centre forgot", "deleted rows forgotten", "too late for a part of an exchange", "late node taken in", "window set")
+"""The same, where the centre forgets what is over, and nodes keep only some receipts."""
+
+
 def _run(seeds: range, setting: Setting, situations: tuple[str, ...], needed: int) -> None:
     batch = run_many(seeds, setting, jobs=os.cpu_count() or 1)
     told = [f"{violation}\n    {setting.command(seed)}" for seed, violation in batch.violations]
@@ -65,6 +69,10 @@ def test_a_restored_centre_gets_back_what_nodes_still_have() -> None:
 
 def test_upgrades_lose_nothing_and_old_and_new_agree() -> None:
     _run(range(1, SEEDS // 5 + 1), Setting(faults=("base", "schema")), UPGRADES, 100)
+
+
+def test_what_is_forgotten_is_missed_by_nobody() -> None:
+    _run(range(1, SEEDS // 5 + 1), Setting(faults=("base", "growth")), GROWTH, 200)
 
 
 def test_all_of_it_at_once() -> None:
