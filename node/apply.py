@@ -48,6 +48,7 @@ class Applied:
 
     rows: int = 0
     removed: int = 0
+    rolled: int = 0  # rows that left with the window
     conflicts: int = 0
     settled: Settled = field(default_factory=Settled)
     is_proven: bool = False  # to be what the centre holds
@@ -63,7 +64,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     state = read_state(store.connection)
     set_applying(store, True)
     changed.begin(store)
-    done, last, pull = Applied(), None, retained.begin_pull(store)
+    done, last, pull, narrowest = Applied(), None, retained.begin_pull(store), 0
     for page, body in pages:
         check_page(store, state, page)
         if last is None and state.healing == RELOAD:
@@ -77,17 +78,17 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
         if page.rows or page.sealed or page.removals or page.deaths or page.conflicts:
             retained.keep_page(store, state, page, pull, body)
         retained.pass_points(store, page.points, backup=True)
-        last = page
+        last, narrowest = page, max(narrowest, page.edge)
     if last is None or last.position is not None:
         raise Stale("the pull is not complete")
     _redraw(store, done)
     if state.healing == RELOAD:
         recalling.require_recalled(store, state)
         healing.forget_untold(store)
-    done.removed += rolling.roll(store, state, last.edge, changed=not changed.is_nothing(store))
+    done.rolled = rolling.roll(store, state, last.edge, changed=not changed.is_nothing(store))
     mark_all(store)
     set_applying(store, False)
-    afresh = rolling.wanted_afresh(store, state, last.edge)
+    afresh = rolling.wanted_afresh(store, state, narrowest, last.edge)
     store.connection.execute(
         "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ?, afresh = ? WHERE id = 1",
         (last.to.number, last.to.digest, now_ms, json.dumps(afresh) if afresh else None),
@@ -105,6 +106,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
 def _anew(store: Store, head: int, done: Applied, now_ms: int) -> set[tuple[str, str]]:
     """Begin to take everything anew: settle what the first page covers, then take away the rows of the lost history."""
     settle_segments(store, head, now_ms, done.settled)
+    recalling.note_named(store, read_state(store.connection))
     series.catch_up(store)  # what the lost history numbered stays given
     return healing.clear(store)
 

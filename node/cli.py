@@ -191,6 +191,11 @@ def tell_sync(document: dict[str, Any], compared: str) -> None:
     said = ", ".join(f"{number} {name}" for name, number in document["verdicts"].items() if number)
     say(f"Sent {count(document['pushed'], 'transaction')}{f' ({said})' if said else ''}.")
     gone = f"; {count(document['removed'], 'row')} deleted elsewhere or no longer for this node" if document["removed"] else ""
+    gone += (
+        f"; {count(document['rolled'], 'row')} older than what this node keeps left it, and stay at the centre"
+        if document["rolled"]
+        else ""
+    )
     say(f"Received {count(document['pulled'], 'row')}{gone}.")
     tell_late(**document["late"])
     tell_healed(document)

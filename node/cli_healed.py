@@ -24,7 +24,7 @@ def tell_healed(document: dict[str, Any]) -> None:
         sent = f"{count(again, 'transaction')} of this node that it may have lost {'was' if again == 1 else 'were'} sent again"
         say(f"{sent if again else 'It had lost nothing of this node'}. What others had sent, and it had lost, was offered again too.")
         say("Where nobody can tell which of two values is later, the centre's stands, and the other is on record.")
-    if document["rebased"]:
+    if document["taken_anew"]:
         say("This node had been away for longer than the centre keeps what was deleted, so it took everything anew.")
         say("Its own work was kept and sent.")
     if document["pages_not_read_yet"]:

@@ -86,7 +86,10 @@ class Cycle:
                 self.push(report)
                 self._reload(report)
                 reloading = self.database.state().healing == RELOAD
-                if not self.pull(report).is_proven:
+                applied = self.pull(report)
+                if self.database.state().afresh:  # its window was widened: what rolls comes with another pull
+                    applied = self.pull(report)
+                if not applied.is_proven:
                     self._verify(report)
                 if reloading:
                     self.push(report)  # what had to wait until now
@@ -105,8 +108,8 @@ class Cycle:
             except TooLate:
                 if attempt == EXCHANGE_RETRIES_MAX - 1:
                     raise
-                recalling.recall(self.database, self.exchange)
-                report.rebased = True
+                report.unread += recalling.recall(self.database, self.exchange)
+                report.taken_anew = True
             except Stale:
                 with self.database.writing() as store:
                     staging.discard(store)
@@ -216,7 +219,7 @@ class Cycle:
             adopted=tuple(row[0] for row in adopted),
             clock_ms=self.database.clock_ms(),
             told=self._told(),
-            recalled=is_recalled,
+            recalled=state.shown if is_recalled else -1,
         )
 
     def _told(self) -> Told:
@@ -258,7 +261,7 @@ class Cycle:
             applied = apply(store, [(single, None)] if single is not None else staging.pages(store), now_ms)
             series.catch_up(store, series.LOOK_ROWS_MAX)
             staging.discard(store)
-            store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed > 0,))
+            store.connection.execute("UPDATE _node SET erase = 1 WHERE id = 1 AND ?", (applied.removed + applied.rolled > 0,))
         self.database.erase()
         self._count(report, applied)
         return applied
@@ -267,6 +270,7 @@ class Cycle:
     def _count(report: Report, applied: Applied) -> None:
         report.pulled += applied.rows
         report.removed += applied.removed
+        report.rolled += applied.rolled
         report.conflicts += applied.conflicts
         for name, number in applied.settled.document().items():
             report.late[name] += number

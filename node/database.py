@@ -40,6 +40,7 @@ _TABLES = (
     # tables of which this version shows more than the one they were told in: asked for with the next pull
     " afresh TEXT,"  # each with that version
     " recalled INTEGER NOT NULL DEFAULT 0,"  # node/recalling.py
+    " shown INTEGER NOT NULL DEFAULT 0,"
     " edge INTEGER NOT NULL DEFAULT 0)",  # of the window (schema/window.py)
     # sealed work, oldest first; chain_seq and digest are its place in the current incarnation's chain
     "CREATE TABLE IF NOT EXISTS _segment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, first INTEGER NOT NULL,"
@@ -123,6 +124,7 @@ class State:
     covered: int  # versions up to here are in a backup of the centre's
     healing: int  # node/healing.py
     afresh: Mapping[str, int]  # tables to ask for from the beginning, and the version of the declaration they were told in
+    shown: int  # the centre's version when these were shown
     edge: int  # of the window: what rolls is here from then on (schema/window.py)
     recalled: int  # segments with a lower number are about rows that were shown to the centre (node/recalling.py); 0: none was asked for
 
@@ -249,7 +251,8 @@ def create(
 
 _STATE = (
     "SELECT node, name, url, epoch, incarnation, registered, parent, parent_seq, parent_digest, acked_seq, acked_digest, cursor,"
-    " cursor_digest, highest, highest_digest, next, as_of_ms, box_key, covered, healing, afresh, recalled, edge FROM _node WHERE id = 1"
+    " cursor_digest, highest, highest_digest, next, as_of_ms, box_key, covered, healing, afresh, recalled, edge, shown"
+    " FROM _node WHERE id = 1"
 )
 
 
@@ -278,6 +281,7 @@ def read_state(connection: Connection) -> State:
         afresh=json.loads(row[20]) if row[20] else {},
         recalled=row[21],
         edge=row[22],
+        shown=row[23],
     )
 
 

@@ -4,7 +4,8 @@
     the last images of those it knows no more ─► push what waits ─► everything anew (node/healing.py `reload`)
 
 What a person typed in the meantime waits until all is taken anew; should that then be about a row which is gone, it is shown, too.
-Nothing here is kept: cut anywhere, it begins again. Spec: PROTOCOL.md §8.6; RULES §2 a.
+What is kept is up to which segment all was shown, and at which version of the centre's: cut before that, it begins again. Spec:
+PROTOCOL.md §8.6; RULES §2 a.
 """
 
 from __future__ import annotations
@@ -33,44 +34,62 @@ _ROWS_AT_ONCE: Final = 500
 _BAD = "verdict IN ('held', 'refused', 'withdrawn')"
 
 
-def recall(database: Database, exchange: Exchange) -> None:
-    """Show the centre what this node's work is about; what is pushed then is judged with it. Raises what an exchange raises."""
+def recall(database: Database, exchange: Exchange) -> int:
+    """Show the centre what this node's work is about; what is pushed then is judged with it. Return how many pages it cannot read yet: work
+    on these is held. Raises what an exchange raises.
+    """
     with database.writing() as store:
         outbox.seal(store, database.clock_ms())
-        _collect(store)
+        _collect(store, 0)
         state = read_state(store.connection)
         mark = store.connection.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM sqlite_sequence WHERE name = '_segment'").fetchone()[0]
+    known, shown, unread = (state.epoch, state.incarnation, state.cursor, state.highest), [], 0
     for pages in _requests(_offered(database, state)):
-        known = (state.epoch, state.incarnation, state.cursor, state.highest)
-        exchange.offer(OfferRequest(PROTOCOL_VERSIONS[-1], *known, tuple(page for page, _ in pages)))
+        reply = exchange.offer(OfferRequest(PROTOCOL_VERSIONS[-1], *known, tuple(page for page, _ in pages)))
+        shown.append(reply.head.number)
+        unread += len(reply.unread)
     with database.writing() as store:
         offering.require_same_life(read_state(store.connection), state)
-        store.connection.execute("UPDATE _node SET recalled = ?, healing = ? WHERE id = 1", (mark, OFFERING))
+        store.connection.execute("UPDATE _node SET recalled = ?, shown = ?, healing = ? WHERE id = 1", (mark, min(shown), OFFERING))
+    return unread
+
+
+def note_named(store: Store, state: State) -> None:
+    """Note, before all is taken anew, which rows that are here work is about which came too late to be shown."""
+    if not state.recalled:
+        return
+    _collect(store, state.recalled)
+    rows = store.connection.execute("SELECT tbl, key FROM temp._recalled").fetchall()
+    gone = [(name, key) for name, key in rows if not _is_here(store, name, key)]
+    store.connection.executemany("DELETE FROM temp._recalled WHERE tbl = ? AND key = ?", gone)
 
 
 def require_recalled(store: Store, state: State) -> None:
-    """Check, when all was taken anew, that no row is gone which work that came too late to be shown is about. Raises TooLate."""
-    if not state.recalled:
-        return
-    typed = (
-        "SELECT 1 FROM _op o JOIN _segment s ON s.id = o.segment AND s.version IS NULL AND s.seq >= ?"
-        " JOIN _shadow h ON h.tbl = o.tbl AND h.key = o.key WHERE o.kind = 'update' AND h.image IS NULL"
-        " AND NOT EXISTS (SELECT 1 FROM _op i WHERE i.tbl = o.tbl AND i.key = o.key AND i.kind = 'insert') LIMIT 1"
-    )
-    if store.connection.execute(typed, (state.recalled,)).fetchone():
+    """Check, when all was taken anew, that none of these rows is gone. Raises TooLate."""
+    rows = store.connection.execute("SELECT tbl, key FROM temp._recalled").fetchall() if state.recalled else []
+    if not all(_is_here(store, name, key) for name, key in rows):
         raise TooLate
+
+
+def _is_here(store: Store, name: str, key: str) -> bool:
+    table = store.schema.by_name[name]
+    return pending.number_of_row(store, table, key_parts(key, len(table.key))) is not None
 
 
 # --- which rows ----------------------------------------------------------------------------------------------------------
 
 
-def _collect(store: Store) -> None:
-    """Note the rows that pending work is about in `temp._recalled`, with the parents that they, or new rows, name."""
+def _collect(store: Store, since: int) -> None:
+    """Note in `temp._recalled` the rows that pending work in segments from a number on is about, with the parents that they, or new rows,
+    name.
+    """
     connection = store.connection
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS _recalled (tbl TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (tbl, key))")
     connection.execute("DELETE FROM temp._recalled")
-    connection.execute("INSERT INTO temp._recalled SELECT DISTINCT tbl, key FROM _op WHERE kind = 'update'")
-    for name, kind, body in connection.execute("SELECT tbl, kind, body FROM _op WHERE kind <> 'delete' ORDER BY id"):
+    late = "segment IN (SELECT id FROM _segment WHERE seq >= ?)" if since else "? = 0"
+    connection.execute(f"INSERT INTO temp._recalled SELECT DISTINCT tbl, key FROM _op WHERE kind = 'update' AND {late}", (since,))
+    ops = connection.execute(f"SELECT tbl, kind, body FROM _op WHERE kind <> 'delete' AND {late} ORDER BY id", (since,))
+    for name, kind, body in ops:
         table = store.schema.by_name[name]
         if table.parents:
             op = pending.unpack(name, kind, body)
@@ -78,8 +97,8 @@ def _collect(store: Store) -> None:
     for table in store.schema.tables:
         for rule in table.parents:
             source = f"_own o JOIN {quote(table.name)} r ON r.{ROW_ID} BETWEEN o.lo AND o.hi"
-            sql = f"SELECT DISTINCT r.{quote(rule.column)} FROM {source} WHERE o.tbl = ?"
-            for (parent,) in read_rows(store, sql, (table.name,)):
+            sql = f"SELECT DISTINCT r.{quote(rule.column)} FROM {source} WHERE o.tbl = ? AND {late}"
+            for (parent,) in read_rows(store, sql, (table.name, since)):
                 _note_parents(store, table, {rule.column: parent})
     for table in sorted(store.schema.tables, key=lambda table: -store.schema.rank[table.name]):  # children first: their parents follow
         if table.parents:
@@ -141,7 +160,7 @@ def _some(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
 
 
 def _requests(pages: Iterator[tuple[Offered, int]]) -> Iterator[Sequence[tuple[Offered, int]]]:
-    """Yield pages as requests take them."""
+    """Yield pages as requests take them; at least one request, for its reply says at which version all was shown."""
     request, size, rows = list[tuple[Offered, int]](), 0, 0
     for page, count in pages:
         size, rows = size + len(page.box), rows + count
@@ -149,5 +168,4 @@ def _requests(pages: Iterator[tuple[Offered, int]]) -> Iterator[Sequence[tuple[O
             yield request
             request, size, rows = [], len(page.box), count
         request.append((page, count))
-    if request:
-        yield request
+    yield request

@@ -21,16 +21,18 @@ def roll(store: Store, state: State, edge: int, changed: bool) -> int:
     it brought anything, or settled something.
     """
     store.connection.execute("UPDATE _node SET edge = ? WHERE id = 1", (edge,))
+    if edge != state.edge:  # what was known to differ may be compared no more
+        store.connection.execute("UPDATE _proof SET differing = NULL WHERE differing > 0")
     if edge == window.NONE or (edge == state.edge and not changed):
         return 0
     return sum(_leave(store, store.schema.by_name[name], edge) for name in window.rolling(store.schema))
 
 
-def wanted_afresh(store: Store, state: State, edge: int) -> dict[str, int]:
-    """Return the tables to ask for anew with the next pull, and the version they are in: those that roll, where the edge went back, for the
-    window was widened, or the centre's clock put right.
+def wanted_afresh(store: Store, state: State, narrowest: int, edge: int) -> dict[str, int]:
+    """Return the tables to ask for anew with the next pull, and the version they are in: those that roll, where the edge went back against
+    this node's own or the `narrowest` of the pull's pages, for the window was widened, or the centre's clock put right.
     """
-    had = window.NONE if state.healing == RELOAD else state.edge  # then all was told by this edge
+    had = max(narrowest, window.NONE if state.healing == RELOAD else state.edge)
     is_wider = had != window.NONE and (edge == window.NONE or edge < had)
     return dict.fromkeys(window.rolling(store.schema), store.schema.version) if is_wider else {}
 

@@ -15,6 +15,7 @@ import importlib.util
 import os
 import pickle
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from schema.declare import Table
@@ -30,6 +31,9 @@ def sources() -> bytes:
     found = hashlib.sha256()
     for path in files:
         found.update(f"{path.relative_to(_ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    for library in ("sqlmodel", "pydantic", "sqlalchemy"):  # what they make of a class
+        with contextlib.suppress(PackageNotFoundError):
+            found.update(f"{library} {version(library)}\0".encode())
     return found.digest() if files else b""
 
 
@@ -47,7 +51,10 @@ def read(path: Path, made_of: bytes) -> tuple[Table, ...] | None:
     head, body = kept[: 2 * _HASH_BYTES], kept[2 * _HASH_BYTES :]
     if not made_of or head != made_of + hashlib.sha256(body).digest():
         return None
-    found: tuple[Table, ...] = pickle.loads(body)
+    try:
+        found: tuple[Table, ...] = pickle.loads(body)
+    except Exception:  # of other versions of what it was made with: it is made anew
+        return None
     return found
 
 

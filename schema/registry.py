@@ -173,6 +173,9 @@ def together(declared: Iterable[Table]) -> Schema:
     tables = _by_name(declared)
     done: dict[str, Table] = {}
 
+    def is_rolling(table: Table) -> bool:
+        return bool(table.window) or any(rule.owned and is_rolling(done[rule.table]) for rule in table.parents)
+
     def place(table: Table, below: tuple[str, ...]) -> None:
         if table.name in below:
             raise BadDeclaration(f"{table.name}: its scope runs in a circle")
@@ -184,6 +187,8 @@ def together(declared: Iterable[Table]) -> Schema:
                 raise BadDeclaration(f"{table.name}: {rule.table} has a composite key and cannot be a parent")
             if rule.table not in done:
                 place(tables[rule.table], (*below, table.name))
+        if not table.immutable and any(rule.owned and is_rolling(tables[rule.table]) for rule in table.parents):
+            raise BadDeclaration(f"{table.name}: what is owned by a table that rolls is documents or events, or not owned")
         if table.immutable and len(table.ties) > 1:
             raise BadDeclaration(f"{table.name}: a document or event is tied to one table at most")
         done.setdefault(table.name, table)

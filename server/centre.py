@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from schema import window
 from schema.capture import CHUNK_BYTES, Change, Look, Row, Store, mark_all, read_rows, set_applying
 from schema.declare import EVERYONE, By, Everyone, Table, Through
 from schema.dialects.base import ROW_ID
@@ -209,8 +210,9 @@ class _Absorbing:
         if not scopes.scope_columns(table).isdisjoint(change.old):
             before = self.before.keys(table, {**values, **change.old})
         scopes.touch(self.store, table, rid, self.version, CENTRE, scopes.keys_of(self.store, table, rid) if before is None else before)
-        if table.window and table.window in change.old:  # what dies with the row comes into a window with it, or leaves it
-            scopes.enter_below(self.store, table, rid, self.version)
+        rolls_by = {table.window, *(rule.column for rule in table.parents if rule.owned)}
+        if table.name in window.rolling(self.store.schema) and not rolls_by.isdisjoint(change.old):
+            scopes.enter_below(self.store, table, rid, self.version)  # what dies with the row comes into a window with it, or leaves it
 
     def _delete(self, change: Change) -> None:
         table, values = change.table, change.old

@@ -53,7 +53,7 @@ KeepDays = Annotated[
         metavar="DAYS",
         min=0,
         max=DAYS_MAX,
-        help="Keep only sales of so many days on that node; older ones stay at the centre. 0: all of them.",
+        help="Keep only sales of so many days on that node; older ones stay at the centre. 0: all. Left out: as it was, all for a new one.",
     ),
 ]
 
@@ -122,13 +122,14 @@ def invite(
         entry = _entry(nodes.listing(store), name)
 
     def tell() -> None:
-        say(f"Invitation for {name} ({', '.join(entry['scope'])}), good once, for a week:")
+        say(f"Invitation for {name} ({_shown_scope(entry)}), good once, for a week:")
         say(f"  {code}")
         if is_again:
             say("The code printed for it before is good no more.")
         say("On that machine: outpost node join URL CODE")
 
-    terminal.show({"code": code, "name": name, "scope": entry["scope"], "replaces_code": is_again}, tell)
+    found = {"code": code, "name": name, "scope": entry["scope"], "keep_days": entry["keep_days"], "replaces_code": is_again}
+    terminal.show(found, tell)
 
 
 @app.command("nodes")
@@ -159,7 +160,12 @@ def _node_line(each: dict[str, Any]) -> tuple[object, ...]:
         state = f"{state}, {count(each['differing'], 'row')} not as here"
     told = "—" if each["unsynced"] is None else f"{each['unsynced']:,}"
     when = (moment(each["last_push_ms"]), moment(each["last_pull_ms"]))
-    return (each["name"], *when, told, each["conflicts"], each["held"], state, ", ".join(each["scope"]))
+    return (each["name"], *when, told, each["conflicts"], each["held"], state, _shown_scope(each))
+
+
+def _shown_scope(each: dict[str, Any]) -> str:
+    window = f" (sales of {count(each['keep_days'], 'day')})" if each["keep_days"] else ""
+    return f"{', '.join(each['scope'])}{window}"
 
 
 def _backup_line(backup: tuple[int, int] | None, uncovered: int) -> str:
@@ -194,6 +200,7 @@ def rescope(
     terminal = at(ctx, home, as_json)
     with opened(terminal) as database, database.writing() as store:
         before = nodes.scope_of(store, name)
+        nodes.require_not_revoked(store, name)
         if scope:
             nodes.rescope(store, name, scope, now_ms())
         if keep_days is not None:
@@ -203,8 +210,7 @@ def rescope(
 
     def tell() -> None:
         no_more = f", and no longer to {', '.join(gone)}: those rows leave it, and stay here" if gone else ""
-        window = f" It keeps the sales of {count(entry['keep_days'], 'day')}." if entry["keep_days"] else ""
-        say(f"{name} is entitled to {', '.join(entry['scope'])}{no_more}.{window} Its next sync brings and removes the difference.")
+        say(f"{name} is entitled to {_shown_scope(entry)}{no_more}. Its next sync brings and removes the difference.")
 
     terminal.show(entry, tell)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from schema.console import Home, Json, at, count, now_ms, progress_of, say
 from server import horizon, journal
 from server.compacting import Compacted, Compactor
+from server.database import Database
 from server.horizon import Policy, Waiting
 from server.opening import opened
 from sync.errors import BadValue
@@ -21,22 +22,45 @@ _STEPS = {
 }
 
 
+Forget = Annotated[
+    int | None,
+    typer.Option(
+        "--forget-days",
+        metavar="DAYS",
+        min=0,
+        max=horizon.DAYS_MAX,
+        help="From now on forget what has been over for so many days (90 unless set).",
+    ),
+]
+Lease = Annotated[
+    int | None,
+    typer.Option(
+        "--lease-days",
+        metavar="DAYS",
+        min=1,
+        max=horizon.DAYS_MAX,
+        help="From now on wait for a silent node for so many days (180 unless set).",
+    ),
+]
+Unbacked = Annotated[
+    str | None,
+    typer.Option(
+        "--unbacked-days",
+        metavar="DAYS|never",
+        help="From now on forget, here and on nodes, what is so many days old though no backup holds it: a restore may lose it. never"
+        " (unless set): only what a backup holds.",
+    ),
+]
+
+
 def compact(
     ctx: typer.Context,
-    keep: Annotated[
-        int | None, typer.Option("--keep-days", help="From now on keep what is over for so many days (90 unless set).", min=0)
-    ] = None,
-    lease: Annotated[
-        int | None, typer.Option("--lease-days", help="From now on wait for a silent node for so many days (180 unless set).", min=1)
-    ] = None,
-    unbacked: Annotated[
-        str | None,
-        typer.Option(
-            "--unbacked-days",
-            help="From now on let nodes and centre forget what is so many days old though no backup holds it; never: only what one does.",
-        ),
-    ] = None,
-    only_look: Annotated[bool, typer.Option("--look", help="Only say how far it could go, and what it waits for.")] = False,
+    forget: Forget = None,
+    lease: Lease = None,
+    unbacked: Unbacked = None,
+    only_look: Annotated[
+        bool, typer.Option("--look", help="Only say how far it could go, with these days if any are given, and what it waits for.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -44,49 +68,67 @@ def compact(
     terminal = at(ctx, home, as_json)
     now = now_ms()
     with opened(terminal) as database:
-        if not only_look or (keep, lease, unbacked) != (None, None, None):
-            with database.writing() as store:
-                horizon.set_policy(store, _changed(horizon.policy(store), keep, lease, unbacked))
-        if only_look:
-            with database.reading() as store:
-                done = Compacted(journal.horizon(store), 0, 0, 0, horizon.wait(store, now))
-        else:
-            with progress_of("compacting", _STEPS) as bar:
-                done = Compactor(database, lambda step, number: bar(step, number, 0)).run(now)
         with database.reading() as store:
-            policy, head = horizon.policy(store), journal.head(store).number
-    document: dict[str, Any] = {"horizon": done.version, "head": head, "images": done.images, "lines": done.lines, "bodies": done.bodies}
-    document |= {"waits_for": asdict(done.waiting), "policy": asdict(policy)}
+            had, head = horizon.policy(store), journal.head(store).number
+            policy = horizon.checked(_changed(had, forget, lease, unbacked))
+            looked = Compacted(journal.horizon(store), 0, 0, 0, horizon.wait(store, now, policy))
+        if not only_look and policy != had:
+            with database.writing() as store:
+                horizon.set_policy(store, policy)
+        done = looked if only_look else _compacted(database, now)
+    gone = None if only_look else {"images": done.images, "lines": done.lines, "bodies": done.bodies}
+    document = {"horizon": done.version, "head": head, "gone": gone, "waits_for": asdict(done.waiting), "policy": asdict(policy)}
 
     def tell() -> None:
         if not only_look:
-            gone = f"{count(done.images, 'deleted row')}, {count(done.lines, 'line')} of the index, {count(done.bodies, 'body', 'bodies')}"
-            say(f"Let go of {gone} of the journal. The room is used again; the file does not shrink.")
-        say(_reach(done.waiting, done.version, head, policy))
+            say(_gone(done))
+        say(_reach(done.waiting, done.version, head))
+        say(f"{'With these days' if only_look and policy != had else 'As it is set'}: {_policy(policy)}")
+        if only_look and policy != had:
+            say("Nothing was changed: leave out --look.")
 
     terminal.show(document, tell)
 
 
-def _changed(policy: Policy, keep: int | None, lease: int | None, unbacked: str | None) -> Policy:
-    if keep is not None:
-        policy = replace(policy, keep=keep)
-    if lease is not None:
-        policy = replace(policy, lease=lease)
+def _compacted(database: Database, now: int) -> Compacted:
+    with progress_of("compacting", _STEPS) as bar:
+        return Compactor(database, lambda step, number: bar(step, number, 0)).run(now)
+
+
+def _changed(policy: Policy, forget: int | None, lease: int | None, unbacked: str | None) -> Policy:
+    policy = policy if forget is None else replace(policy, forget=forget)
+    policy = policy if lease is None else replace(policy, lease=lease)
     if unbacked is None:
         return policy
-    if unbacked != "never" and not unbacked.isdecimal():
+    if unbacked != "never" and not (unbacked.isascii() and unbacked.isdecimal()):
         raise BadValue(f"--unbacked-days is a number of days, or never; not '{unbacked}'.")
     return replace(policy, unbacked=None if unbacked == "never" else int(unbacked))
 
 
-def _reach(waiting: Waiting, version: int, head: int, policy: Policy) -> str:
+def _gone(done: Compacted) -> str:
+    if not (done.images or done.lines or done.bodies):
+        return "Nothing was to be let go of."
+    gone = f"{count(done.images, 'deleted row')}, {count(done.lines, 'line')} of the index, {count(done.bodies, 'body', 'bodies')}"
+    return f"Let go of {gone} of the journal. The room is used again; the file does not shrink."
+
+
+def _reach(waiting: Waiting, version: int, head: int) -> str:
     """Say how far the centre has forgotten, and what it waits for."""
-    far = f"Of {count(head, 'version')} what is over is forgotten up to version {version}"
-    far += f", and could be up to {waiting.version}" if waiting.version > version else ""
+    far = f"What was over at version {version} of {head} is forgotten" if version else "Nothing is forgotten yet"
+    far += f", and what was at version {waiting.version} may be" if waiting.version > version else ""
     why = {
-        "age": f"what is younger than {count(policy.keep, 'day')} is kept",
-        "backup": "what no backup holds is kept: outpost server backup FILE",
-        "node": f"{waiting.node} has not caught up, or has work under way; it is waited for until it was silent for"
-        f" {count(policy.lease, 'day')}",
+        "age": "The rest is too young.",
+        "backup": "The rest is in no backup: outpost server backup FILE",
+        "node": f"The rest waits for {waiting.node}: it told of that version last (a sync tells of the one before), or has work under way.",
+        "nothing": "There is no more.",
     }
-    return f"{far}; {why[waiting.reason]}."
+    return f"{far}. {why[waiting.reason]}"
+
+
+def _policy(policy: Policy) -> str:
+    """Say what the centre keeps, and for how long."""
+    days = f"what is over is kept for {count(policy.forget, 'day')}, and for a node until it was silent for {count(policy.lease, 'day')}"
+    if policy.unbacked is None:
+        return f"{days}; what no backup holds is kept."
+    older = f"what is {count(policy.unbacked, 'day')} old is forgotten though no backup holds it, and a restore may lose it"
+    return f"{days}; {older} (--unbacked-days never ends that)."

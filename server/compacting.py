@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from typing import Any, Final
 
 from schema.capture import Store
@@ -26,10 +25,14 @@ from server import horizon, journal
 from server.database import Database
 from server.horizon import Waiting
 from server.scopes import DEAD, ENTER, LEAVE, PRIVATE
+from sync.digest import content_digest
 from sync.errors import DatabaseAway, DatabaseFull
 
 PORTION: Final = 1_000
 """Lines, images or bodies of one commit: pushes wait for it, some tens of milliseconds."""
+
+PORTION_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of bodies of one commit; a larger one goes alone."""
 
 AT_ONCE: Final = 20_000
 """Lines, images or bodies that are looked for at once."""
@@ -37,6 +40,7 @@ AT_ONCE: Final = 20_000
 PAUSE_MS: Final = 3600 * 1000
 """How long servers that run let the horizon be, after it was looked at."""
 
+STOP_SECONDS: Final = 3.0
 LOOK_SECONDS: Final = 600.0
 """How often each process of a server looks whether that time is over."""
 
@@ -84,7 +88,7 @@ class Compactor:
             self._note("swept", end)
         if emptied < end:
             bodies = self._bodies(emptied, end)
-            self._note("emptied", end)
+            self._note("emptied", self._read(partial(_passing, begin=emptied, end=end))[0][0])
         return Compacted(end, images, lines, bodies, waiting)
 
     def stop(self) -> None:
@@ -128,11 +132,10 @@ class Compactor:
         """Keep of bodies their digests alone."""
         done, wanted = 0, (begin, end, journal.DIGEST_BYTES, end, AT_ONCE)
         while found := self._read(lambda store: store.connection.execute(_BODIES, wanted).fetchall()):
-            for some in self._portions(found):
+            for some in _by_weight(found, self._portion):
+                digests = self._read(partial(_digests, versions=some))  # a body never changes
                 with self._writing() as store:
-                    for (version,) in some:
-                        (body,) = store.connection.execute("SELECT body FROM _journal WHERE ver = ?", (version,)).fetchone()
-                        store.connection.execute("UPDATE _journal SET body = ? WHERE ver = ?", (sha256(body).digest(), version))
+                    store.connection.executemany("UPDATE _journal SET body = ? WHERE ver = ?", digests)
                 done += len(some)
                 self._tell("bodies", done)
         return done
@@ -158,6 +161,35 @@ class Stopped(Exception):
     """The server ends: another one goes on."""
 
 
+def _by_weight(found: Sequence[Row], count: int) -> Iterator[list[int]]:
+    """Yield the versions of (version, bytes) in portions of so many, or of PORTION_BYTES: what is written over, pushes wait for."""
+    some, size = list[int](), 0
+    for version, length in found:
+        if some and (len(some) == count or size + length > PORTION_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(version)
+        size += length
+    if some:
+        yield some
+
+
+def _digests(store: Store, versions: Sequence[int]) -> list[Row]:
+    """Return what stands for the bodies of versions from now on, one body in memory at a time."""
+    sql = "SELECT kind, body FROM _journal WHERE ver = ?"
+    found = (store.connection.execute(sql, (version,)).fetchone() for version in versions)
+    return [(content_digest(kind, body), version) for version, (kind, body) in zip(versions, found, strict=True)]
+
+
+def _passing(store: Store, begin: int, end: int) -> list[Row]:
+    """Return up to where bodies need not be looked at again: before the first that is kept for a while alone, held or a part."""
+    sql = (
+        "SELECT COALESCE(MIN(j.ver) - 1, ?) FROM _journal j WHERE j.ver > ? AND j.ver <= ? AND LENGTH(j.body) > ? AND (j.kind = 'part'"
+        " OR EXISTS (SELECT 1 FROM _verdict v WHERE v.segment = j.segment AND v.verdict = 'held'))"
+    )
+    return store.connection.execute(sql, (end, begin, end, journal.DIGEST_BYTES)).fetchall()
+
+
 def _forget(store: Store, t: int, rid: int, end: int) -> bool:
     """Forget a row that was deleted up to a version, unless it has lived again since; tell whether it was."""
     gone = store.connection.execute("DELETE FROM _tombstone WHERE t = ? AND rid = ? AND ver <= ? RETURNING t", (t, rid, end)).fetchone()
@@ -168,8 +200,9 @@ def _forget(store: Store, t: int, rid: int, end: int) -> bool:
 
 def _move(store: Store, now_ms: int) -> Waiting:
     """Move the horizon on, and let go of snapshots that lie behind it."""
-    store.connection.execute("UPDATE _server SET aged = ?, tended_ms = ? WHERE id = 1", (horizon.aged(store, now_ms), now_ms))
-    waiting = horizon.wait(store, now_ms)
+    policy = horizon.policy(store)
+    store.connection.execute("UPDATE _server SET aged = ?, tended_ms = ? WHERE id = 1", (horizon.aged(store, now_ms, policy), now_ms))
+    waiting = horizon.wait(store, now_ms, policy)
     store.connection.execute("UPDATE _server SET horizon = ? WHERE id = 1 AND horizon < ?", (waiting.version, waiting.version))
     store.connection.execute("DELETE FROM _snapshot WHERE ver < ?", (waiting.version,))  # their bytes go with the next that is made
     return waiting
@@ -178,7 +211,8 @@ def _move(store: Store, now_ms: int) -> Waiting:
 _BODIES = (
     # of a transaction in parts the bodies stay as long as its last part's
     "WITH kept AS (SELECT segment FROM _verdict WHERE verdict IN ('held', 'refused', 'withdrawn'))"
-    " SELECT j.ver FROM _journal j WHERE j.ver > ? AND j.ver <= ? AND LENGTH(j.body) > ? AND j.kind NOT IN ('epoch', 'backup')"
+    " SELECT j.ver, LENGTH(j.body) FROM _journal j WHERE j.ver > ? AND j.ver <= ? AND LENGTH(j.body) > ?"
+    " AND j.kind NOT IN ('epoch', 'backup')"
     " AND (j.segment IS NULL OR j.segment NOT IN (SELECT segment FROM kept))"
     " AND (j.kind <> 'part' OR EXISTS (SELECT 1 FROM _journal l WHERE l.inc = j.inc AND l.first = j.first AND l.kind = 'segment'"
     " AND l.ver <= ? AND l.segment NOT IN (SELECT segment FROM kept)))"
@@ -229,16 +263,18 @@ class Tending:
     def __init__(self, database: Database, clock_ms: Callable[[], int]) -> None:
         self._compactor, self._clock_ms = Compactor(database), clock_ms
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outpost-compacting", daemon=True)
 
     def __enter__(self) -> Tending:
         """Begin, in a thread that does not keep the process alive."""
-        threading.Thread(target=self._run, name="outpost-compacting", daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End after the portion that is worked on."""
+        """End after the portion that is worked on; wait for that a moment."""
         self._compactor.stop()
         self._over.set()
+        self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):

@@ -33,7 +33,7 @@ _TABLES = (
     # server/compacting.py: what is kept no more; how far that is done; what counts as covered without a backup; when it was last looked at
     " horizon INTEGER NOT NULL DEFAULT 0, swept INTEGER NOT NULL DEFAULT 0, emptied INTEGER NOT NULL DEFAULT 0,"
     " aged INTEGER NOT NULL DEFAULT 0, tended_ms INTEGER NOT NULL DEFAULT 0)",
-    "CREATE TABLE IF NOT EXISTS _policy (id INTEGER PRIMARY KEY, keep_days INTEGER NOT NULL, lease_days INTEGER NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS _policy (id INTEGER PRIMARY KEY, forget_days INTEGER NOT NULL, lease_days INTEGER NOT NULL,"
     " unbacked_days INTEGER)",
     "CREATE TABLE IF NOT EXISTS _node (node INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
     " public_key BLOB, revoked_ms INTEGER, invited_ms INTEGER, joined_ms INTEGER, last_push_ms INTEGER, last_pull_ms INTEGER,"

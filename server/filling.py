@@ -10,7 +10,7 @@ PROTOCOL.md §7.7; RULES H15.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -23,7 +23,7 @@ from schema.keys import key_text
 from schema.lens import TableLens
 from server import below, conflicts, healing, histories, journal, recalling, rows, scopes, skew
 from server.conflicts import Conflict
-from server.holding import is_refused, is_sound
+from server.holding import is_let, is_sound
 from server.merging.deletes import bury_row
 from sync import box
 from sync.change import NEVER
@@ -47,6 +47,7 @@ def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferR
     journal.require(store, request.cursor, request.highest)  # the centre may have been restored again, with this epoch's number
     if journal.horizon(store) == 0:  # nobody can be late, so only what was lost can come
         healing.require_restored(store)
+    store.connection.execute("UPDATE _node SET last_push_ms = ? WHERE node = ?", (now_ms, node))  # the horizon waits for it
     inc, _ = histories.known(store, node, request.incarnation) or (0, None)
     filling, recalled = _Filling(store, node, journal.head(store).number + 1, now_ms), 0
     digest, unread = sha256(), list[int]()
@@ -56,7 +57,7 @@ def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferR
             unread.append(place)
             continue
         if page.epoch == journal.epoch(store):
-            count, is_whole = recalling.recall(store, node, page, filling.version)
+            count, is_whole = recalling.recall(store, node, page, request.cursor.number, filling.version)
             recalled += count
         else:
             healing.require_restored(store)
@@ -111,7 +112,7 @@ class _Filling:
             key = row[: len(table.key)]
             if not self._is_newer(table, key, version):
                 continue
-            if not is_sound(self.store, table, row) or not self._is_let(partial(self._take, lens, told, row, version, scope)):
+            if not is_sound(self.store, table, row) or not is_let(self.store, partial(self._take, lens, told, row, version, scope)):
                 self._record(table, key, (), row, None)
         for block in page.deaths:
             of = self.store.schema.by_name.get(block.table)
@@ -119,10 +120,10 @@ class _Filling:
             if of is not None and len(block.key) == len(of.key):
                 for key in zip(*rows_of(block.key, block.count, len(block.key)), strict=True):
                     is_news = self._is_newer(of, key, version) and not self._is_behind(of, key, version)
-                    if is_news and self._is_let(partial(self._died, of, key, version)):
+                    if is_news and is_let(self.store, partial(self._died, of, key, version)):
                         self._note(of, key, version)
         for notice in skew.notices_of_page(self.store, page):
-            self._recall(notice)
+            self._come_again(notice)
         return is_whole
 
     def _is_newer(self, table: Table, key: Row, version: int) -> bool:
@@ -151,21 +152,6 @@ class _Filling:
             " filled = CASE WHEN _brought.filled > excluded.filled THEN _brought.filled ELSE excluded.filled END, node = excluded.node",
             (*self._place(table, key), self.life, version, self.schema, filled, self.node),
         )
-
-    def _is_let(self, act: Callable[[], None]) -> bool:
-        """Do something to a row; False where a rule refuses it that another program gave the centre's database: one row stops no offer."""
-        connection = self.store.connection
-        connection.execute("SAVEPOINT page_row")
-        try:
-            act()
-        except self.store.dialect.errors as error:
-            if not is_refused(self.store, error):
-                raise
-            connection.execute("ROLLBACK TO page_row")
-            connection.execute("RELEASE page_row")
-            return False
-        connection.execute("RELEASE page_row")
-        return True
 
     def _take(self, lens: TableLens, told: Row, row: Row, version: int, scope: frozenset[str]) -> None:
         """Take a row. What could not be brought back is not noted: as late a page of a node that may have it still can bring it.
@@ -286,7 +272,7 @@ class _Filling:
 
     # --- rows that are here ------------------------------------------------------------------------------------------
 
-    def _recall(self, notice: ConflictNotice) -> None:
+    def _come_again(self, notice: ConflictNotice) -> None:
         """Put on record again what the other side of a conflict was, which the lost history had on record, unless it stands: the node's own
         side comes with its work. Of some cells of an update that brought a row back it is not told which, and they come with theirs.
         """

@@ -5,7 +5,7 @@ Hold and Refuse are raised by server/merging/ while it judges; server/ingest.py 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from schema.capture import Store
@@ -137,3 +137,20 @@ def is_sound(store: Store, table: Table, row: Sequence[Any]) -> bool:
     except Hold:
         return False
     return all(type(part) is str and len(part.encode()) <= KEY_BYTES_MAX for part in row[: len(table.key)])
+
+
+def is_let(store: Store, act: Callable[[], None]) -> bool:
+    """Do something to a row; False, and nothing done, where a rule refuses it that another program gave the centre's database: one row
+    stops no offer.
+    """
+    store.connection.execute("SAVEPOINT one_row")
+    try:
+        act()
+    except (Hold, *store.dialect.errors) as error:  # type: ignore[misc]  # classes of the driver
+        if not isinstance(error, Hold) and not is_refused(store, error):
+            raise
+        store.connection.execute("ROLLBACK TO one_row")
+        store.connection.execute("RELEASE one_row")
+        return False
+    store.connection.execute("RELEASE one_row")
+    return True

@@ -25,18 +25,19 @@ DAYS_MAX: Final = 36_500
 class Policy:
     """How long what is over is kept, in days of the centre's clock.
 
-    `keep`: what was deleted or overwritten, and what nodes sealed, at least. `lease`: a node that is silent for longer is not waited for.
+    `forget`: what was deleted or overwritten, and what nodes sealed, is kept for that long at least. `lease`: a node that is silent for
+    longer is not waited for.
     `unbacked`: what is older counts as covered though no backup holds it; None: only a backup covers.
     """
 
-    keep: int = 90
+    forget: int = 90
     lease: int = 180
     unbacked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why the horizon cannot move on beyond a version. `reason`: age, backup, node; `node`: the name of the node it waits for."""
+    """Why the horizon cannot move on beyond a version. `reason`: age, backup, node, nothing; `node`: the name of the one it waits for."""
 
     version: int
     reason: str
@@ -45,31 +46,38 @@ class Waiting:
 
 def policy(store: Store) -> Policy:
     """Return the policy in force."""
-    row = store.connection.execute("SELECT keep_days, lease_days, unbacked_days FROM _policy WHERE id = 1").fetchone()
+    row = store.connection.execute("SELECT forget_days, lease_days, unbacked_days FROM _policy WHERE id = 1").fetchone()
     return Policy(*row) if row else Policy()
 
 
-def set_policy(store: Store, wanted: Policy) -> None:
-    """Set the policy. Raises BadValue for days below 0 or above DAYS_MAX, and for a lease that is shorter than a day."""
-    days = (wanted.keep, wanted.lease, wanted.unbacked or 0)
+def checked(wanted: Policy) -> Policy:
+    """Return a policy. Raises BadValue for days below 0 or above DAYS_MAX, and for a lease that is shorter than a day."""
+    days = (wanted.forget, wanted.lease, wanted.unbacked or 0)
     if not all(0 <= each <= DAYS_MAX for each in days) or wanted.lease < 1:
         raise BadValue(f"Days are whole numbers up to {DAYS_MAX:,}; the lease is one day at least.")
+    return wanted
+
+
+def set_policy(store: Store, wanted: Policy) -> None:
+    """Set the policy. Raises what `checked` raises."""
+    checked(wanted)
     store.connection.execute(
-        "INSERT INTO _policy (id, keep_days, lease_days, unbacked_days) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-        " keep_days = excluded.keep_days, lease_days = excluded.lease_days, unbacked_days = excluded.unbacked_days",
-        (wanted.keep, wanted.lease, wanted.unbacked),
+        "INSERT INTO _policy (id, forget_days, lease_days, unbacked_days) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " forget_days = excluded.forget_days, lease_days = excluded.lease_days, unbacked_days = excluded.unbacked_days",
+        (wanted.forget, wanted.lease, wanted.unbacked),
     )
 
 
-def wait(store: Store, now_ms: int) -> Waiting:
-    """Return how far the horizon may move, and what it waits for there."""
-    return min(_waits(store, policy(store), now_ms), key=lambda each: each.version)
+def wait(store: Store, now_ms: int, policy: Policy) -> Waiting:
+    """Return how far the horizon may move by a policy, and what it waits for there; for nothing where it may move to the newest version."""
+    waiting = min(_waits(store, policy, now_ms), key=lambda each: each.version)
+    return Waiting(waiting.version, "nothing") if waiting.version == journal.head(store).number else waiting
 
 
 def _waits(store: Store, policy: Policy, now_ms: int) -> Iterator[Waiting]:
     begin = journal.horizon(store)
-    yield Waiting(_older(store, begin, now_ms - policy.keep * DAY_MS), "age")
-    yield Waiting(max(begin, journal.covered(store)), "backup")
+    yield Waiting(_older(store, begin, now_ms - policy.forget * DAY_MS), "age")
+    yield Waiting(max(begin, journal.covered(store), aged(store, now_ms, policy)), "backup")
     since = now_ms - policy.lease * DAY_MS
     rows = store.connection.execute(
         "SELECT node, name, settled, last_pull_ms FROM _node WHERE joined_ms IS NOT NULL AND revoked_ms IS NULL"
@@ -84,9 +92,9 @@ def _waits(store: Store, policy: Policy, now_ms: int) -> Iterator[Waiting]:
             return
 
 
-def aged(store: Store, now_ms: int) -> int:
+def aged(store: Store, now_ms: int, policy: Policy) -> int:
     """Return the version up to which everything counts as covered by age."""
-    days = policy(store).unbacked
+    days = policy.unbacked
     (before,) = store.connection.execute("SELECT aged FROM _server WHERE id = 1").fetchone()
     return int(before) if days is None else max(int(before), _older(store, int(before), now_ms - days * DAY_MS))
 
@@ -103,15 +111,18 @@ def _older(store: Store, begin: int, before_ms: int) -> int:
 
 def require_known(store: Store, request: PushRequest) -> None:
     """Check that what a push is about is still known here, or was shown. Raises TooLate."""
-    if request.segments and not request.recalled and 0 < request.cursor.number < journal.horizon(store):
+    least = journal.horizon(store)
+    if request.segments and 0 < request.cursor.number < least and request.recalled < least:
         raise _too_late(request.cursor.number)
 
 
 def require_kept(store: Store, node: int, request: PullRequest) -> None:
     """Check that all that a pull has to tell is still known here. Raises TooLate."""
-    horizon, cursor = journal.horizon(store), request.cursor.number
-    is_whole = cursor == 0 and (request.anew or not scopes.has_sent(store, node))
-    if (cursor < horizon and not is_whole) or (request.position is not None and _is_behind(request.position, horizon)):
+    least, cursor = journal.horizon(store), request.cursor.number
+    if cursor >= least and request.position is None:
+        return
+    is_whole = cursor == 0 and (request.anew or not scopes.has_sent_by(store, node, least))
+    if (cursor < least and not is_whole) or (request.position is not None and _is_behind(request.position, least)):
         raise _too_late(cursor)
 
 

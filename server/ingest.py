@@ -85,9 +85,9 @@ def take(store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms:
     if point.number != history.end.number + 1:
         raise Gap(f"The centre holds this node's history up to {history.end.number}, not {point.number - 1}.")
     segment, again = open_segment(store, body), healing.checked(store, sealed.again)
-    journaled = store.connection.execute("SELECT body FROM _journal WHERE segment = ?", (segment.id,)).fetchone()
+    journaled = store.connection.execute("SELECT body, kind FROM _journal WHERE segment = ?", (segment.id,)).fetchone()
     if journaled is not None:
-        if not journal.is_of(journaled[0], body):
+        if not journal.is_of(journaled[0], journaled[1], body):
             raise Malformed("there is another segment with this id")
         history.adopt(store, pusher.node, segment.id)
         if again is not None:

@@ -7,11 +7,10 @@ journal keeps the bytes a node sealed, so that anyone can recompute the chain; o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 
 from schema.capture import Store
-from sync.digest import version_point
+from sync.digest import content_digest, version_point
 from sync.errors import Diverged
 from sync.limits import POINTS_MAX
 from sync.messages import Point
@@ -56,9 +55,9 @@ def append(store: Store, entry: Entry, at_ms: int) -> int:
     return point.number
 
 
-def is_of(kept: bytes, body: bytes) -> bool:
+def is_of(kept: bytes, kind: str, body: bytes) -> bool:
     """Tell whether what is kept of an entry is these bytes, or their digest."""
-    return kept == body or kept == sha256(body).digest()
+    return kept in (body, content_digest(kind, body))
 
 
 def point_at(store: Store, version: int) -> Point | None:

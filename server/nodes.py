@@ -180,6 +180,13 @@ def keep(store: Store, name: str, days: int) -> None:
     windows.keep(store, _named(store, name), days)
 
 
+def require_not_revoked(store: Store, name: str) -> None:
+    """Check that a node may still sync. Raises NoSuch, BadValue."""
+    row = store.connection.execute("SELECT revoked_ms FROM _node WHERE node = ?", (_named(store, name),)).fetchone()
+    if row[0] is not None:
+        raise BadValue(f"{name} is revoked: it gets nothing any more. Nothing was changed. Invite it under another name.")
+
+
 def scope_of(store: Store, name: str) -> frozenset[str]:
     """Return what a node is entitled to now. Raises NoSuch."""
     return frozenset(_scope(store, _named(store, name)))

@@ -9,12 +9,13 @@ What the node then pushes is judged as if the image had never gone: an edit brin
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from schema.capture import Store
-from schema.declare import EVERYONE, By, Everyone, Table
+from schema.declare import EVERYONE, By, Everyone, Kind, Table
 from server import journal, rows, scopes, skew
-from server.holding import Hold, is_refused, is_sound
+from server.holding import is_let, is_sound
 from server.scopes import DEAD
 from sync.errors import Malformed
 from sync.merge import CENTRE
@@ -23,12 +24,13 @@ from sync.messages import Page
 Row = tuple[Any, ...]
 
 
-def recall(store: Store, node: int, page: Page, version: int) -> tuple[int, bool]:
+def recall(store: Store, node: int, page: Page, cursor: int, version: int) -> tuple[int, bool]:
     """Keep the last images of a page's rows again that are known no more, parents first; return how many, and whether the centre knows all
-    tables and columns of the page. Rows that were never in the node's scope are left out. Raises Malformed for a page from behind the
-    horizon: whose node knows of every deletion.
+    tables and columns of the page. Rows that were never in the node's scope, and of tables that the centre alone writes, are left out.
+
+    Raises Malformed for a page that is not of the node's cursor, or from behind the horizon: who is there knows of every deletion.
     """
-    if page.head >= journal.horizon(store):
+    if page.head != cursor or cursor >= journal.horizon(store):
         raise Malformed("a page of rows that work is about is offered by a node that does not come late")
     found, is_whole = skew.rows_of_page(store, page)
     scope, recalled = scopes.entitled(store, node, 0), 0
@@ -39,24 +41,16 @@ def recall(store: Store, node: int, page: Page, version: int) -> tuple[int, bool
 
 def _recall(store: Store, table: Table, row: Row, scope: frozenset[str], version: int) -> bool:
     key = row[: len(table.key)]
-    if scopes.rid_of(store, table, key) is not None or rows.grave(store, table, key) is not None:
+    if table.kind is Kind.REFERENCE or scopes.rid_of(store, table, key) is not None or rows.grave(store, table, key) is not None:
         return False
     keys = _keys(store, table, row, scope)
-    if not keys or not is_sound(store, table, row):
-        return False
-    store.connection.execute("SAVEPOINT recall")
-    try:
-        rid = rows.insert(store, table, dict(zip(table.names, row, strict=True)))  # for a number of its own
-        rows.bury(store, table, rid, row, version, CENTRE)
-        scopes.note(store, table, keys, version, rid, CENTRE, DEAD)
-    except Exception as error:
-        if not isinstance(error, Hold) and not is_refused(store, error):  # not a rule that another program gave the database
-            raise
-        store.connection.execute("ROLLBACK TO recall")
-        return False
-    finally:
-        store.connection.execute("RELEASE recall")
-    return True
+    return bool(keys) and is_sound(store, table, row) and is_let(store, partial(_bury, store, table, row, keys, version))
+
+
+def _bury(store: Store, table: Table, row: Row, keys: set[str], version: int) -> None:
+    rid = rows.insert(store, table, dict(zip(table.names, row, strict=True)))  # for a number of its own
+    rows.bury(store, table, rid, row, version, CENTRE)
+    scopes.note(store, table, keys, version, rid, CENTRE, DEAD)
 
 
 def _keys(store: Store, table: Table, row: Row, scope: frozenset[str]) -> set[str]:

@@ -196,6 +196,12 @@ def has_sent(store: Store, node: int) -> bool:
     return store.connection.execute(sql, (node,)).fetchone() is not None
 
 
+def has_sent_by(store: Store, node: int, version: int) -> bool:
+    """Tell whether work of a node was journaled up to a version."""
+    sql = "SELECT 1 FROM _incarnation i JOIN _journal j ON j.inc = i.inc WHERE i.node = ? AND j.ver <= ? AND j.segment IS NOT NULL LIMIT 1"
+    return store.connection.execute(sql, (node, version)).fetchone() is not None
+
+
 def holds_from(store: Store, node: int, version: int) -> bool:
     """Tell whether a node was entitled to all that it is entitled to now at a version already."""
     later = "SELECT 1 FROM _entitled WHERE node = ? AND until IS NULL AND since > ? LIMIT 1"

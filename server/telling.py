@@ -135,23 +135,22 @@ class Teller:
             if step.mode == "lost":
                 died = self._dead(step.table, self._graves(step, low, high), step.low)
                 self._gone(draft, step.table, died)
-            begin = max(low, row + 1) if at == version else low
-            self._leaves_window(draft, step, begin, high)
-            stopped = self._run(draft, step, begin, high, part)
+            if low == high and step.mode != "lost":
+                self._leaves_window(draft, step, low)
+            stopped = self._run(draft, step, max(low, row + 1) if at == version else low, high, part)
             if stopped is not None:
                 return at, *stopped
         return None
 
-    def _leaves_window(self, draft: Draft, step: Step, low: int, high: int) -> None:
-        """Tell the removal of rows of a run that the centre has changed, and that are from before the edge of the node's window now."""
-        if not self.cursor or step.mode == "lost" or self.view.edge == window.NONE:
+    def _leaves_window(self, draft: Draft, step: Step, rid: int) -> None:
+        """Tell the removal of a row that the centre has changed since it was new, and that is from before the edge of the node's window
+        now. Of a run of new rows the node has none.
+        """
+        if not self.cursor or self.view.edge == window.NONE:
             return
-        t = self.store.numbers[step.table.name]
-        found = self.store.connection.execute("SELECT DISTINCT rid FROM _clock WHERE t = ? AND rid BETWEEN ? AND ?", (t, low, high))
-        self._want(row[0] for row in found.fetchall())
-        past = self._past(step.table)
-        if past:
-            draft.add_removals(step.table, [row[:-1] for row in self._wanted(step.table, step.table.key) if row[-1] in past])
+        keys = self._keys(step.table, [rid]).get(rid, set())
+        if not self.scope.isdisjoint(keys) and rid in self._past(step.table):
+            draft.add_removals(step.table, [row[:-1] for row in self._wanted(step.table, step.table.key)])
 
     def _run(self, draft: Draft, step: Step, begin: int, high: int, part: int) -> tuple[int, int] | None:
         """Tell the rows begin … high; return the last that was told where the page was full, and what is owed of it."""
@@ -299,11 +298,11 @@ class Teller:
         told, remove, past = [], [], self._past(table)
         for rid, key in alive.items():
             mine = keys.get(rid, set())
-            if rid in past:  # it may have been in the window when it was told
-                remove += [key] if self.cursor else []
-            elif self.scope.isdisjoint(mine):
+            if self.scope.isdisjoint(mine):
                 if not ops[rid].isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and self._was_there(step, rid, mine)):
                     remove.append(key)
+            elif rid in past:  # it may have been in the window when it was told
+                remove += [key] if self.cursor else []
             elif step.mode != "lost" and self._is_told_here(step, mine) and not self._elsewhere.told(step, rid, mine):
                 told.append(rid)
         gone = [rid for rid, kinds in ops.items() if not kinds.isdisjoint((LEAVE, DEAD)) or (step.mode == "lost" and rid not in alive)]

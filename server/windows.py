@@ -9,8 +9,8 @@ from schema.capture import Store
 from server.horizon import DAY_MS, DAYS_MAX
 from sync.errors import BadValue
 
-SLACK_MS: Final = 2 * DAY_MS
-"""A clock that was put back by less takes no edge back."""
+SLACK_MS: Final = DAY_MS
+"""Clocks that differ around midnight take no edge back by a day; nor does a window that is widened by one, until the next."""
 
 
 def keep_days(store: Store, node: int) -> int:

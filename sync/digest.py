@@ -36,8 +36,17 @@ def version_point(before: Point, kind: str, content: bytes, at_ms: int) -> Point
     `at_ms`, -2^63 … 2^63 - 1, is the server's clock: what wins may hang on it, so two lives of a restored server that were
     given the same are two all the same.
     """
+    return version_point_of(before, content_digest(kind, content), at_ms)
+
+
+def content_digest(kind: str, content: bytes) -> bytes:
+    """Return the SHA-256 that stands for what the journal keeps of a version: all the chain needs of it."""
+    return sha256(kind.encode() + b"\0" + content).digest()
+
+
+def version_point_of(before: Point, body: bytes, at_ms: int) -> Point:
+    """Return the same point, from the digest of the content."""
     number = before.number + 1
-    body = sha256(kind.encode() + b"\0" + content).digest()
     at = at_ms.to_bytes(8, "big", signed=True)
     return Point(number, sha256(b"outpost/version/1" + before.digest + number.to_bytes(8, "big") + at + body).digest())
 

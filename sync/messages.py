@@ -199,7 +199,7 @@ class PushRequest(Message, frozen=True):
     adopted: Annotated[tuple[Id16, ...], msgspec.Meta(max_length=ADOPTED_MAX)]
     clock_ms: Millis  # the node's clock now; the server corrects stamps by the difference
     told: Told
-    recalled: bool = False  # the rows that this work is about were offered (§8.6)
+    recalled: Version = -1  # the rows that this work is about were offered, at this version of the server's at least (§8.6)
 
 
 class SegmentVerdict(Message, frozen=True):

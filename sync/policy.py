@@ -110,7 +110,7 @@ class Policy:
 
     @property
     def differential(self) -> bool:
-        """Tell whether edits are logged, sent, folded and rebased as differences (RULES H19)."""
+        """Tell whether edits are logged, sent, folded and taken_anew as differences (RULES H19)."""
         return self.difference is not None
 
     def __call__(self, base: Cell, mine: Cell, theirs: Cell) -> Decision:

@@ -4,6 +4,7 @@ Windows: how many days a node keeps, and from when on it has what rolls.
 
 NODE = (
     ("_node", "recalled", "INTEGER NOT NULL DEFAULT 0"),
+    ("_node", "shown", "INTEGER NOT NULL DEFAULT 0"),
     ("_node", "edge", "INTEGER NOT NULL DEFAULT 0"),
 )
 SERVER = (

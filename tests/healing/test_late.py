@@ -9,14 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from node.centre import page
 from node.cycle import Cycle
 from node.report import Report
 from server import backup, horizon, journal
 from server.compacting import Compacted, Compactor
 from server.horizon import DAY_MS, Policy
-from sync.errors import TooLate
+from sync import box
+from sync.digest import BEGINNING, content_digest, version_point_of
+from sync.errors import Malformed, TooLate
+from sync.messages import Offered, OfferRequest
+from sync.wire import pack
 from tests.world import Node, ReplyLost, World
 
 CONTACT = "INSERT INTO contact (id, kind, name, branch_id) VALUES (?, 'person', ?, ?)"
@@ -76,7 +82,7 @@ def outcome(folder: Path, *, is_compacted: bool) -> tuple[Any, ...]:
         if is_compacted:
             assert compact(world).version > 0
         report = laptop.sync()
-        assert report.rebased == is_compacted
+        assert report.taken_anew == is_compacted
         world.settle()
         assert world.agree()
         assert laptop.unsynced() == 0
@@ -105,11 +111,11 @@ def test_what_a_late_node_has_and_nobody_worked_on_goes(world: World) -> None:
     office.sql("DELETE FROM contact WHERE id = 'a'")
     office.sync()
     compact(world)
-    assert laptop.sync().rebased
+    assert laptop.sync().taken_anew
     assert laptop.sql("SELECT id FROM contact WHERE id = 'a'") == []
     world.settle()
     assert world.agree()
-    assert not laptop.sync().rebased
+    assert not laptop.sync().taken_anew
 
 
 @pytest.mark.covers("P-8.25")
@@ -144,6 +150,100 @@ def test_a_late_node_goes_on_after_any_reply_is_lost(world: World, lost: str) ->
 
 
 @pytest.mark.parametrize("kind", ["offer", "push", "pull"])
+def test_a_child_that_is_typed_meanwhile_brings_back_its_parent(world: World, kind: str) -> None:
+    laptop, office = began(world)
+    away(laptop, office)
+    compact(world)
+    seen: list[str] = []
+
+    def typed(asked: str) -> None:
+        if asked == kind and not seen:
+            laptop.sql(ACTIVITY, "typed", "d", "meanwhile")
+            seen.append(asked)
+
+    laptop.link.before = typed
+    laptop.sync()
+    world.settle()
+    assert laptop.held() == []
+    assert ("typed", "d", "meanwhile") in contents(world.sql)["activity"]
+    assert world.sql("SELECT id FROM contact WHERE id = 'd'") == [("d",)]
+    assert world.agree()
+
+
+@pytest.mark.covers("P-8.25")
+def test_who_stays_away_again_shows_its_rows_again(world: World) -> None:
+    laptop, office = began(world)
+    away(laptop, office)
+    compact(world)
+    laptop.link.lose = ["push"]
+    laptop.link.before = lambda kind: _fail() if kind == "push" and laptop.database.state().recalled else None
+    with pytest.raises(ConnectionError):
+        laptop.sync()
+    laptop.link.lose, laptop.link.before = [], lambda _kind: None
+    office.sync()
+    office.sync()
+    compact(world)
+    assert laptop.sync().taken_anew
+    world.settle()
+    assert laptop.held() == []
+    assert ("a", "name a", "mine") in contents(world.sql)["contact"]
+    assert ("new", "b", "typed on the laptop") in contents(world.sql)["activity"]
+    assert world.agree()
+
+
+def _fail() -> None:
+    raise ConnectionError
+
+
+@pytest.mark.covers("P-8.26")
+@pytest.mark.parametrize("head", [0, 1])
+def test_only_a_late_node_can_show_rows_and_only_as_of_its_cursor(world: World, head: int) -> None:
+    laptop, office = began(world)
+    office.sql("DELETE FROM contact WHERE id = 'a'")
+    world.settle(2)
+    compact(world)
+    laptop.sync()
+    laptop.sync()
+    state = laptop.database.state()
+    at = state.cursor.number if head == 0 else 1
+    table = world.schema.by_name["contact"]
+    row = [{"id": "forged", "kind": "person", "name": "x", "branch_id": "LON"}.get(name) for name in table.names]
+    made = msgspec.structs.replace(page(laptop.database.store, state, table, [row]), head=at)
+    offered = Offered(at, box.close(state.box_key, pack(made)))
+    request = OfferRequest(1, state.epoch, state.incarnation, state.cursor, state.highest, (offered,))
+    with pytest.raises(Malformed):
+        world.service.offer(laptop.link.identity, request, world.clock.read())
+    assert world.sql("SELECT key FROM _tombstone WHERE key = 'forged'") == []
+
+
+def test_a_new_node_that_sells_before_its_first_sync_is_not_late(world: World) -> None:
+    laptop, office = began(world)
+    office.sql("DELETE FROM contact WHERE id = 'a'")
+    world.settle(2)
+    compact(world)
+    fresh = world.node("fresh", "branch:LON")
+    fresh.sql(SALE, "s1", 7)
+    assert not fresh.sync().taken_anew
+    laptop.sync()
+    world.settle()
+    assert world.agree()
+
+
+@pytest.mark.covers("P-8.24")
+def test_the_chain_can_be_followed_through_what_is_forgotten(world: World) -> None:
+    laptop, office = began(world)
+    away(laptop, office)
+    compact(world)
+    point, digests = BEGINNING, 0
+    for kind, body, at_ms, digest in world.sql("SELECT kind, body, at_ms, digest FROM _journal ORDER BY ver"):
+        is_digest = len(body) == journal.DIGEST_BYTES
+        digests += is_digest
+        point = version_point_of(point, bytes(body) if is_digest else content_digest(kind, bytes(body)), at_ms)
+        assert point.digest == bytes(digest)
+    assert digests > 0
+
+
+@pytest.mark.parametrize("kind", ["offer", "push", "pull"])
 @pytest.mark.parametrize("row", ["d", "h"])
 @pytest.mark.covers("P-8.28")
 def test_what_is_typed_meanwhile_is_kept(world: World, kind: str, row: str) -> None:
@@ -174,12 +274,12 @@ def test_the_centre_waits_for_every_node_within_its_lease(world: World) -> None:
         (settled,) = store.connection.execute("SELECT settled FROM _node WHERE name = 'laptop'").fetchone()
     done = compact(world, days=1)
     assert (done.version, done.waiting.reason, done.waiting.node) == (settled, "node", "laptop")
-    assert not laptop.sync().rebased
+    assert not laptop.sync().taken_anew
     assert world.agree()
     done = Compactor(world.database).run(world.clock.now + 200 * DAY_MS)
     assert done.version > settled
     assert world.sql("SELECT COUNT(*) FROM _tombstone") == [(0,)]
-    assert not laptop.sync().rebased
+    assert not laptop.sync().taken_anew
     assert world.agree()
 
 
@@ -224,7 +324,7 @@ def test_nothing_is_forgotten_that_no_backup_holds(world: World) -> None:
     done = Compactor(world.database).run(late)
     assert (done.version, done.waiting.reason) == (0, "backup")
     with world.database.writing() as store:
-        horizon.set_policy(store, Policy(keep=90, lease=180, unbacked=365))
+        horizon.set_policy(store, Policy(forget=90, lease=180, unbacked=365))
     done = Compactor(world.database).run(late)
     assert done.version == journal_head(world)
 

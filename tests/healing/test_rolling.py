@@ -19,7 +19,8 @@ from server.horizon import DAY_MS
 from server.service import Service
 from server.snapshot.making import Maker
 from sync.errors import BadValue
-from sync.messages import Page, SnapshotRequest
+from sync.messages import Page, Removals, SnapshotRequest
+from sync.rows import rows_of
 from tests.declared import declare
 from tests.healing.copies import copy_of, put_back_centre
 from tests.world import Node, World
@@ -81,12 +82,12 @@ def test_what_leaves_the_window_leaves_the_laptop_alone(world: World, rows: int)
     laptop, branch = rolled(world)
     world.clock.now += 6 * DAY_MS
     report = laptop.sync(rows)
-    assert (sales(laptop), report.removed, report.differing) == (["s00"], 3, 0)
+    assert (sales(laptop), report.rolled, report.removed, report.differing) == (["s00"], 3, 0, 0)
     branch.sync()
     assert sales(branch) == ["s00", "s05", "s20"]
     assert world.sql("SELECT COUNT(*) FROM sale") == [(3,)]
     assert world.agree()
-    assert laptop.sync(rows).removed == 0
+    assert laptop.sync(rows).rolled == 0
 
 
 def test_an_exchange_of_nothing_proves_itself_within_a_window(world: World) -> None:
@@ -178,8 +179,7 @@ def test_held_receipts_stay_until_they_are_judged(world: World) -> None:
 def test_a_wider_window_brings_back_what_had_left(world: World, days: int) -> None:
     laptop, _ = rolled(world)
     keep(world, "laptop", days)
-    laptop.sync()
-    laptop.sync()
+    assert laptop.sync().differing == 0
     assert sales(laptop) == ["s00", "s05", "s20"]
     assert world.agree()
 
@@ -195,6 +195,54 @@ def test_a_clock_of_the_centre_that_was_wrong_for_a_while_does_no_lasting_harm(w
     laptop.sync()
     assert sales(laptop) == ["s00", "s05"]
     assert world.agree()
+
+
+@pytest.mark.covers("P-8.34")
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_window_that_is_widened_between_two_pages_brings_all_that_is_in_it(world: World, is_new: bool) -> None:
+    _, branch = rolled(world)
+    for number in range(6):
+        sell(branch, f"more{number}", 2 * number)
+    branch.sync()
+    laptop = world.node("another", "branch:LON") if is_new else world.nodes["laptop"]
+    keep(world, laptop.name, 3)
+    asked: list[str] = []
+
+    def widen(kind: str) -> None:
+        asked.append(kind)
+        if kind == "pull" and asked.count("pull") == 4:
+            keep(world, laptop.name, 30)
+
+    laptop.link.before = widen
+    laptop.sync(rows=2)
+    assert sales(laptop) == sales(branch)
+    assert laptop.sync().differing == 0
+    assert world.agree()
+
+
+@pytest.mark.covers("P-8.32")
+def test_nobody_is_told_the_keys_of_others_that_the_centre_dates_back(world: World) -> None:
+    laptop, branch = rolled(world)
+    with transaction(branch.database) as tx:
+        for number in range(6):
+            tx.insert("sale", {**_sale(f"x{number}", world.clock.now), "branch_id": "LON" if number % 2 else "PAR"})
+    world.settle(2)
+    with world.database.writing() as store:
+        nodes.rescope(store, "branch", ["branch:LON", "branch:PAR"], world.clock.read())
+    world.settle(2)
+    pages = list[Page]()
+    pull = laptop.link.pull
+    laptop.link.pull = lambda request: (pages.append(pull(request)), pages[-1])[1]  # type: ignore[method-assign, func-returns-value]
+    world.sql("UPDATE sale SET sold_ms = 1")
+    laptop.sync()
+    told = {key for page in pages for block in page.removals if block.table == "sale" for (key,) in keys_of(block)}
+    assert told == {"x1", "x3", "x5", "s00", "s05", "s20"}
+    assert sales(laptop) == []
+    assert world.agree()
+
+
+def keys_of(block: Removals) -> list[tuple[Any, ...]]:
+    return list(zip(*rows_of(block.key, block.count, 1), strict=True))
 
 
 def test_a_clock_put_back_by_a_day_moves_nothing(world: World) -> None:
@@ -248,6 +296,15 @@ def test_a_centre_that_was_put_back_names_its_own_edge(world: World) -> None:
 def test_only_documents_roll_and_only_by_an_instant(kind: Kind, by: str) -> None:
     with pytest.raises(BadDeclaration, match="window"):
         build([declare(kind=kind, columns={"at_ms": int, "name": str}, window=by)])
+
+
+def test_what_is_owned_by_what_rolls_never_changes() -> None:
+    models = [
+        declare("trip", kind=Kind.DOCUMENT, columns={"at_ms": int}, window="at_ms"),
+        declare("leg", kind=Kind.RECORD, columns={"trip_id": str}, scope=(Through("trip", "trip_id"),)),
+    ]
+    with pytest.raises(BadDeclaration, match="rolls"):
+        build(models)
 
 
 def test_what_dies_with_a_row_rolls_with_it() -> None:

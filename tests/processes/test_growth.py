@@ -43,7 +43,6 @@ def test_a_laptop_keeps_the_last_days_and_is_widened(centre: Centre) -> None:
     assert [each["keep_days"] for each in centre.ok("nodes")] == [0, 30]
     assert centre.ok("rescope", "Ноутбук", "--keep-days", 0)["scope"] == ["branch:LON"]
     laptop.sync()
-    laptop.sync()
     assert sales(laptop) == ["new", "old"]
     assert laptop.ok("verify")["equal"] is True
 
@@ -53,7 +52,7 @@ def test_days_are_whole_numbers(centre: Centre, days: str) -> None:
     centre.node("laptop", "branch:LON")
     done = centre.run("rescope", "laptop", "--scope", "branch:LON", "--keep-days", days)
     assert (done.status, done.document["error"]["code"]) == (2, "cli.usage")
-    for option in ("--keep-days", "--lease-days", "--unbacked-days"):
+    for option in ("--forget-days", "--lease-days", "--unbacked-days"):
         done = centre.run("compact", option, days)
         assert done.status == 2, (option, done.document)
 
@@ -62,18 +61,19 @@ def test_the_centre_forgets_what_a_backup_holds_and_nobody_needs(centre: Centre)
     branch = centre.node("branch", "branch:LON")
     branch.write(sell(branch, "one", 1))
     branch.sync()
-    looked = centre.ok("compact", "--look", "--keep-days", 0)
-    assert (looked["horizon"], looked["waits_for"]["reason"], looked["policy"]["keep"]) == (0, "backup", 0)
+    looked = centre.ok("compact", "--look", "--forget-days", 0)
+    assert (looked["horizon"], looked["waits_for"]["reason"], looked["policy"]["forget"]) == (0, "backup", 0)
+    assert centre.ok("compact", "--look")["policy"]["forget"] == 90, "a look changes nothing"
     centre.ok("backup", centre.folder / "backup.outpost")
-    assert centre.ok("compact")["waits_for"] == {"version": 0, "reason": "node", "node": "branch"}
+    assert centre.ok("compact", "--forget-days", 0)["waits_for"] == {"version": 0, "reason": "node", "node": "branch"}
     branch.sync()
     branch.sync()
     done = centre.ok("compact")
     assert done["horizon"] > 0
-    assert done["bodies"] > 0
-    assert centre.ok("compact")["bodies"] == 0
+    assert done["gone"]["bodies"] > 0
+    assert centre.ok("compact")["gone"]["bodies"] == 0
     branch.write(sell(branch, "two", 0))
-    assert branch.sync()["rebased"] is False
+    assert branch.sync()["taken_anew"] is False
     fresh = centre.node("fresh", "branch:LON")
     fresh.sync()
     assert sales(fresh) == ["one", "two"]

@@ -333,7 +333,7 @@ def forget(world: History, _station: Station) -> None:
     heard = "SELECT COALESCE(last_pull_ms, joined_ms) FROM _node WHERE joined_ms IS NOT NULL"
     since = world.random.choice([row[0] for row in world.centre.execute(heard).fetchall()]) + world.random.choice([0, 1])
     with world.database.writing() as store:
-        horizon.set_policy(store, Policy(keep=0, lease=1))
+        horizon.set_policy(store, Policy(forget=0, lease=1))
     done = Compactor(world.database, portion=world.random.choice([1, 3, 1_000])).run(since + DAY_MS)
     world.observe()
     world.say("-- the centre forgets what was up to", done.version, "and waits for", done.waiting.reason, done.waiting.node)

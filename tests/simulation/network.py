@@ -162,7 +162,7 @@ def exchange(
                 cycle.pull(report)
             case _:
                 report = cycle.sync()
-                world.counts["late node taken in"] += report.rebased
+                world.counts["late node taken in"] += report.taken_anew
     except (ReplyLost, RequestLost, Killed):
         pass
     except Stale:
