@@ -64,7 +64,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     state = read_state(store.connection)
     set_applying(store, True)
     changed.begin(store)
-    done, last, pull, narrowest = Applied(), None, retained.begin_pull(store), 0
+    done, last, pull = Applied(), None, retained.begin_pull(store)
     for page, body in pages:
         check_page(store, state, page)
         if last is None and state.healing == RELOAD:
@@ -78,7 +78,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
         if page.rows or page.sealed or page.removals or page.deaths or page.conflicts:
             retained.keep_page(store, state, page, pull, body)
         retained.pass_points(store, page.points, backup=True)
-        last, narrowest = page, max(narrowest, page.edge)
+        last = page
     if last is None or last.position is not None:
         raise Stale("the pull is not complete")
     _redraw(store, done)
@@ -88,7 +88,7 @@ def apply(store: Store, pages: Iterable[tuple[Page, bytes | None]], now_ms: int)
     done.rolled = rolling.roll(store, state, last.edge, changed=not changed.is_nothing(store))
     mark_all(store)
     set_applying(store, False)
-    afresh = rolling.wanted_afresh(store, state, narrowest, last.edge)
+    afresh = rolling.wanted_afresh(store, state, last.edge)
     store.connection.execute(
         "UPDATE _node SET cursor = ?, cursor_digest = ?, as_of_ms = ?, afresh = ? WHERE id = 1",
         (last.to.number, last.to.digest, now_ms, json.dumps(afresh) if afresh else None),

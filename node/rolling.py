@@ -28,11 +28,11 @@ def roll(store: Store, state: State, edge: int, changed: bool) -> int:
     return sum(_leave(store, store.schema.by_name[name], edge) for name in window.rolling(store.schema))
 
 
-def wanted_afresh(store: Store, state: State, narrowest: int, edge: int) -> dict[str, int]:
-    """Return the tables to ask for anew with the next pull, and the version they are in: those that roll, where the edge went back against
-    this node's own or the `narrowest` of the pull's pages, for the window was widened, or the centre's clock put right.
+def wanted_afresh(store: Store, state: State, edge: int) -> dict[str, int]:
+    """Return the tables to ask for anew with the next pull, and the version they are in: those that roll, where the edge went back, for the
+    window was widened, or the centre's clock put right.
     """
-    had = max(narrowest, window.NONE if state.healing == RELOAD else state.edge)
+    had = window.NONE if state.healing == RELOAD else state.edge  # then all was told by this edge
     is_wider = had != window.NONE and (edge == window.NONE or edge < had)
     return dict.fromkeys(window.rolling(store.schema), store.schema.version) if is_wider else {}
 

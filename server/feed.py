@@ -45,7 +45,7 @@ class Feed:
             stopped = self._sweep(draft, low, high, number, start)
             if stopped is not None:
                 step, version, row, owed = stopped
-                return draft, Position(low, high, step, version, row, self._steps, owed)
+                return draft, Position(low, high, step, version, row, self._steps, owed, self.view.edge)
             if high == self.head.number:
                 return draft, None
             low, high, number, start = high, self.head.number, 0, BEGIN

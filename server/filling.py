@@ -45,8 +45,6 @@ def offer(store: Store, node: int, request: OfferRequest, now_ms: int) -> OfferR
     capture off. Raises Malformed; nothing is kept then.
     """
     journal.require(store, request.cursor, request.highest)  # the centre may have been restored again, with this epoch's number
-    if journal.horizon(store) == 0:  # nobody can be late, so only what was lost can come
-        healing.require_restored(store)
     store.connection.execute("UPDATE _node SET last_push_ms = ? WHERE node = ?", (now_ms, node))  # the horizon waits for it
     inc, _ = histories.known(store, node, request.incarnation) or (0, None)
     filling, recalled = _Filling(store, node, journal.head(store).number + 1, now_ms), 0

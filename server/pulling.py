@@ -22,7 +22,9 @@ def pull(store: Store, node: int, request: PullRequest, life: bytes, now_ms: int
     journal.require(store, request.cursor, request.highest)
     inc, chain = histories.find(store, node, request.incarnation)
     horizon.require_kept(store, node, request)
-    view = View.of(store, request.schema, windows.edge_of(store, node, request.edge, now_ms))
+    # one edge for all pages: what a page has of a transaction, another must not leave out
+    edge = windows.edge_of(store, node, request.edge, now_ms) if request.position is None else request.position.edge
+    view = View.of(store, request.schema, edge)
     feed = Feed(store, node, inc, request.cursor.number, view, frozenset(request.afresh))
     draft, position = feed.page(request.position, request.rows)
     return Page(

@@ -28,10 +28,13 @@ def recall(store: Store, node: int, page: Page, cursor: int, version: int) -> tu
     """Keep the last images of a page's rows again that are known no more, parents first; return how many, and whether the centre knows all
     tables and columns of the page. Rows that were never in the node's scope, and of tables that the centre alone writes, are left out.
 
-    Raises Malformed for a page that is not of the node's cursor, or from behind the horizon: who is there knows of every deletion.
+    Of a node that is not late (any more: the centre may have been put back) nothing is: it knows of every deletion. Raises Malformed for a
+    page that is not of the node's cursor.
     """
-    if page.head != cursor or cursor >= journal.horizon(store):
-        raise Malformed("a page of rows that work is about is offered by a node that does not come late")
+    if page.head != cursor:
+        raise Malformed("a page of rows that work is about is not of the version that its node is at")
+    if cursor >= journal.horizon(store):
+        return 0, True
     found, is_whole = skew.rows_of_page(store, page)
     scope, recalled = scopes.entitled(store, node, 0), 0
     for lens, told in sorted(found, key=lambda entry: store.schema.rank[entry[0].newer.name]):

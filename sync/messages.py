@@ -233,6 +233,7 @@ class Position(Message, frozen=True):
     row: Version
     plan: Count = 0  # of which steps: the centre's tables may have changed since
     owed: Count = 0  # of the row, where the page was full in the middle of what goes with it
+    edge: Millis = 0  # of the window that the whole pull is told in (§8.7)
 
 
 class PullRequest(Message, frozen=True):
