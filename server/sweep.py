@@ -42,7 +42,7 @@ class Sweep:
         self, store: Store, node: int, cursor: int, low: int, high: int, scope: frozenset[str], afresh: frozenset[str] = frozenset()
     ) -> None:
         self.store, self.cursor, self.low, self.high, self.scope = store, cursor, low, high, scope
-        self._afresh = afresh if low == cursor else frozenset[str]()  # once in a pull: the first sweep tells all of them
+        self.afresh = afresh if low == cursor else frozenset[str]()  # once in a pull: the first sweep tells all of them
         self._private = scopes.node_scope(node)
         rows = store.connection.execute("SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (node,)).fetchall()
 
@@ -79,13 +79,13 @@ class Sweep:
                 return (key for key in keys if prefix_of(key) in prefixes)
 
             for scope in concerning(self._kept):
-                if table.name in self._afresh:  # as if it had come back: all its rows, the node's own too
+                if table.name in self.afresh:  # as if it had come back: all its rows, the node's own too
                     yield Step(table, scope, "regained", self._ranks[scope], self.low, _END)
                 else:
                     yield Step(table, scope, "kept", self._ranks[scope], self.low)
             yield Step(table, self._private, "kept", 0, self.low)
             for scope in concerning(self._gained):
-                if table.name in self._afresh:
+                if table.name in self.afresh:
                     yield Step(table, scope, "regained", self._ranks[scope], self.cursor, _END)
                     continue
                 mode, begin = ("regained", max(self.cursor, self._first[scope])) if scope in self._broken else ("gained", self.low)

@@ -177,8 +177,8 @@ class Teller:
 
     def _whole(self, step: Step, version: int) -> whole_segments.Whole | None:
         """Return the segment of a version if it is told whole under the step's scope. The same for all tables (server/whole.py)."""
-        if step.mode in ("regained", "lost") or step.held:
-            return None  # row by row: the node may have some of them
+        if step.mode in ("regained", "lost") or step.held or self._plan.afresh:
+            return None  # row by row: the node may have some of them, and of tables it asks for afresh it has
         place = (step.scope, version)
         if place not in self._wholes:
             self._wholes[place] = whole_segments.find(self.view, *place, self._plan.earlier(step))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -156,6 +157,24 @@ def test_a_segment_is_told_whole_only_if_all_of_it_is_inside(world: World, days_
     assert sum(sealed.count for page in pages for sealed in page.sealed) == (0 if days_ago else whole.WHOLE_ROWS_MIN)
     assert (report.pulled, report.differing) == (whole.WHOLE_ROWS_MIN - (1 if days_ago else 0), 0)
     assert "verify" not in [kind for kind, _ in laptop.link.requests[asked:]]
+
+
+def test_what_comes_beside_what_is_asked_for_afresh_is_told_whole_or_not_but_told(world: World) -> None:
+    """Found by the simulator (seed 81001991): a segment of receipts and stock moves, while receipts were asked for afresh."""
+    laptop, branch = rolled(world)
+    with laptop.database.writing() as store:
+        wanted = json.dumps(dict.fromkeys(("sale", "sale_line", "payment"), world.schema.version))
+        store.connection.execute("UPDATE _node SET afresh = ? WHERE id = 1", (wanted,))
+    with transaction(branch.database) as tx:
+        for number in range(whole.WHOLE_ROWS_MIN):
+            tx.insert("sale", _sale(f"many{number:04}", world.clock.now))
+            moved = {"id": f"move{number:04}", "branch_id": "LON", "product_id": "p", "qty_milli": -1, "reason": "sale", "moved_ms": 1}
+            tx.insert("stock_move", moved)
+    branch.sync()
+    Cycle(laptop.database, laptop.link).pull(Report())
+    assert laptop.sql("SELECT COUNT(*) FROM stock_move") == [(whole.WHOLE_ROWS_MIN,)]
+    assert laptop.sync().differing == 0
+    assert world.agree()
 
 
 def test_held_receipts_stay_until_they_are_judged(world: World) -> None:
