@@ -39,6 +39,7 @@ CENTRAL: Final = 1 << 40
 
 APPLYING: Final = "outpost.applying"
 _LOCK_MS: Final = 30_000
+_AHEAD_MS: Final = 3_000
 _PATIENCE: Final = {
     **{"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
     **{"tcp_user_timeout": 60_000},
@@ -147,10 +148,14 @@ class Postgres:
             connection.execute(Native(f"SELECT pg_advisory_unlock({_INSTALLING})"))
 
     def begin_write(self, connection: Connection, ahead_of: Sequence[str] = ()) -> None:
-        """Wait for our turn, then for programs that write to some tables, if any are named, and only then take the snapshot."""
+        """Wait for our turn, then for programs that write to some tables, if any are named, and only then take the snapshot. While it waits
+        for them nobody else has a turn: so not for long.
+        """
         connection.execute(_BEGIN_TURN)
         if ahead_of:
+            connection.execute(Native(f"SET LOCAL lock_timeout = {_AHEAD_MS}"))
             connection.execute(Native(f"LOCK TABLE {', '.join(map(quote, ahead_of))} IN SHARE ROW EXCLUSIVE MODE"))
+            connection.execute(Native(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
 
     def begin_alone(self, connection: Connection, tables: Sequence[str]) -> None:
         """Wait for our turn, then for programs that are at work on the tables, and only then take the snapshot."""
