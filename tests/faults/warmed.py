@@ -33,6 +33,7 @@ LATE = (
     "node.upgrade",
     "schema.migrations.m0001_marks",
     "schema.migrations.m0002_versions",
+    "schema.migrations.m0003_horizon",
     "server.app",
     "server.console.pages",
     "server.nonces",
