@@ -43,7 +43,7 @@ def test_a_bad_answer_is_found(answer: Answer) -> None:
     [
         pytest.param("server.feed.scopes.entitled", lambda *_: EVERYTHING, "it shows what is not", 1, id="pull-without-scope"),
         pytest.param("server.merging.incoming.Incoming.is_strange", lambda *_: False, "was changed", 1, id="update-without-right"),
-        pytest.param("server.conflicts._in_scope", lambda *_: True, "it shows what is not", 16, id="conflicts-without-scope"),
+        pytest.param("server.conflicts._in_scope", lambda *_: True, "it shows what is not", 4, id="conflicts-without-scope"),
     ],
 )
 def test_a_scope_check_that_is_switched_off_is_found(
