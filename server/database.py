@@ -296,7 +296,8 @@ def raise_if_away(dialect: Dialect, error: Exception) -> None:
     if dialect.is_passing(error):
         raise DatabaseAway("Another program wrote to the same rows at this moment, and nothing was done here.") from error
     if dialect.is_away(error):
-        raise DatabaseAway(f"The centre's database cannot be reached, or went away: {dialect.words_of(error)}") from error
+        words = " ".join(dialect.words_of(error).split())  # a driver's are lines and tabs
+        raise DatabaseAway(f"The centre's database cannot be reached, or went away: {words}") from error
 
 
 def raise_if_away_from(place: Place, dialect: Dialect, error: Exception) -> None:

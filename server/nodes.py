@@ -54,7 +54,10 @@ def _forget_join(store: Store, node: int, name: str, now_ms: int, *, again: bool
     """Let nobody have joined under a name: whoever has was never heard of. Raises AlreadyThere."""
     sql = "SELECT last_push_ms IS NOT NULL OR last_pull_ms IS NOT NULL OR unsynced IS NOT NULL FROM _node WHERE node = ?"
     if store.connection.execute(sql, (node,)).fetchone()[0]:
-        raise AlreadyThere(f"There is a node named {name} already.")
+        raise AlreadyThere(
+            f"There is a node named {name} already, and it was heard of. Nothing was changed. Take another name; what it is entitled to is"
+            " changed by rescope, and a machine that is lost is shut out by revoke"
+        )
     if not again:
         raise AlreadyThere(
             f"There is a node named {name} already. It joined and was never heard of since: if nobody works there, add --again, and"
