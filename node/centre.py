@@ -72,7 +72,8 @@ def parts(store: Store, table: Table) -> list[Part]:
     conditions, parameters = [inside], list[Any]()
     if connection.execute("SELECT 1 FROM _own WHERE tbl = ? LIMIT 1", (table.name,)).fetchone():
         own = f"SELECT hi FROM _own WHERE tbl = ? AND lo <= r.{ROW_ID} ORDER BY lo DESC LIMIT 1"
-        conditions, parameters = [f"COALESCE(({own}), -1) < r.{ROW_ID}"], [table.name]
+        conditions.append(f"COALESCE(({own}), -1) < r.{ROW_ID}")
+        parameters.append(table.name)
     if found:
         conditions.append(f"r.{ROW_ID} NOT IN (SELECT rid FROM temp.{quote(hidden)})")
     visible = Part(quote(table.name), " AND ".join(conditions), tuple(parameters))

@@ -5,12 +5,11 @@
 
 Work that waits, or was refused or taken back, keeps its body: it is shown, and can be exported. The chain of digests stays whole, and
 what a node sends again is known by it. Every portion is a commit of its own and may be repeated: a process that is killed leaves the
-rest to the next one. Used by `outpost server compact` and, every hour, by a server that runs. Spec: PROTOCOL.md §8.6.
+rest to the next one. Used by `outpost server compact` and by a server that runs (server/tending.py). Spec: PROTOCOL.md §8.6.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -26,7 +25,6 @@ from server.database import Database
 from server.horizon import Waiting
 from server.scopes import DEAD, ENTER, LEAVE, PRIVATE
 from sync.digest import content_digest
-from sync.errors import DatabaseAway, DatabaseFull
 
 PORTION: Final = 1_000
 """Lines, images or bodies of one commit: pushes wait for it, some tens of milliseconds."""
@@ -37,19 +35,10 @@ PORTION_BYTES: Final = 4 * 1024 * 1024
 AT_ONCE: Final = 20_000
 """Lines, images or bodies that are looked for at once."""
 
-PAUSE_MS: Final = 3600 * 1000
-"""How long servers that run let the horizon be, after it was looked at."""
-
-STOP_SECONDS: Final = 3.0
-LOOK_SECONDS: Final = 600.0
-"""How often each process of a server looks whether that time is over."""
-
 Row = tuple[Any, ...]
 
 Tell = Callable[[str, int], None]
 """What is told of the work: its step (images, lines, bodies), and how many of that are done."""
-
-log = logging.getLogger("outpost.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +88,8 @@ class Compactor:
 
     def _images(self, end: int) -> int:
         """Let the last images of rows go that were deleted up to `end`, with who wrote what in them."""
-        done, sql = 0, "SELECT t, rid FROM _tombstone WHERE ver <= ? LIMIT ?"
-        while found := self._read(lambda store: store.connection.execute(sql, (end, AT_ONCE)).fetchall()):
+        done = 0
+        while found := self._read(partial(_deleted, end=end)):
             for some in self._portions(found):
                 with self._writing() as store:
                     done += sum(_forget(store, t, rid, end) for t, rid in some)
@@ -130,8 +119,8 @@ class Compactor:
 
     def _bodies(self, begin: int, end: int) -> int:
         """Keep of bodies their digests alone."""
-        done, wanted = 0, (begin, end, journal.DIGEST_BYTES, end, AT_ONCE)
-        while found := self._read(lambda store: store.connection.execute(_BODIES, wanted).fetchall()):
+        done = 0
+        while found := self._read(partial(_lengthy, begin=begin, end=end)):
             for some in _by_weight(found, self._portion):
                 digests = self._read(partial(_digests, versions=some))  # a body never changes
                 with self._writing() as store:
@@ -190,6 +179,11 @@ def _passing(store: Store, begin: int, end: int) -> list[Row]:
     return store.connection.execute(sql, (end, begin, end, journal.DIGEST_BYTES)).fetchall()
 
 
+def _deleted(store: Store, end: int) -> list[Row]:
+    """Return (table, row) of up to AT_ONCE rows that were deleted up to a version."""
+    return store.connection.execute("SELECT t, rid FROM _tombstone WHERE ver <= ? LIMIT ?", (end, AT_ONCE)).fetchall()
+
+
 def _forget(store: Store, t: int, rid: int, end: int) -> bool:
     """Forget a row that was deleted up to a version, unless it has lived again since; tell whether it was."""
     gone = store.connection.execute("DELETE FROM _tombstone WHERE t = ? AND rid = ? AND ver <= ? RETURNING t", (t, rid, end)).fetchone()
@@ -206,6 +200,11 @@ def _move(store: Store, now_ms: int) -> Waiting:
     store.connection.execute("UPDATE _server SET horizon = ? WHERE id = 1 AND horizon < ?", (waiting.version, waiting.version))
     store.connection.execute("DELETE FROM _snapshot WHERE ver < ?", (waiting.version,))  # their bytes go with the next that is made
     return waiting
+
+
+def _lengthy(store: Store, begin: int, end: int) -> list[Row]:
+    """Return (version, bytes) of up to AT_ONCE bodies after `begin` and up to `end` that need not be kept, oldest first."""
+    return store.connection.execute(_BODIES, (begin, end, journal.DIGEST_BYTES, end, AT_ONCE)).fetchall()
 
 
 _BODIES = (
@@ -252,49 +251,3 @@ def _superfluous(store: Store, table: str, scope: str, begin: int, end: int) -> 
         f" OR (op = {DEAD} OR op = {LEAVE} AND NOT ({is_there})) AND NOT EXISTS ({came}) LIMIT ?"
     )
     return store.connection.execute(sql, [*parameters, place[0], *place, AT_ONCE]).fetchall()
-
-
-# --- while a server runs -----------------------------------------------------------------------------------------------
-
-
-class Tending:
-    """Compacts the database of a server that runs, once an hour whatever the number of its processes, while the block runs."""
-
-    def __init__(self, database: Database, clock_ms: Callable[[], int]) -> None:
-        self._compactor, self._clock_ms = Compactor(database), clock_ms
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outpost-compacting", daemon=True)
-
-    def __enter__(self) -> Tending:
-        """Begin, in a thread that does not keep the process alive."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End after the portion that is worked on; wait for that a moment."""
-        self._compactor.stop()
-        self._over.set()
-        self._thread.join(STOP_SECONDS)
-
-    def _run(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
-            self.look()
-
-    def look(self) -> Compacted | None:
-        """Compact the database, unless somebody has looked within the hour. What goes wrong is told in the log, and tried again."""
-        database, now_ms = self._compactor.database, self._clock_ms()
-        try:
-            with database.reading() as store:
-                (tended_ms,) = store.connection.execute("SELECT tended_ms FROM _server WHERE id = 1").fetchone()
-            if now_ms - PAUSE_MS < tended_ms <= now_ms:
-                return None
-            done = self._compactor.run(now_ms)
-        except Stopped:
-            return None
-        except Exception as error:
-            expected = (*database.dialect.errors, DatabaseAway, DatabaseFull)
-            log.warning("the database could not be compacted: %s", error, exc_info=not isinstance(error, expected))
-            return None
-        if done.images or done.lines or done.bodies:
-            log.info("let go of %d deleted rows, %d lines, %d bodies, up to version %d", done.images, done.lines, done.bodies, done.version)
-        return done

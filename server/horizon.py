@@ -85,9 +85,8 @@ def _waits(store: Store, policy: Policy, now_ms: int) -> Iterator[Waiting]:
         (since,),
     ).fetchall()
     for node, name, settled, last_pull_ms in rows:
-        if last_pull_ms is not None or scopes.has_sent(
-            store, node
-        ):  # one that has neither sent nor pulled anything begins anew in any case
+        # one that has neither sent nor pulled anything begins anew in any case
+        if last_pull_ms is not None or scopes.has_sent(store, node):
             yield Waiting(max(begin, settled), "node", name)
             return
 
@@ -126,9 +125,9 @@ def require_kept(store: Store, node: int, request: PullRequest) -> None:
         raise _too_late(cursor)
 
 
-def _is_behind(position: Position, horizon: int) -> bool:
+def _is_behind(position: Position, least: int) -> bool:
     """Tell whether the sweep that a pull is in, or the one after it, would tell of what is no longer known."""
-    return position.high < horizon or 0 < position.low < horizon
+    return position.high < least or 0 < position.low < least
 
 
 def _too_late(cursor: int) -> TooLate:

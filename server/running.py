@@ -18,12 +18,12 @@ from schema.registry import load
 from server import home as home_of
 from server import serve
 from server.app import create_app
-from server.compacting import Tending
 from server.console.pages import routes
 from server.database import Database
 from server.nonces import Nonces, SqliteNonces
 from server.service import Service
 from server.snapshot.making import Maker
+from server.tending import Tending
 
 
 def forget_nonces(home: Path) -> None:
