@@ -223,15 +223,17 @@ def _client(url: str) -> httpx.Client:
         raise BadValue(f"This is not the address of a server: {_text(url)}") from error
     if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment or base.userinfo:
         raise BadValue(f"The address of a server looks like https://sync.example.com, not like {_text(url)}")
-    return httpx.Client(
+    client = httpx.Client(
         base_url=base,
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEP_ALIVE_SECONDS),
-        headers={"User-Agent": "outpost", "Accept": f"{MEDIA}, {PROBLEM}", "Accept-Encoding": "identity"},
+        headers={"User-Agent": "outpost", "Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=not _is_loopback(base.host),
         verify=_trust(base.scheme),
     )
+    del client.headers["Connection"]  # HTTP/1.1 keeps it alive unasked, and headers are most of what a sync with nothing to do sends
+    return client
 
 
 def _trust(scheme: str) -> ssl.SSLContext | bool:

@@ -31,7 +31,7 @@ from starlette.types import Message as Event
 from server.exchanges import Exchanges, Serve, Signed, check_protocols, one_by_one
 from server.jobs import Jobs
 from server.nonces import ISSUE_MAX, Nonces
-from server.replies import JSON, MEDIA, PROBLEM, SAFE_HEADERS, problem_response
+from server.replies import JSON, MEDIA, PROBLEM, make_safe, problem_response
 from server.service_protocol import Service
 from sync import signature, wire
 from sync.errors import (
@@ -238,9 +238,7 @@ class _Guard:
             nonlocal started
             if event["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=event)
-                for name, value in SAFE_HEADERS.items():
-                    headers.setdefault(name, value)
+                make_safe(MutableHeaders(scope=event))
             await send(event)
 
         try:

@@ -26,7 +26,9 @@ from sync.limits import NONCE_LIFE_MS
 
 T = TypeVar("T")
 
-NONCE_BYTES: Final = 24
+NONCE_BYTES: Final = 15
+"""120 bits, written as 20 characters: nobody guesses one within its life, and each request and each reply carries one."""
+
 NONCES_MAX: Final = 200_000
 """Nonces outstanding at most: about 15 MB on disk."""
 

@@ -7,6 +7,7 @@ import secrets
 from typing import Final
 
 import msgspec
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 
 from sync.errors import DatabaseAway, Internal, NewerFile, OutpostError
@@ -16,8 +17,18 @@ JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 NONCE_HEADER: Final = "Outpost-Nonce"
 SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""What keeps caches from keeping, and browsers from guessing. Messages of the protocol go without: no browser guesses at their media type,
+no cache keeps an answer to a POST that does not ask for it, and a sync with nothing to do is to cost little.
+"""
 
 log = logging.getLogger("outpost.server")
+
+
+def make_safe(headers: MutableHeaders) -> None:
+    """Add the safe headers to those of a reply, unless it is a message of the protocol."""
+    if headers.get("content-type") != MEDIA:
+        for name, value in SAFE_HEADERS.items():
+            headers.setdefault(name, value)
 
 
 def problem_response(error: Exception) -> Response:

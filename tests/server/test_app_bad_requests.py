@@ -87,7 +87,7 @@ def check_safe(reply: Reply) -> None:
 @pytest.mark.covers("P-9.2", "P-9.5")
 def test_a_signed_request_is_answered_and_brings_the_next_nonce(server: Running) -> None:
     reply = server.push(a_push(epoch=5))
-    check_safe(reply)
+    assert set(reply.headers) == {"content-length", "content-type", "date", "outpost-nonce"}  # a sync with nothing to do costs little
     assert reply.headers["content-type"] == MEDIA
     assert wire.unpack(PushReply, reply.body) == PushReply(5, ZERO, ())
     again = server.ask("POST", "/v1/push", GOOD, server.headers(GOOD, nonce=reply.headers["outpost-nonce"]))
@@ -507,7 +507,7 @@ def test_many_large_bodies_at_once_are_bounded_together(tmp_path: Path) -> None:
         assert server.push(a_push()).status == 200
 
 
-def test_the_nonce_of_a_reply_is_32_characters_of_chance(server: Running) -> None:
+def test_the_nonce_of_a_reply_is_120_bits_of_chance(server: Running) -> None:
     nonces = {server.nonce() for _ in range(20)}
     assert len(nonces) == 20
-    assert all(len(base64.urlsafe_b64decode(nonce)) == 24 for nonce in nonces)
+    assert all(len(base64.urlsafe_b64decode(nonce)) == 15 for nonce in nonces)
