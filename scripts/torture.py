@@ -79,7 +79,7 @@ class Outcome:
     seeds: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, seed: int, counts: dict[str, int], failures: list[tuple[str, str]]) -> None:
+    def add(self, seed: int, counts: Counts, failures: list[tuple[str, str]]) -> None:
         """Count one run."""
         self.runs += 1
         self.seeds.append(seed)
@@ -95,7 +95,11 @@ class Outcome:
         return {"runs": self.runs, "seeds": seeds, "counts": self.counts, "failures": failures, "seconds": round(self.seconds, 1)}
 
 
-One = Callable[[int], tuple[dict[str, int], list[tuple[str, str]]]]
+Counts = dict[str, int]
+Told = tuple[Counts, list[tuple[str, str]]]
+"""What one run tells: its counts, and pairs of what broke and the command that shows it again."""
+
+One = Callable[[int], Told]
 
 
 def many(seeds: str, one: One, minutes: float, jobs: int) -> Outcome:
@@ -171,11 +175,11 @@ def power(
     tell(many(seeds, one, minutes, jobs), as_json, must_break=control)
 
 
-def _one_power(seed: int, images: int, synchronous: str, keep: Path | None) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _one_power(seed: int, images: int, synchronous: str, keep: Path | None) -> Told:
     return _of_power(*runs.run(seed, images, synchronous=synchronous, keep=keep))
 
 
-def _of_power(found: Found, again: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _of_power(found: Found, again: str) -> Told:
     counts = {
         "images": found.images,
         "distinct disk contents": found.unique,
@@ -213,19 +217,15 @@ def kills_(
     tell(many(seeds, partial(_one_kills, each=each, keep=keep.resolve()), minutes, jobs), as_json)
 
 
-def _one_kills(seed: int, each: int, keep: Path, database: Kind = Kind.file) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    folder = scratch() / f"kills-{seed}"
-    try:
+def _one_kills(seed: int, each: int, keep: Path, database: Kind = Kind.file) -> Told:
+    def counts(folder: Path) -> Counts:
         life = (pg_kills if database is Kind.postgres else kills).run(folder, seed, each)
-        acknowledged = len(life.acknowledged())
-    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
-        return _kept(folder, keep, f"kills --database {database} --seeds {seed} --kills {each}", broken)
-    finally:
-        shutil.rmtree(folder.parent, ignore_errors=True)
-    killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
-    steps = {f"{STEP}{label}": number for label, number in life.known.labels.items() if "at a moment" not in label}
-    counts = {"kills": life.kills(), f"kills {_AIMED[database]}": sum(steps.values()), "kills of fresh processes": life.known.fresh}
-    return {**counts, "acknowledged writes": acknowledged, **killed, **steps}, []
+        killed = {f"kills: {victim}": number for victim, number in life.known.killed.items()}
+        steps = {f"{STEP}{label}": number for label, number in life.known.labels.items() if "at a moment" not in label}
+        aimed = {"kills": life.kills(), f"kills {_AIMED[database]}": sum(steps.values()), "kills of fresh processes": life.known.fresh}
+        return {**aimed, "acknowledged writes": len(life.acknowledged()), **killed, **steps}
+
+    return _lived("kills", seed, f"--database {database} --kills {each}", keep, counts)
 
 
 @app.command("failover")
@@ -245,16 +245,12 @@ def failover_(
     tell(many(seeds, partial(_one_failover, rounds=rounds, synchronous=synchronous, keep=keep.resolve()), minutes, jobs), as_json)
 
 
-def _one_failover(seed: int, rounds: int, synchronous: bool, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    folder = scratch() / f"failover-{seed}"
-    try:
+def _one_failover(seed: int, rounds: int, synchronous: bool, keep: Path) -> Told:
+    def counts(folder: Path) -> Counts:
         found = failover.run(folder, seed, rounds, synchronous=synchronous)
-        return {**found.counts, "acknowledged writes": len(found.life.acknowledged())}, []
-    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
-        again = f"failover --seeds {seed} --rounds {rounds}{' --synchronous' if synchronous else ''}"
-        return _kept(folder, keep, again, broken)
-    finally:
-        shutil.rmtree(folder.parent, ignore_errors=True)
+        return {**found.counts, "acknowledged writes": len(found.life.acknowledged())}
+
+    return _lived("failover", seed, f"--rounds {rounds}{' --synchronous' if synchronous else ''}", keep, counts)
 
 
 @app.command("rivals")
@@ -271,14 +267,8 @@ def rivals_(
     tell(many(seeds, partial(_one_rivals, exchanges=exchanges, keep=keep.resolve()), minutes, jobs), as_json)
 
 
-def _one_rivals(seed: int, exchanges: int, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    folder = scratch() / f"rivals-{seed}"
-    try:
-        return dict(rivals.run(folder, seed, exchanges)), []
-    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
-        return _kept(folder, keep, f"rivals --seeds {seed} --exchanges {exchanges}", broken)
-    finally:
-        shutil.rmtree(folder.parent, ignore_errors=True)
+def _one_rivals(seed: int, exchanges: int, keep: Path) -> Told:
+    return _lived("rivals", seed, f"--exchanges {exchanges}", keep, lambda folder: dict(rivals.run(folder, seed, exchanges)))
 
 
 @app.command("swarm")
@@ -294,21 +284,13 @@ def swarm_(
     tell(many(seeds, partial(_one_swarm, rounds=rounds, keep=keep.resolve()), minutes, jobs), as_json)
 
 
-def _one_swarm(seed: int, rounds: int, keep: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    folder = scratch() / f"swarm-{seed}"
-    try:
+def _one_swarm(seed: int, rounds: int, keep: Path) -> Told:
+    def counts(folder: Path) -> Counts:
         lived = swarm.run(folder, seed, rounds)
-        acknowledged = len(lived.acknowledged())
-    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
-        return _kept(folder, keep, f"swarm --seeds {seed} --rounds {rounds}", broken)
-    finally:
-        shutil.rmtree(folder.parent, ignore_errors=True)
-    return {
-        **lived.counts,
-        "acknowledged writes": acknowledged,
-        "nodes": len(lived.members),
-        "longest way to rest, ms": round(lived.rest_seconds_max * 1000),
-    }, []
+        longest = {f"{LONGEST}way to rest, ms": round(lived.rest_seconds_max * 1000)}
+        return {**lived.counts, "acknowledged writes": len(lived.acknowledged()), "nodes": len(lived.members), **longest}
+
+    return _lived("swarm", seed, f"--rounds {rounds}", keep, counts)
 
 
 @app.command("feed")
@@ -325,7 +307,7 @@ def feed_(
     tell(many(seeds, one, 60.0, 1), as_json, must_break=control)
 
 
-def _one_feed(seed: int, rows: int, writers: int, judged: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _one_feed(seed: int, rows: int, writers: int, judged: str) -> Told:
     folder = scratch()
     try:
         under = feed.run(folder, seed, rows, writers)
@@ -340,10 +322,17 @@ def _one_feed(seed: int, rows: int, writers: int, judged: str) -> tuple[dict[str
     return counts, failures
 
 
-def _kept(folder: Path, keep: Path, again: str, broken: Exception) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Keep the files of a run that broke a promise."""
-    shutil.copytree(folder, keep / folder.name, dirs_exist_ok=True)
-    return {"broken": 1}, [(f"{folder.name}: {type(broken).__name__}: {str(broken)[:2000]}\n    files: {keep / folder.name}", again)]
+def _lived(what: str, seed: int, options: str, keep: Path, counts: Callable[[Path], Counts]) -> Told:
+    """Run once in a new folder; keep the files of a run that broke a promise."""
+    folder = scratch() / f"{what}-{seed}"
+    try:
+        return counts(folder), []
+    except Exception as broken:  # whatever it is, the next run goes on, and this one can be seen again
+        shutil.copytree(folder, keep / folder.name, dirs_exist_ok=True)
+        told = f"{folder.name}: {type(broken).__name__}: {str(broken)[:2000]}\n    files: {keep / folder.name}"
+        return {"broken": 1}, [(told, f"{what} --seeds {seed} {options}")]
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def scratch() -> Path:
