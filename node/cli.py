@@ -264,6 +264,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         "refused": refused,
         "withheld": here,
         "as_of_ms": state.as_of_ms,
+        "window_from_ms": state.edge or None,
         **proven.document(),
         **kept_here.document(),
     }
@@ -273,6 +274,8 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         as_of = begun if state.as_of_ms is None else f"data as of {moment(state.as_of_ms)}"
         say(f"{state.name}: {as_of}; unsynced {unsynced}, conflicts {open_conflicts}, held {held}, refused {refused}.")
         say(tell_proof(proven, now_ms(), unsynced, held))
+        if state.edge:
+            say(f"Of sales it keeps those from {moment(state.edge)} on; older ones are at the centre.")
         if kept_here.bytes:
             say(tell_kept(kept_here))
         if unsynced:

@@ -39,12 +39,15 @@ def test_a_laptop_keeps_the_last_days_and_is_widened(centre: Centre) -> None:
     laptop.sync()
     assert sales(laptop) == ["new"]
     assert laptop.ok("verify")["equal"] is True
+    begin = laptop.ok("status")["window_from_ms"]
+    assert 29 * DAY_MS < time.time() * 1000 - begin < 32 * DAY_MS
     assert sales(branch) == ["new", "old"]
     assert [each["keep_days"] for each in centre.ok("nodes")] == [0, 30]
     assert centre.ok("rescope", "Ноутбук", "--keep-days", 0)["scope"] == ["branch:LON"]
     laptop.sync()
     assert sales(laptop) == ["new", "old"]
     assert laptop.ok("verify")["equal"] is True
+    assert laptop.ok("status")["window_from_ms"] is None
 
 
 @pytest.mark.parametrize("days", ["-1", "x", "40000"])
