@@ -139,8 +139,8 @@ class Judge:
 
     def _fair(self, table: str, key: Key, columns: list[str], sides: list[Any], rule: str, winner: str, is_open: bool) -> None:
         """Check that a conflict was one, and that its rule decided it."""
-        if not columns or table not in RECORDS:
-            return
+        if not columns or table not in RECORDS or None in sides:
+            return  # of a whole row; or of a row that is not there: what a cell of it held was on record before a restore
         cell = "address" if len(columns) > 1 else columns[0]
         mine, theirs = (Write(table, key, cell, side if len(side) > 1 else side[0]) for side in sides)
         best = {"max": max, "min": min}.get(rule)

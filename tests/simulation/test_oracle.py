@@ -46,3 +46,10 @@ def test_a_refused_decision_for_an_earlier_value_replaces_nothing(world: History
     with pytest.raises(Violation, match="an older value stands"):
         final._no_older_value_stands([typed, decision], [])
     final._no_older_value_stands([typed], [decision])
+
+
+def test_a_value_on_record_again_whose_row_is_gone_stands_beside_nothing(world: History) -> None:
+    """The other side of a conflict comes again after a restore, and the row is not there (PROTOCOL P-7.32). Found by seed 120000344."""
+    world.judge._fair("client", ("c1",), ["low"], [(3,), None], "restored", "theirs", False)
+    with pytest.raises(Violation, match="open"):
+        world.judge._fair("client", ("c1",), ["low"], [(3,), (4,)], "restored", "theirs", True)
