@@ -82,6 +82,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure what syncing costs on this machine: capture, push, pull, small changes, bytes, memory."""
+    if check and scale != 1:
+        raise typer.BadParameter("Goals are for the usual number of rows: leave out --scale, or --check.", param_hint="--check / --scale")
     machine.require()
     _require_folder(output)
     ready, left_out = ([], {}) if no_peers else peers.find(peers_folder or _usual_peers())

@@ -135,6 +135,7 @@ def test_a_run_that_is_stopped_keeps_what_was_measured(tmp_path: Path) -> None:
         (["--rounds", 0], 2, "cli.usage"),
         (["--rounds", "few"], 2, "cli.usage"),
         (["--scale", 0], 2, "cli.usage"),
+        (["--check", "--scale", 0.5], 2, "cli.usage"),
         (["--folder", "nowhere"], 2, "cli.usage"),
         (["--peers", "nowhere"], 2, "cli.usage"),
         (["--output", "nowhere/kept.json"], 2, "usage.value"),
