@@ -97,4 +97,4 @@ def _first(sizes: Sizes) -> Iterator[Goal]:
 def _herd(sizes: Sizes) -> Iterator[Goal]:
     for where, needs in (("", "--herd"), (ON_POSTGRES, "--herd --database")):
         yield Goal(f"{where}{sizes.nodes:,} nodes at once, s until 99 of 100 are", at_most=3, needs=needs)
-        yield Goal(f"{where}{sizes.nodes:,} nodes at once, MB: server", at_most=300, needs=needs)
+        yield Goal(f"{where}{sizes.nodes:,} nodes at once, MB: server's processes together", at_most=300, needs=needs)

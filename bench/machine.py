@@ -57,6 +57,12 @@ def peak_mb(pid: int | str = "self") -> float:
     return round(int(_field(Path(f"/proc/{pid}/status"), "VmHWM").split()[0]) / 1024, 1)
 
 
+def family_peak_mb(pid: int) -> float:
+    """Return the most memory that a process and those it started ever held, each by itself, together."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return round(peak_mb(pid) + sum(family_peak_mb(int(child)) for child in children), 1)
+
+
 def cpu_seconds(pid: int | str = "self") -> float:
     """Return the processor time a process has used, its threads together."""
     fields: Sequence[str] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

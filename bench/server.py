@@ -50,10 +50,10 @@ class Server:
 
 
 @contextmanager
-def running(home: Path, database: str | None = None) -> Iterator[Server]:
+def running(home: Path, database: str | None = None, workers: int = 1) -> Iterator[Server]:
     """Run a new server while the block lasts, on a file or on an empty PostgreSQL database."""
     _outpost(home, "init", *(["--database", database] if database else []))
-    command = _command(home, "run", "--port", "0")
+    command = _command(home, "run", "--port", "0", "--workers", str(workers))
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())

@@ -42,12 +42,12 @@ def bench(*arguments: object, **environment: str) -> Done:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """A run of everything but PostgreSQL and the herd, with one peer that works and one that does not."""
+    """A run of everything but PostgreSQL, with one peer that works and one that does not."""
     folder = tmp_path_factory.mktemp("bench")
     peers_folder.make(folder / "peers")
     output = folder / "kept.json"
     places = ["--folder", folder, "--peers", folder / "peers", "--output", output]
-    done = bench("--scale", 0.0005, "--rounds", 2, "--first", *places, PATH=peers_folder.path_with_node(folder / "bin"))
+    done = bench("--scale", 0.0005, "--rounds", 2, "--first", "--herd", *places, PATH=peers_folder.path_with_node(folder / "bin"))
     assert sorted(path.name for path in folder.iterdir()) == ["bin", "kept.json", "peers"]  # nothing is left behind
     return Done(done.status, done.document, done.lines, json.loads(output.read_text(encoding="utf-8")))
 
@@ -77,6 +77,8 @@ def test_a_run_ends_well_and_says_where_it_was(whole: Done) -> None:
         ("change of 1 on 500, scattered, pull: times a plain UPDATE", 2),
         ("change of 1 on 500, scattered, bytes a changed cell", 2),
         ("memory, MB: node with 500 contacts", 2),
+        ("1 nodes at once, s until 99 of 100 are", 2),
+        ("1 nodes at once, MB: server's processes together", 2),
     ],
 )
 def test_every_kind_of_figure_is_measured_in_every_round(whole: Done, figure: str, times: int) -> None:
