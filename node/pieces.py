@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from sync.columns import encode_column
+from sync.encoding import encode_column
 from sync.limits import BODY_BYTES_MAX
 from sync.messages import Page, Removals, Rows
 from sync.rows import entries_of, rows_of

@@ -18,7 +18,7 @@ from schema.images import pack_tuple, unpack_tuple
 from schema.keys import cell_json, column_json, key_json, key_parts, key_text
 from server import scopes
 from server.draft import PAGE_BYTES
-from sync.columns import encode_column
+from sync.encoding import encode_column
 from sync.limits import ROW_BYTES_MAX
 from sync.messages import ConflictNotice, Values
 from sync.rows import values_of

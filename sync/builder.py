@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sync.change import NEVER, Edit, Insert, Key, Op, Update, Withdrawn
-from sync.columns import Column, encode_column
+from sync.columns import Column
+from sync.encoding import encode_column
 from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Withdrawal
 from sync.rows import columns_of, longest_of, weight_of_column
 from sync.wire import pack

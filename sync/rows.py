@@ -13,19 +13,9 @@ from types import NoneType
 from typing import Any
 
 from sync.change import Key
-from sync.columns import (
-    UUID_CHARS,
-    Blobs,
-    Column,
-    Dictionary,
-    MalformedColumn,
-    Mixed,
-    Nullable,
-    Texts,
-    Uuids,
-    decode_column,
-    encode_column,
-)
+from sync.columns import UUID_CHARS, Blobs, Column, Dictionary, MalformedColumn, Mixed, Nullable, Texts, Uuids
+from sync.decoding import decode_column
+from sync.encoding import encode_column
 from sync.errors import MalformedBlock, TooLarge
 from sync.limits import MESSAGE_BYTES_MAX, TABLES_MAX, VALUE_BYTES_MAX
 from sync.messages import Page, Removals, Rows, SealedRows, Values

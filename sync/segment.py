@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from operator import gt
 
 from sync.change import Delete, Edit, Insert, Key, Transaction, Update, Withdrawn
-from sync.columns import Column, Deltas, Integers, decode_column
+from sync.columns import Column, Deltas, Integers
+from sync.decoding import decode_column
 from sync.errors import Malformed, MalformedBlock, TooLarge
 from sync.limits import MESSAGE_BYTES_MAX, MILLIS_MAX, SEGMENT_COLUMNS_MAX, SEGMENT_ROWS_MAX, SEGMENT_VALUES_MAX
 from sync.messages import Decision, Deletes, Inserts, Segment, Updates, Withdrawal

@@ -134,7 +134,7 @@ def unpack_json(type_: type[T], data: bytes) -> T:
 def check(value: object) -> None:
     """Refuse what the types let through: NaN, integers beyond 64 bits, anything but plain values in a list of values.
 
-    Looks through messages and their tuples; columns have rules of their own (columns.decode_column). Raises Malformed.
+    Looks through messages and their tuples; columns have rules of their own (decoding.decode_column). Raises Malformed.
     """
     if isinstance(value, Message):
         for name in value.__struct_fields__:

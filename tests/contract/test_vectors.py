@@ -14,8 +14,8 @@ from sync import messages
 from sync.box import open_box, public_key
 from sync.builder import SegmentBuilder
 from sync.change import Transaction
-from sync.columns import encode_column
 from sync.digest import BEGINNING, readable, row_digests, rows_digest, segment_point, version_point
+from sync.encoding import encode_column
 from sync.errors import OutpostError
 from sync.ids import uuid7
 from sync.merge import Lineage, Meta, merge_cell, seen

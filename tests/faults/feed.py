@@ -24,7 +24,7 @@ from schema.dialects.base import ROW_ID
 from schema.registry import load
 from server import nodes
 from server.service import Service
-from sync.columns import decode_column
+from sync.decoding import decode_column
 from sync.messages import JoinRequest, Point, PullRequest, Told
 from tests import databases
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from sync import wire
-from sync.columns import encode_column
+from sync.encoding import encode_column
 from sync.errors import OutpostError
 from sync.limits import MESSAGE_BYTES_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_ROWS_MAX
 from sync.messages import Page, Values

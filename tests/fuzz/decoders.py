@@ -25,7 +25,7 @@ from schema.keys import key_parts, key_text
 from sync import signature, wire
 from sync.builder import SegmentBuilder
 from sync.change import Insert, Transaction, Update
-from sync.columns import encode_column
+from sync.encoding import encode_column
 from sync.errors import OutpostError
 from sync.limits import JOIN_BYTES_MAX, MESSAGE_BYTES_MAX
 from sync.messages import (

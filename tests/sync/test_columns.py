@@ -11,22 +11,9 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sync.columns import (
-    Blobs,
-    Column,
-    Deltas,
-    Dictionary,
-    Floats,
-    Integers,
-    MalformedColumn,
-    Mixed,
-    Nullable,
-    Nulls,
-    Texts,
-    Uuids,
-    decode_column,
-    encode_column,
-)
+from sync.columns import Blobs, Column, Deltas, Dictionary, Floats, Integers, MalformedColumn, Mixed, Nullable, Nulls, Texts, Uuids
+from sync.decoding import decode_column
+from sync.encoding import encode_column
 from sync.errors import Malformed
 from sync.limits import COLUMN_LIST_MAX
 from sync.messages import Values

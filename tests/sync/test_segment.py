@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sync import columns
 from sync.builder import SegmentBuilder
 from sync.change import NEVER, Delete, Edit, Insert, Op, Transaction, Update
-from sync.columns import encode_column
+from sync.encoding import encode_column
 from sync.errors import Malformed, MalformedBlock, OutpostError, TooLarge
 from sync.limits import SEGMENT_ROWS_MAX, TABLES_MAX, VALUE_BYTES_MAX
 from sync.messages import Inserts, Segment, Values

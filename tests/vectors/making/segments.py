@@ -8,7 +8,8 @@ from typing import Any
 from sync import columns
 from sync.builder import SegmentBuilder
 from sync.change import Delete, Edit, Insert, Op, Transaction, Update, Withdrawn
-from sync.columns import Column, encode_column
+from sync.columns import Column
+from sync.encoding import encode_column
 from sync.limits import SEGMENT_ROWS_MAX, VALUE_BYTES_MAX
 from sync.values import RawText, Value
 from sync.wire import compress
