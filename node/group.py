@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,17 +107,21 @@ def _singles(group: Group) -> Iterator[Group]:
     yield from (Group([], {name: [row]}) for name, rows in group.rows.items() for row in rows)
 
 
-def old_values(change: Change) -> dict[str, Any]:
+def old_values(change: Change) -> Mapping[str, Any]:
     """Return the values before an update as they travel. They only tell what was before: one that is too long (a central program's)
     goes as NULL, and so do the longest where the update would fit no segment with them (PROTOCOL.md P-5.19).
     """
     return _old_values(change)[0]
 
 
-def _old_values(change: Change) -> tuple[dict[str, Any], int]:
+def _old_values(change: Change) -> tuple[Mapping[str, Any], int]:
     """Return the values before an update as they travel, and the bytes of texts and blobs that it takes with them."""
-    old = {name: None if length_of(value) > VALUE_BYTES_MAX else value for name, value in change.old.items()}
-    weight = sum(map(length_of, [*old.values(), *_values_of(change)])) + len(change.cells) * sum(map(length_of, change.key))
+    lengths = {name: length_of(value) for name, value in change.old.items()}
+    kept = sum(lengths.values()) + sum(map(length_of, _values_of(change))) + len(change.cells) * sum(map(length_of, change.key))
+    if kept <= VALUE_BYTES_MAX:  # nearly all: nothing is too long
+        return change.old, kept
+    old = {name: None if lengths[name] > VALUE_BYTES_MAX else value for name, value in change.old.items()}
+    weight = kept - sum(length for length in lengths.values() if length > VALUE_BYTES_MAX)
     for name in sorted(old, key=lambda name: length_of(old[name]), reverse=True) if weight > SEGMENT_BYTES_MAX else ():
         if weight <= SEGMENT_BYTES_MAX:
             break
@@ -126,15 +130,11 @@ def _old_values(change: Change) -> tuple[dict[str, Any], int]:
     return old, weight
 
 
-def _new(change: Change, column: str) -> Any:
-    assert change.row is not None
-    return change.row[change.table.position[column]]
-
-
 def _values_of(change: Change) -> list[Any]:
     """Return the new values that a change sends, beside the key of an update or a delete."""
     if change.row is None:
         return []
     if change.kind == "insert":
         return list(change.row)
-    return [_new(change, column) for cell in change.cells for column in change.table.cell_named[cell].columns]
+    table, row = change.table, change.row
+    return [row[table.position[column]] for cell in change.cells for column in table.cell_named[cell].columns]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from node import documents, withdrawing
@@ -133,8 +134,12 @@ def _seal_changes(sealing: Sealing, changes: list[Change]) -> None:
             return 1, -max(rank[change.table.name] for change in group)
         return 0, min(rank[change.table.name] for change in group)
 
-    for group in sorted(groups, key=order):
-        sealing.add(Group(group))
+    for are_single, some in groupby(sorted(groups, key=order), key=sealing.is_single):
+        if are_single:
+            sealing.add_singles([change for (change,) in some])
+            continue
+        for group in some:
+            sealing.add(Group(group))
 
 
 def _tied(changes: list[Change], corrected: Sequence[tuple[Change, withdrawing.Name]]) -> list[list[Change]]:

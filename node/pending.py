@@ -16,7 +16,7 @@ from schema.capture import Store, clean_row, read_among, read_rows
 from schema.declare import Table
 from schema.dialects.base import ROW_ID
 from schema.dialects.sqlite import quote
-from schema.images import pack_values, unpack_tuple, unpack_values
+from schema.images import pack_tuple, pack_values, unpack_tuple, unpack_values
 from schema.kept import DELETE, INSERT
 from schema.kept import pack as pack  # what others keep, they keep in the form read here
 from schema.keys import bound, key_parts, key_text, where_key
@@ -38,10 +38,14 @@ class Pending:
 
 def keep(store: Store, number: int, segment: bytes, txn: int, op: Op) -> None:
     """Keep a change that may have to be replayed."""
-    kind, body = pack(op)
-    store.connection.execute(
+    keep_many(store, segment, [(number, txn, op)])
+
+
+def keep_many(store: Store, segment: bytes, changes: Iterable[tuple[int, int, Op]]) -> None:
+    """Keep changes of a segment that may have to be replayed, each with its own number and the index of its transaction."""
+    store.connection.executemany(
         "INSERT INTO _op (n, segment, txn, tbl, key, kind, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (number, segment, txn, op.table, key_text(op.key), kind, body),
+        [(number, segment, txn, op.table, key_text(op.key), *pack(op)) for number, txn, op in changes],
     )
 
 
@@ -122,8 +126,15 @@ def lower(op: Op, floor: int) -> bool:
 
 def shadow(store: Store, table: Table, key: Sequence[Any], image: Sequence[Any] | None) -> None:
     """Keep the centre's row under pending changes, unless it is kept already."""
-    packed = None if image is None else pack_values(image)
-    store.connection.execute("INSERT OR IGNORE INTO _shadow (tbl, key, image) VALUES (?, ?, ?)", (table.name, key_text(tuple(key)), packed))
+    shadow_many(store, [(table.name, tuple(key), image)])
+
+
+def shadow_many(store: Store, rows: Iterable[tuple[str, tuple[Any, ...], Sequence[Any] | None]]) -> None:
+    """Keep the centre's rows under pending changes, unless they are kept already: the table, key and image of each."""
+    store.connection.executemany(
+        "INSERT OR IGNORE INTO _shadow (tbl, key, image) VALUES (?, ?, ?)",
+        [(table, key_text(key), pack_tuple(image)) for table, key, image in rows],
+    )
 
 
 def set_shadow(store: Store, table: str, key: str, image: Sequence[Any] | None) -> None:

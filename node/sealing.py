@@ -35,6 +35,10 @@ _LONG_ROW = (
 )
 
 
+SINGLES = 1_000
+"""Single changes that are kept for replay at a time."""
+
+
 class Sealing:
     """Fills segments and stores them."""
 
@@ -91,6 +95,42 @@ class Sealing:
             return
         self._make_room(size, SEGMENT_ROWS_MAX)
         self._put(group)
+        if self.builder.rows >= SEGMENT_ROWS:
+            self._flush(0)
+
+    def is_single(self, changes: Sequence[Change]) -> bool:
+        """Tell whether a transaction is one edit or new row with nothing pending on the row, so that it corrects no held work either.
+
+        No deletion, which must see what is pending below the row, and no document, which may be on its way without being pending.
+        """
+        change = changes[0]
+        if len(changes) > 1 or change.kind == "delete" or change.table.immutable:
+            return False
+        return (change.table.name, key_text(change.key)) in self._untouched
+
+    def add_singles(self, changes: Sequence[Change]) -> None:
+        """Add single changes, each a transaction of its own: as `add` does, but weighed, and kept for replay, many at once."""
+        for low in range(0, len(changes), SINGLES):
+            self._add_some(changes[low : low + SINGLES])
+
+    def _add_some(self, changes: Sequence[Change]) -> None:
+        together = Group(list(changes))
+        size = together.size()
+        is_long = size.weight > VALUE_BYTES_MAX and together.longest() > VALUE_BYTES_MAX
+        if is_long or not Room().fits(size, SEGMENT_ROWS, SEGMENT_BYTES):
+            for change in changes:
+                self.add(Group([change]))
+            return
+        self._make_room(size, SEGMENT_ROWS)
+        kept, under = list[tuple[int, int, Op]](), list[tuple[str, Key, tuple[Any, ...] | None]]()
+        for change in changes:
+            index = self.builder.begin(change.wall or self.now_ms, self.cursor)
+            op = self._op(change, self._pending(change), self.number + index)
+            self.builder.add(index, op)
+            kept.append((self.number + index, index, op))
+            under.append((op.table, op.key, _image_before(change)))
+        pending.shadow_many(self.store, under)
+        pending.keep_many(self.store, self.id, kept)
         if self.builder.rows >= SEGMENT_ROWS:
             self._flush(0)
 
@@ -223,13 +263,12 @@ class Sealing:
             base, since = pending.knowledge(before, None, self.cursor, number)
             return Delete(table.name, change.key, min(base, self.below.base(table, change.key)), since)
         assert change.row is not None
-        values = dict(zip(table.names, change.row, strict=True))
         if change.kind == "insert":
-            return Insert(table.name, change.key, values, *pending.knowledge_of_insert(before))
+            return Insert(table.name, change.key, dict(zip(table.names, change.row, strict=True)), *pending.knowledge_of_insert(before))
         edits, before_it = [], old_values(change)
         for name in change.cells:
             columns = table.cell_named[name].columns
-            old, new = tuple(before_it[c] for c in columns), tuple(values[c] for c in columns)
+            old, new = tuple([before_it[c] for c in columns]), tuple([change.row[table.position[c]] for c in columns])
             base, since = pending.knowledge(before, name, self.cursor, number)
             if name in self.untold.get(table.name, ()):
                 base = NEVER  # the program that pulled this row did not know the cell (PROTOCOL.md P-11.8)
@@ -311,4 +350,7 @@ def _image_before(change: Change) -> tuple[Any, ...] | None:
         if _is_given_up(change):
             return None
         return tuple(change.old[name] for name in change.table.names)
-    return tuple(change.old.get(name, value) for name, value in zip(change.table.names, change.row, strict=True))
+    image = list(change.row)
+    for name, value in change.old.items():
+        image[change.table.position[name]] = value
+    return tuple(image)

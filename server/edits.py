@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from schema.capture import Store, clean_row, read_among
 from schema.declare import Kind, Table
 from schema.dialects.base import ROW_ID
@@ -38,8 +40,7 @@ class Coming:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(msgspec.Struct, frozen=True):
     """A row that stands, with its scope keys, and the edits of it; `place`: of their transaction among those that go together."""
 
     place: int

@@ -19,6 +19,7 @@ from schema.keys import key_text
 from server import bulk, centre, hand, healing, horizon, journal, reasons, runs, scopes, waits, withdrawals
 from server import held as held_work
 from server.edits import Coming
+from server.forms import Forms
 from server.held import Held, Works, name_of, say
 from server.histories import History, lineage_of, open_history
 from server.holding import Hold, Refuse, held_rows, is_refused
@@ -142,11 +143,11 @@ def _in_order(store: Store, pusher: Pusher, segment: OpenSegment, indexes: set[i
     if not indexes:
         return
     works = transactions(segment, held_work.keys_of_inserts(store, segment), indexes)
-    came_again, allowed = healing.came_again(store, segment.id), runs.tables(store)
+    came_again, forms = healing.came_again(store, segment.id), Forms(store, runs.tables(store), segment.schema)
     coming = Coming(store, pusher, segment.id, version, now_ms)
     at, size, alone = 0, runs.RUN_MAX, 0
     while at < len(works):
-        taken = runs.take(coming, allowed, works[at : at + size]) if not came_again else 0
+        taken = runs.take(coming, forms, works[at : at + size]) if not came_again else 0
         at += taken
         if taken < size:  # where runs are short, looking far and often for one does not pay
             alone = 1 if taken else min(2 * alone + 1, ALONE_MAX)

@@ -19,11 +19,10 @@ from schema.capture import Store, read_among
 from schema.declare import Table
 from schema.dialects.base import ROW_ID, Displaced
 from schema.dialects.sqlite import quote
-from schema.keys import key_text
 from server import rows, scopes, waits
-from server.edits import Coming, Edited, Edits, plain_cells, put_on_record
-from server.holding import Hold, touched
-from server.merging.judging import check
+from server.edits import Coming, Edited, Edits, put_on_record
+from server.forms import Forms
+from server.holding import touched
 from sync.change import Insert, Transaction, Update
 
 RUN_MIN, RUN_MAX = 2, 2_000
@@ -41,11 +40,11 @@ def tables(store: Store) -> frozenset[str]:
     return frozenset(name for name in store.schema.by_name if name.lower() not in ruled)
 
 
-def take(coming: Coming, allowed: frozenset[str], works: Sequence[Transaction]) -> int:
-    """Take the first of these transactions, as many as make a run within the `allowed` tables; return how many. None where the database
-    refuses one of their rows: which, they tell one by one, and that costs what the run had cost.
+def take(coming: Coming, forms: Forms, works: Sequence[Transaction]) -> int:
+    """Take the first of these transactions, as many as make a run; return how many. None where the database refuses one of their rows:
+    which, they tell one by one, and that costs what the run had cost.
     """
-    store, run = coming.store, _gathered(coming.store, coming.pusher.node, allowed, works)
+    store, run = coming.store, _gathered(coming.store, coming.pusher.node, forms, works)
     while sum(len(work.ops) for work in run) >= RUN_MIN:
         look = _Look(coming, run)
         end = look.end()
@@ -61,16 +60,19 @@ def take(coming: Coming, allowed: frozenset[str], works: Sequence[Transaction]) 
     return 0
 
 
-def _gathered(store: Store, node: int, allowed: frozenset[str], works: Sequence[Transaction]) -> Sequence[Transaction]:
+def _gathered(store: Store, node: int, forms: Forms, works: Sequence[Transaction]) -> Sequence[Transaction]:
     """Return the first of the transactions, up to one that by itself, or beside those before it, does not belong in a run."""
     written, edited, nearby = set[Row](), set[Row](), list[set[Row]]()
     for work in works:
-        own = {(op.table, key_text(op.key)) for op in work.ops}
-        if len(own) < len(work.ops) or not own.isdisjoint(written) or not _is_plain(store, allowed, work):
+        if not forms.are_plain(work):
             break
-        near = touched(store, work.ops)
+        own: set[Row] = {(op.table, op.key[0]) for op in work.ops}  # type: ignore[misc]  # of what is plain the key is one text
+        if len(own) < len(work.ops) or not own.isdisjoint(written):
+            break
         written |= own
-        edited |= {(op.table, key_text(op.key)) for op in work.ops if isinstance(op, Update)}
+        edits = [op for op in work.ops if isinstance(op, Update)]
+        near = own if len(edits) == len(work.ops) else touched(store, work.ops)  # a plain edit hangs no row under another
+        edited |= own if near is own else {(op.table, op.key[0]) for op in edits}  # type: ignore[misc]
         if not (near - own).isdisjoint(edited):
             break
         nearby.append(near)
@@ -87,38 +89,6 @@ def _held_among(store: Store, node: int, nearby: Sequence[set[Row]]) -> set[Row]
         keys.setdefault(table, set()).add(key)
     sql = "SELECT key FROM _held_row WHERE node = ? AND tbl = ? AND key"
     return {(table, key) for table, some in keys.items() for (key,) in read_among(store, sql, (node, table), some)}
-
-
-def _is_plain(store: Store, allowed: frozenset[str], work: Transaction) -> bool:
-    """Tell whether nothing in a transaction itself asks for more than new rows and new values of rows that stay where they are."""
-    if work.decisions or work.withdrawals or not work.ops or any(op.table not in allowed for op in work.ops):
-        return False
-    try:
-        return all(_is_plain_change(store, work, op) for op in work.ops)
-    except Hold:
-        return False
-
-
-def _is_plain_change(store: Store, work: Transaction, op: object) -> bool:
-    """Tell whether a change is a new row, or an edit of cells that nothing else depends on. Raises Hold where it is not even that."""
-    if not isinstance(op, Insert | Update):
-        return False
-    check(store, op, work.schema)
-    table = store.schema.by_name[op.table]
-    if len(table.key) > 1:
-        return False
-    if isinstance(op, Insert):
-        return op.number is None and not op.later
-    cells = plain_cells(store, table)
-    is_of_now = work.schema >= store.schema.version  # else a group may have to be completed
-    named = [edit.cell for edit in op.edits]
-    return len(set(named)) == len(named) and all(
-        edit.number is None
-        and edit.cell in cells
-        and edit.columns == table.cell_named[edit.cell].columns
-        and (is_of_now or len(edit.columns) == 1)
-        for edit in op.edits
-    )
 
 
 @dataclass(slots=True)
@@ -190,8 +160,12 @@ class _Look:
     def _keyed(self, table: Table, column: str, values: Sequence[Any]) -> Iterator[tuple[int, Any, tuple[str, ...]]]:
         """Yield number, key and scope keys of the rows with these values of a column."""
         sql = scopes.keys_of_rows_sql(self.store, table) + f" WHERE r0.{quote(column)}"
-        for rid, key, *keys in read_among(self.store, sql, [], values):
-            yield rid, key, tuple(dict.fromkeys(each for each in keys if scopes.is_key(each)))
+        usable: dict[tuple[Any, ...], tuple[str, ...]] = {}  # the rows of a node have the same few scope keys
+        for rid, key, *found in read_among(self.store, sql, [], values):
+            keys = tuple(found)
+            if keys not in usable:
+                usable[keys] = tuple(dict.fromkeys(each for each in keys if scopes.is_key(each)))
+            yield rid, key, usable[keys]
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

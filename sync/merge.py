@@ -14,8 +14,9 @@ Spec: PROTOCOL.md §6.4; RULES H3, H7, H8, H10, H19. No clock takes part in `see
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from sync.change import Key
 from sync.policy import Cell, Decision, Policy
@@ -25,8 +26,7 @@ CENTRE = 0
 """The writer number of rules and of the centre's own work: foreign to every node (RULES H3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(msgspec.Struct, frozen=True):
     """Who wrote what stands: version, writer (incarnation number), the writer's own sequence, corrected stamp, node."""
 
     version: int
@@ -81,8 +81,7 @@ def seen(meta: Meta, base: int, since: int, lineage: Lineage, *, insert: bool = 
     return (meta.sequence >= since and before != "refused") or (before == "accepted" and not insert)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What becomes of one cell.
 
     `value` stands afterwards, written at `stamp` if `write`. `conflict`: both sides are recorded, `side` is who stands.
@@ -104,15 +103,19 @@ def merge_cell(policy: Policy, old: Key, new: Key, stamp: int, node: str, standi
     `known` is `seen()` for this edit; a causally later write is stamped later than what it replaces, so that a wrong
     clock cannot make it lose to a third writer what it has rightly won.
     """
-    mine, theirs = Cell(_value(new), stamp, node), Cell(_value(standing), meta.stamp, meta.node)
     if policy.differential:
-        return _differential(policy(Cell(_value(old), stamp, node), mine, theirs), new, standing, max(stamp, meta.stamp + 1))
+        return _differential(_decided(policy, old, new, stamp, node, standing, meta), new, standing, max(stamp, meta.stamp + 1))
     if known or same_values(new, standing):
         return Outcome(new, max(stamp, meta.stamp + 1) if known else max(stamp, meta.stamp), True, False, "mine", False, False)
-    decision = policy(Cell(_value(old), stamp, node), mine, theirs)
+    decision = _decided(policy, old, new, stamp, node, standing, meta)
     if decision.side == "mine":
         return Outcome(new, stamp, True, True, "mine", False, False)
     return Outcome(standing, meta.stamp, False, True, "theirs", True, decision.ask)
+
+
+def _decided(policy: Policy, old: Key, new: Key, stamp: int, node: str, standing: Key, meta: Meta) -> Decision:
+    mine, theirs = Cell(_value(new), stamp, node), Cell(_value(standing), meta.stamp, meta.node)
+    return policy(Cell(_value(old), stamp, node), mine, theirs)
 
 
 def _differential(decision: Decision, new: Key, standing: Key, stamp: int) -> Outcome:

@@ -103,7 +103,7 @@ def live(folder: Path, history: list[Step]) -> dict[str, Any]:
             world.sql(ACTIVITY.replace("INSERT OR IGNORE", "INSERT"), f"a{number}", f"c{number}", "t")
         world.settle(1)
         for number, step in enumerate(history):
-            _write(world.nodes[step.node].database, step.statements, is_one=number % 3 == 2)
+            write(world.nodes[step.node].database, step.statements, is_one=number % 3 == 2)
             if step.rescope is not None:
                 world.rescope(step.node, *step.rescope)
             if step.sync:
@@ -120,7 +120,7 @@ def tell_the_time(world: World, connection: Any) -> None:
     connection.create_function("julianday", 1, lambda _now: 2440587.5 + world.clock.read() / 86_400_000)
 
 
-def _write(database: Database, statements: list[Statement], *, is_one: bool) -> None:
+def write(database: Database, statements: list[Statement], *, is_one: bool) -> None:
     """Write as a program does of which we see only what its commit left, or as our own code, in one transaction."""
     if is_one:
         with transaction(database) as tx:
