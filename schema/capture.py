@@ -71,6 +71,7 @@ class Look:
         newest = connection.execute(f"SELECT seq FROM _log WHERE {self._is_read} ORDER BY seq DESC LIMIT 1").fetchone()
         self.log_end = int(newest[0]) if newest else 0
         self._taken: dict[str, set[int]] = {}  # new rows already told as updates (INSERT OR REPLACE)
+        self._cells: dict[tuple[str, frozenset[str]], tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
     @property
     def _is_read(self) -> str:
@@ -150,9 +151,10 @@ class Look:
         for entry in entries:
             if entry[2] >= 0:
                 olds.setdefault(entry[2], clean(self.store.dialect.value_of(table.columns[entry[2]], entry[4])))
-        marks = {entry[2] for entry in entries if entry[2] < 0}
-        forced = {table.names[int(entry[4])] for entry in entries if entry[2] == FORCED}
-        wall, order, last = max(entry[3] or 0 for entry in entries), entries[0][5], entries[-1][5]
+        marked = [entry for entry in entries if entry[2] < 0]
+        marks = {entry[2] for entry in marked}
+        forced = {table.names[int(entry[4])] for entry in marked if entry[2] == FORCED}
+        wall, order, last = max([entry[3] or 0 for entry in entries]), entries[0][5], entries[-1][5]
         before = {table.names[c]: value for c, value in olds.items()}
         if row is None:
             if any(name not in before for name in table.key):
@@ -176,12 +178,19 @@ class Look:
         self, table: Table, row: Row, before: dict[str, Any], forced: set[str], when: tuple[int, int, int, int]
     ) -> Iterator[Change]:
         changed = {n for n, value in before.items() if n not in table.key and not same(value, row[table.position[n]])} | forced
-        cells = tuple(cell.name for cell in table.cells if not changed.isdisjoint(cell.columns))
+        cells, columns = self._cells_of(table, frozenset(changed))
         if not cells and when[-1] == row[-1]:
             return  # replaced by the same values, a row is told nevertheless: it has another number now
-        columns = [column for name in cells for column in table.cell_named[name].columns]
         old = {column: before.get(column, row[table.position[column]]) for column in columns}
         yield Change(table, "update", row[: len(table.key)], row[-1], row[:-1], old, cells, *when)
+
+    def _cells_of(self, table: Table, changed: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the cells that these columns are in, and all columns of those; kept, as most rows of a look changed in the same few."""
+        if (table.name, changed) not in self._cells:
+            cells = [cell for cell in table.cells if not changed.isdisjoint(cell.columns)]
+            columns = tuple(column for cell in cells for column in cell.columns)
+            self._cells[table.name, changed] = tuple(cell.name for cell in cells), columns
+        return self._cells[table.name, changed]
 
     def _successor(self, table: Table, key: Row) -> Row | None:
         row = self._row(table, *where_key(table, key))

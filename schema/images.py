@@ -33,7 +33,12 @@ _decoder = msgspec.msgpack.Decoder(ext_hook=_decode_ext)
 
 def pack_values(values: Any) -> bytes:
     """Return values (tuples, lists, dicts of them) as bytes."""
-    return _encoder.encode(_mark(values))
+    return _encoder.encode(mark(values))
+
+
+def pack_marked(values: Any) -> bytes:
+    """Return the same of values that went through `mark`, where they need it: for whoever knows most of them to be plain."""
+    return _encoder.encode(values)
 
 
 def unpack_values(data: bytes) -> Any:
@@ -41,14 +46,15 @@ def unpack_values(data: bytes) -> Any:
     return _decoder.decode(data)
 
 
-def _mark(values: Any) -> Any:
+def mark(values: Any) -> Any:
+    """Return values in the form in which they are packed: as they are, but for raw texts."""
     kind = type(values)
     if kind in _PLAIN:
         return values
     if kind is tuple or kind is list:
-        return values if _PLAIN.issuperset(map(type, values)) else [_mark(value) for value in values]
+        return values if _PLAIN.issuperset(map(type, values)) else [mark(value) for value in values]
     if kind is dict:
-        return {key: _mark(value) for key, value in values.items()}
+        return {key: mark(value) for key, value in values.items()}
     return msgspec.msgpack.Ext(_RAW_TEXT, values.raw) if kind is RawText else values
 
 

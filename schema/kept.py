@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schema.images import pack_values
+from schema.images import mark, pack_marked, pack_values
 from schema.keys import cell_json, key_json, key_text
 from sync.change import Delete, Insert, Op, Update
 
@@ -24,7 +24,8 @@ def pack(op: Op) -> tuple[str, bytes]:
         case Insert():
             return INSERT, pack_values([op.values, op.base, op.since, op.key])
         case Update():
-            return UPDATE, pack_values([[[e.cell, e.columns, e.old, e.new, e.base, e.since, e.wall] for e in op.edits], op.key])
+            edits = [(e.cell, e.columns, mark(e.old), mark(e.new), e.base, e.since, e.wall) for e in op.edits]
+            return UPDATE, pack_marked((edits, mark(op.key)))
         case Delete():
             return DELETE, pack_values([op.base, op.since, op.key])
 
