@@ -71,6 +71,25 @@ def _size_of(change: Change, blocks: dict[Block, int]) -> tuple[int, int, int]:
     return max(1, len(change.cells)), _old_values(change)[1], widths
 
 
+def size_of_short(changes: Sequence[Change]) -> Size | None:
+    """Return what edits and new rows take of a segment together, weighed column by column; None if one of their values, those before the
+    edits too, may be longer than any segment takes.
+    """
+    alike: dict[tuple[str, str, tuple[str, ...]], list[Change]] = {}
+    for change in changes:
+        alike.setdefault((change.table.name, change.kind, change.cells), []).append(change)
+    count, weight, values = 0, 0, 0
+    blocks: dict[Block, int] = {}
+    for some in alike.values():
+        rows, _, width = _size_of(some[0], blocks)
+        count, values = count + rows * len(some), values + width * len(some)
+        weight += weight_of([(*change.old.values(), *_values_of(change)) for change in some])
+        weight += len(some[0].cells) * weight_of([change.key for change in some])
+        if weight > VALUE_BYTES_MAX:
+            return None
+    return Size(count, weight, values, blocks)
+
+
 def pieces(group: Group, rank: Callable[[Change], tuple[int, int]]) -> Iterator[Group]:
     """Cut a transaction into pieces of a segment each, its changes in the order they apply; decisions and withdrawals with the last.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from node import pending, withdrawing, withheld
 from node.below import Below
 from node.database import read_state
-from node.group import Group, old_values, pieces
+from node.group import Group, old_values, pieces, size_of_short
 from node.room import SEGMENT_BYTES, SEGMENT_BYTES_MAX, Room, Size
 from node.skew import untold
 from node.verdicts import find_own, note_withdrawal
@@ -114,18 +114,19 @@ class Sealing:
             self._add_some(changes[low : low + SINGLES])
 
     def _add_some(self, changes: Sequence[Change]) -> None:
-        together = Group(list(changes))
-        size = together.size()
-        is_long = size.weight > VALUE_BYTES_MAX and together.longest() > VALUE_BYTES_MAX
-        if is_long or not Room().fits(size, SEGMENT_ROWS, SEGMENT_BYTES):
-            for change in changes:
-                self.add(Group([change]))
+        size = size_of_short(changes)
+        if size is None or not Room().fits(size, SEGMENT_ROWS, SEGMENT_BYTES):
+            if len(changes) == 1:
+                self.add(Group(list(changes)))
+                return
+            self._add_some(changes[: len(changes) // 2])
+            self._add_some(changes[len(changes) // 2 :])
             return
         self._make_room(size, SEGMENT_ROWS)
         kept, under = list[tuple[int, int, Op]](), list[tuple[str, Key, tuple[Any, ...] | None]]()
         for change in changes:
             index = self.builder.begin(change.wall or self.now_ms, self.cursor)
-            op = self._op(change, self._pending(change), self.number + index)
+            op = self._op(change, change.old, self._pending(change), self.number + index)
             self.builder.add(index, op)
             kept.append((self.number + index, index, op))
             under.append((op.table, op.key, _image_before(change)))
@@ -145,7 +146,7 @@ class Sealing:
         waiting = withheld.name_of_work_on(self.store, group.changes) if code == withheld.LONG else None
         name, number = waiting or secrets.token_bytes(16), self.number + self.builder.transactions
         for change in sorted(group.changes, key=self._rank):
-            op = self._op(change, pending.standing(self._pending(change)), number)
+            op = self._op(change, old_values(change), pending.standing(self._pending(change)), number)
             withheld.keep(self.store, name, number, op, _image_before(change))
         for table_name, rows in group.rows.items():
             table = self.store.schema.by_name[table_name]
@@ -237,7 +238,7 @@ class Sealing:
         number = self.number + index
         self._hidden.pop(change.table.name, None)
         before = self._pending(change)
-        op = self._op(change, pending.standing(before), number)
+        op = self._op(change, old_values(change), pending.standing(before), number)
         image = _image_before(change)
         pending.shadow(self.store, change.table, change.key, image)
         pending.keep(self.store, number, self.name or self.id, index, op)
@@ -257,7 +258,8 @@ class Sealing:
                     self.store, number, segment, index, Insert(table.name, change.key, dict(zip(table.names, image or (), strict=True)))
                 )
 
-    def _op(self, change: Change, before: list[pending.Pending], number: int) -> Op:
+    def _op(self, change: Change, was: Mapping[str, Any], before: list[pending.Pending], number: int) -> Op:
+        """Return a change as it travels, with the values before it as they do, on top of the pending work `before` it."""
         table = change.table
         if change.kind == "delete":
             base, since = pending.knowledge(before, None, self.cursor, number)
@@ -265,10 +267,10 @@ class Sealing:
         assert change.row is not None
         if change.kind == "insert":
             return Insert(table.name, change.key, dict(zip(table.names, change.row, strict=True)), *pending.knowledge_of_insert(before))
-        edits, before_it = [], old_values(change)
+        edits = []
         for name in change.cells:
             columns = table.cell_named[name].columns
-            old, new = tuple([before_it[c] for c in columns]), tuple([change.row[table.position[c]] for c in columns])
+            old, new = tuple([was[c] for c in columns]), tuple([change.row[table.position[c]] for c in columns])
             base, since = pending.knowledge(before, name, self.cursor, number)
             if name in self.untold.get(table.name, ()):
                 base = NEVER  # the program that pulled this row did not know the cell (PROTOCOL.md P-11.8)

@@ -220,7 +220,7 @@ class Look:
     def _rows(self, table: Table, rids: Sequence[int]) -> dict[int, Row]:
         """Return rows by their numbers, those numbers last."""
         sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {ROW_ID}"
-        return {row[-1]: clean_row(row) for row in read_among(self.store, sql, (), rids)}
+        return {row[-1]: row for row in clean_rows(list(read_among(self.store, sql, (), rids)))}
 
     def _row(self, table: Table, where: str, parameters: Sequence[Any]) -> Row | None:
         sql = f"SELECT {', '.join(map(quote, table.names))}, {ROW_ID} FROM {quote(table.name)} WHERE {where}"
@@ -248,6 +248,16 @@ def clean(value: Any) -> Any:
 def clean_row(row: Row) -> Row:
     """Return a row with every value clean."""
     return tuple(mark_raw(row))
+
+
+def clean_rows(rows: list[Row]) -> list[Row]:
+    """Return rows with every value clean, as nearly all are: of a few together that is found out in a third of the time."""
+    found = list[Row]()
+    for low in range(0, len(rows), _SAMPLE):
+        some = rows[low : low + _SAMPLE]
+        texts = "".join([value for row in some for value in row if type(value) is str])
+        found += some if is_clean(texts) else map(clean_row, some)
+    return found
 
 
 def same(one: Any, other: Any) -> bool:
