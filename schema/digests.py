@@ -97,7 +97,7 @@ def digest_of_rows(store: Store, table: Table, parts: Sequence[Part], numbers: s
         among = f"r.{ROW_ID} IN (SELECT rid FROM {numbers})"
         return digest_of(store, table, [*(Part(each.source, f"{among} AND ({each.where})", each.parameters) for each in parts), *under])
     found = [Part(f"{numbers} w CROSS JOIN {each.source}", f"r.{ROW_ID} = w.rid AND ({each.where})", each.parameters) for each in parts]
-    return _digest_sorted(store, table, [*found, *under])
+    return digest_sorted(store, table, [*found, *under])
 
 
 def _is_much(store: Store, table: Table, numbers: str) -> bool:
@@ -109,8 +109,8 @@ def _is_much(store: Store, table: Table, numbers: str) -> bool:
     return int(store.connection.execute(sql, (4 * count + 1,)).fetchone()[0]) <= 4 * count
 
 
-def _digest_sorted(store: Store, table: Table, parts: Sequence[Part]) -> tuple[int, bytes]:
-    """Return the same of rows that are found in any order, sorted at once."""
+def digest_sorted(store: Store, table: Table, parts: Sequence[Part]) -> tuple[int, bytes]:
+    """Return the number and the digest of all rows of the parts, which are found in any order, and sorted at once."""
     for as_bytes in (False, True):
         found = RowsDigest(table.name)
         store.dialect.read_bytes(store.connection, as_bytes)

@@ -21,8 +21,8 @@ from server.draft import Draft
 from server.notices import Notices
 from server.skew import View
 from server.sweep import Step, Sweep
-from server.telling import BEGIN, NEVER, Stop, Teller
-from server.touched import PLACES_MAX, Place
+from server.telling import BEGIN, Stop, Teller
+from server.touched import PLACES_MAX
 from server.touched import places as touched_places
 from sync.errors import Malformed
 from sync.limits import PAGE_ROWS, PAGE_ROWS_MAX
@@ -95,10 +95,7 @@ class Feed:
         mine = {*self.scope, scopes.node_scope(self.node)}
         known = [self.view.table(step.table.name) is not None and (step.mode == "lost" or step.scope in mine) for step in steps]
         places = [(self.store.numbers[step.table.name], step.scope) for step in steps]
-        touched: set[Place] = set()
-        for begin, is_kept in ((low, True), (NEVER, False)):  # those of other modes tell lines from before the sweep too
-            wanted = [
-                place for place, step, is_known in zip(places, steps, known, strict=True) if is_known and (step.mode == "kept") == is_kept
-            ]
-            touched |= touched_places(self.store, wanted, begin, high)
+        # steps of other modes tell lines from before the sweep too
+        wanted = [(place, step.mode == "kept") for place, step, is_known in zip(places, steps, known, strict=True) if is_known]
+        touched = touched_places(self.store, wanted, low, high)
         return [is_known and (at == first or place in touched) for at, (place, is_known) in enumerate(zip(places, known, strict=True))]

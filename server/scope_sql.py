@@ -8,8 +8,10 @@ ends early gives none.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 from schema import window
 from schema.declare import EVERYONE, Table
@@ -85,10 +87,28 @@ def shown_condition(schema: Schema, table: Table, edge: int) -> str:
     """Return a condition on rows r of a table: they have a scope key that is in `_visible`, as that of everyone always is, and are not from
     before the edge of a window.
     """
+    return _shown(schema, table, edge, ["IN (SELECT sc FROM _visible)"] * len(schema.paths[table.name]))
+
+
+def shown_under(schema: Schema, table: Table, edge: int, scope: Collection[str]) -> tuple[str, list[str]]:
+    """Return the same condition for a few scope keys, that of everyone among them, and its parameters."""
+    paths = schema.paths[table.name]
+    keys = [] if _is_everyones(paths) else [sorted(key for key in scope if prefix_of(key) == path.prefix) for path in paths]
+    tests = [f"IN ({', '.join('?' * len(each))})" if each else "" for each in keys]
+    return _shown(schema, table, edge, tests), list(chain.from_iterable(keys))
+
+
+def _is_everyones(paths: Sequence[ScopePath]) -> bool:
+    return any(not path.prefix and not path.steps for path in paths)
+
+
+def _shown(schema: Schema, table: Table, edge: int, tests: Sequence[str]) -> str:
+    """`tests`: of the key of each path, none where it cannot hold."""
     inside, paths = window.condition(schema, table.name, "r", edge), schema.paths[table.name]
-    if any(not path.prefix and not path.steps for path in paths):
+    if _is_everyones(paths):
         return inside
-    return f"({' OR '.join(_has_key(schema, path, 'r', 'IN (SELECT sc FROM _visible)') for path in paths)}) AND {inside}"
+    ways = [_has_key(schema, path, "r", test) for path, test in zip(paths, tests, strict=True) if test]
+    return f"({' OR '.join(ways) or '1 = 0'}) AND {inside}"
 
 
 def _has_key(schema: Schema, path: ScopePath, row: str, test: str) -> str:

@@ -12,6 +12,7 @@ from node import centre
 from node.verify import SHOWN_ROWS
 from schema import digests
 from server import proof as server_proof
+from server.proof import KEYS_MAX
 from tests.node.furnished import behind, firm, furnish
 from tests.world import Node, World
 
@@ -46,13 +47,16 @@ def statements(world: World, node: Node, monkeypatch: pytest.MonkeyPatch) -> int
 
 def test_a_proof_takes_no_more_statements_for_a_thousand_scope_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     k2, _ = furnish(world)
-    few, many = world.node("few", "branch:A"), world.node("many", "branch:A", *(f"branch:{number}" for number in range(1_000)))
-    few.sync()
-    many.sync()
+    one, some, many = (
+        world.node(f"of {count}", "branch:A", *(f"branch:{number}" for number in range(count))) for count in (0, KEYS_MAX, 1_000)
+    )
+    for node in (one, some, many):
+        node.sync()
     k2.sql("UPDATE contact SET phone = '1' WHERE id = 'c1'")
     k2.sql("INSERT INTO contact_tag (contact_id, tag) VALUES ('c1', 'new')")
     k2.sync()
-    assert statements(world, few, monkeypatch) == statements(world, many, monkeypatch) > 5
+    assert statements(world, some, monkeypatch) == statements(world, many, monkeypatch) > 5
+    assert statements(world, one, monkeypatch) <= 6, "of a few keys the lines are read"
 
 
 def test_a_whole_segment_in_one_of_many_scopes_is_told_by_name(world: World) -> None:
