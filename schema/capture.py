@@ -52,12 +52,22 @@ class Change:
 
 @dataclass(frozen=True)
 class Store:
-    """A database with declared tables, and the numbers they have in it."""
+    """A database with declared tables, and the numbers they have in it. `known`: on a snapshot, what was asked of it already."""
 
     connection: Connection
     dialect: Dialect
     schema: Schema
     numbers: dict[str, int]
+    known: dict[object, list[Row]] | None = None
+
+    def once(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Return all rows of a query that yields few. Of a snapshot, in which nothing changes, it is asked once."""
+        if self.known is None:
+            return self.connection.execute(sql, parameters).fetchall()
+        question = (sql, tuple(parameters))
+        if question not in self.known:
+            self.known[question] = self.connection.execute(sql, parameters).fetchall()
+        return self.known[question]
 
 
 class Look:

@@ -112,19 +112,23 @@ def _is_much(store: Store, table: Table, numbers: str) -> bool:
 def digest_sorted(store: Store, table: Table, parts: Sequence[Part]) -> tuple[int, bytes]:
     """Return the number and the digest of all rows of the parts, which are found in any order, and sorted at once."""
     for as_bytes in (False, True):
-        found = RowsDigest(table.name)
         store.dialect.read_bytes(store.connection, as_bytes)
         try:
-            cursor = store.connection.execute(*_select(table, parts, "", []))
-            while rows := cursor.fetchmany(CHUNK_ROWS):
-                found.add(rows)
-            return found.count, found.digest()
+            return _digest_as_read(store, table, parts)
         except Exception as error:
             if as_bytes or not store.dialect.is_undecodable(error):
                 raise
         finally:
             store.dialect.read_bytes(store.connection, False)
     raise AssertionError("unreachable")
+
+
+def _digest_as_read(store: Store, table: Table, parts: Sequence[Part]) -> tuple[int, bytes]:
+    """A function of its own, so that a cursor that failed is gone before the same statement is run again."""
+    found, cursor = RowsDigest(table.name), store.connection.execute(*_select(table, parts, "", []))
+    while rows := cursor.fetchmany(CHUNK_ROWS):
+        found.add(rows)
+    return found.count, found.digest()
 
 
 def _select(table: Table, parts: Sequence[Part], bounds: str, values: Sequence[Any]) -> tuple[str, list[Any]]:

@@ -188,7 +188,7 @@ def _is_told(row: Sequence[Any]) -> bool:
 
 def disputed(store: Store, table: Table) -> bool:
     """Tell whether any row of a table was ever in conflict."""
-    return store.connection.execute("SELECT 1 FROM _conflict WHERE tbl = ? LIMIT 1", (table.name,)).fetchone() is not None
+    return bool(store.once("SELECT 1 FROM _conflict WHERE tbl = ? LIMIT 1", (table.name,)))
 
 
 def _in_scope(store: Store, row: Sequence[Any], scope: frozenset[str]) -> bool:

@@ -240,7 +240,7 @@ class Database:
         connection = self._begin_read()
         try:
             require_mine(connection, self.schema)
-            yield Store(connection, self.dialect, self.schema, self.numbers)
+            yield Store(connection, self.dialect, self.schema, self.numbers, {})
             connection.commit()  # keeps temporary tables: undoing one makes SQLite read the whole schema and compile everything again
         finally:
             connection.rollback()

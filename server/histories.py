@@ -30,6 +30,8 @@ class History:
 
     def segment_at(self, store: Store, number: int) -> tuple[bytes, bytes] | None:
         """Return (digest, segment id) at a place the server already holds."""
+        if number > self.end.number:
+            return None
         row = store.connection.execute("SELECT digest, segment FROM _chain WHERE inc = ? AND seq = ?", (self.inc, number)).fetchone()
         return (row[0], row[1]) if row else None
 
@@ -149,14 +151,15 @@ def _ranges(store: Store, inc: int) -> list[tuple[int, int, int]]:
 def lineage_of(store: Store, inc: int) -> Lineage:
     """Return what an incarnation may call its own."""
     ranges: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for ancestor, low, high in _ranges(store, inc):
+    was_restored = False
+    sql = "SELECT ancestor, low, high, (SELECT 1 FROM _before LIMIT 1) FROM _lineage WHERE inc = ?"
+    for ancestor, low, high, before in store.connection.execute(sql, (inc,)).fetchall():
         ranges[ancestor].append((low, high))
-    return Lineage(ranges, _before(store, ranges))
+        was_restored = before is not None
+    return Lineage(ranges, _before(store, ranges) if was_restored else {})
 
 
 def _before(store: Store, ancestors: Iterable[int]) -> dict[int, list[tuple[int, int, str]]]:
     """Return what had become of an incarnation's own work before this centre was restored."""
-    if store.connection.execute("SELECT 1 FROM _before LIMIT 1").fetchone() is None:
-        return {}
     sql = "SELECT low, high, verdict FROM _before WHERE inc = ?"
     return {inc: store.connection.execute(sql, (inc,)).fetchall() for inc in ancestors}

@@ -59,7 +59,8 @@ def push(store: Store, node: int, node_id: str, request: PushRequest, now_ms: in
         " WHERE node = ?",
         (bool(request.segments), now_ms, request.told.unsynced, request.told.conflicts, request.told.held, node),
     )
-    return PushReply(journal.epoch(store), journal.head(store), reasons.bounded(verdicts))
+    state = journal.state(store)
+    return PushReply(state.epoch, state.head, reasons.bounded(verdicts))
 
 
 def _numbered(index: int, store: Store, pusher: Pusher, history: History, sealed: Sealed, now_ms: int) -> SegmentVerdict:
@@ -115,13 +116,13 @@ def _told(store: Store, verdict: SegmentVerdict, sealed: Sealed, body: bytes) ->
 
 
 def _take_new(store: Store, pusher: Pusher, seq: int, body: bytes, segment: OpenSegment, now_ms: int, again: Again | None) -> None:
-    head = journal.head(store).number
-    segment = healing.as_told(store, segment)
-    if max(segment.base) > head:
+    head = journal.head(store)
+    segment = healing.as_told(store, segment) if again is not None else segment
+    if max(segment.base) > head.number:
         raise Malformed("a transaction builds on a version that does not exist")
     kind = "part" if segment.part == 1 else "segment"
     entry = journal.Entry(kind, pusher.inc, body, segment.transactions, seq, segment.id, segment.first)
-    version = journal.append(store, entry, now_ms)
+    version = journal.append(store, entry, now_ms, head)
     if again is not None:
         healing.note_before(store, segment.id, again)
     if segment.part == 1:
@@ -236,10 +237,13 @@ def refuse(store: Store, node: int, work: Transaction, segment: bytes, version: 
 
 def verdict_of(store: Store, segment: bytes) -> SegmentVerdict:
     """Return what became of a segment the journal holds."""
-    version, count = store.connection.execute("SELECT ver, transactions FROM _journal WHERE segment = ?", (segment,)).fetchone()
-    sql = "SELECT txn, verdict, ver, code, reason FROM _verdict WHERE segment = ? ORDER BY txn"
-    found = store.connection.execute(sql, (segment,)).fetchall()
-    return SegmentVerdict(segment, version, count, tuple(Exceptional(*row) for row in found), None)
+    found = store.connection.execute(
+        "SELECT j.ver, j.transactions, v.txn, v.verdict, v.ver, v.code, v.reason FROM _journal j"
+        " LEFT JOIN _verdict v ON v.segment = j.segment WHERE j.segment = ? ORDER BY v.txn",
+        (segment,),
+    ).fetchall()
+    exceptions = tuple(Exceptional(*row[2:]) for row in found if row[2] is not None)
+    return SegmentVerdict(segment, found[0][0], found[0][1], exceptions, None)
 
 
 # --- held work ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ journal keeps the bytes a node sealed, so that anyone can recompute the chain; o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from schema.capture import Store
 from sync.digest import content_digest, version_point
@@ -32,20 +32,37 @@ class Entry:
     first: int | None = None
 
 
+class State(NamedTuple):
+    """Where the history stands: its life, its newest version with the chain's digest there, up to which version a backup holds everything,
+    or by the policy counts as if it did, and up to which it is no longer known what was deleted or left a scope.
+    """
+
+    epoch: int
+    head: Point
+    covered: int
+    horizon: int
+
+
+def state(store: Store) -> State:
+    """Return where the history stands, asked in one statement."""
+    sql = "SELECT epoch, head, digest, CASE WHEN aged > covered THEN aged ELSE covered END, horizon FROM _server WHERE id = 1"
+    epoch, number, digest, covered, horizon = store.once(sql)[0]
+    return State(epoch, Point(number, digest), covered, horizon)
+
+
 def head(store: Store) -> Point:
     """Return the newest version and the chain's digest there."""
-    number, digest = store.connection.execute("SELECT head, digest FROM _server WHERE id = 1").fetchone()
-    return Point(number, digest)
+    return state(store).head
 
 
 def epoch(store: Store) -> int:
     """Return which life of the server's history this is."""
-    return int(store.connection.execute("SELECT epoch FROM _server WHERE id = 1").fetchone()[0])
+    return state(store).epoch
 
 
-def append(store: Store, entry: Entry, at_ms: int) -> int:
-    """Give the next version to an entry and return it."""
-    point = version_point(head(store), entry.kind, entry.body, at_ms)
+def append(store: Store, entry: Entry, at_ms: int, after: Point | None = None) -> int:
+    """Give the next version to an entry and return it. `after`: the head, where that was asked already."""
+    point = version_point(after or head(store), entry.kind, entry.body, at_ms)
     store.connection.execute(
         "INSERT INTO _journal (ver, at_ms, kind, inc, seq, segment, first, transactions, digest, body)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -64,14 +81,13 @@ def point_at(store: Store, version: int) -> Point | None:
     """Return the chain's point at a version, or None if there is none."""
     if version == 0:
         return Point(0, bytes(32))
-    row = store.connection.execute("SELECT digest FROM _journal WHERE ver = ?", (version,)).fetchone()
-    return Point(version, row[0]) if row else None
+    found = store.once("SELECT digest FROM _journal WHERE ver = ?", (version,))
+    return Point(version, found[0][0]) if found else None
 
 
 def covered(store: Store) -> int:
     """Return the version up to which a backup holds everything, or by the policy counts as if it did."""
-    found, aged = store.connection.execute("SELECT covered, aged FROM _server WHERE id = 1").fetchone()
-    return max(int(found), int(aged))
+    return state(store).covered
 
 
 def newest_backup(store: Store) -> tuple[int, int] | None:
@@ -83,13 +99,13 @@ def newest_backup(store: Store) -> tuple[int, int] | None:
 
 def horizon(store: Store) -> int:
     """Return the version up to which it is no longer known what was deleted, or left a scope (server/compacting.py)."""
-    return int(store.connection.execute("SELECT horizon FROM _server WHERE id = 1").fetchone()[0])
+    return state(store).horizon
 
 
 def backups(store: Store, since: int) -> tuple[Point, ...]:
     """Return the newest points after a version that a backup can bring this history back to (RULES H13), oldest first."""
     sql = "SELECT ver, digest FROM _journal WHERE kind = 'backup' AND ver > ? ORDER BY ver DESC LIMIT ?"
-    return tuple(Point(*row) for row in reversed(store.connection.execute(sql, (since, POINTS_MAX // 2)).fetchall()))
+    return tuple(Point(*row) for row in reversed(store.once(sql, (since, POINTS_MAX // 2))))
 
 
 def require(store: Store, *points: Point) -> None:

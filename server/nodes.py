@@ -9,10 +9,10 @@ import secrets
 from collections.abc import Sequence
 from hashlib import sha256
 
-from schema.capture import Store
+from schema.capture import Store, read_among
 from schema.registry import Schema
 from server import centre, conflicts, histories, ingest, journal, revoked, windows
-from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, Revoked, UnknownIncarnation, UnknownNode
+from sync.errors import AlreadyThere, BadInvitation, BadValue, NoSuch, PeerError, Revoked, UnknownIncarnation, UnknownNode
 from sync.ids import uuid7
 from sync.limits import INVITATION_LIFE_MS, NAME_BYTES_MAX, SCOPES_MAX
 from sync.messages import PullRequest, Told
@@ -118,14 +118,16 @@ def join(store: Store, code: str, public_key: bytes, incarnation: bytes, now_ms:
     return identity, name
 
 
-def public_key(store: Store, identity: str) -> bytes:
-    """Return a node's public key. Raises UnknownNode, Revoked."""
-    row = store.connection.execute("SELECT public_key, revoked_ms FROM _node WHERE id = ?", (identity,)).fetchone()
-    if row is None or row[0] is None:
-        raise UnknownNode("No node with this id has joined this centre.")
-    if row[1] is not None:
-        raise Revoked("This node has been revoked by the central office.")
-    return bytes(row[0])
+def public_keys(store: Store, identities: Sequence[str]) -> list[bytes | Exception]:
+    """Return the public keys of nodes; of one that may not speak why: UnknownNode, Revoked."""
+    rows = {identity: row for identity, *row in read_among(store, "SELECT id, public_key, revoked_ms FROM _node WHERE id", (), identities)}
+    return [_key_of(*rows.get(identity, (None, None))) for identity in identities]
+
+
+def _key_of(key: bytes | None, revoked_ms: int | None) -> bytes | PeerError:
+    if key is None:
+        return UnknownNode("No node with this id has joined this centre.")
+    return Revoked("This node has been revoked by the central office.") if revoked_ms is not None else bytes(key)
 
 
 def number_of(store: Store, identity: str) -> int:

@@ -52,8 +52,7 @@ def make(view: View, node: int, scope: frozenset[str], cursor: int, head: int) -
     store = view.store
     if cursor == head:
         return Proof((), ())
-    moved = "SELECT 1 FROM _entitled WHERE node = ? AND (since > ? OR until > ?) LIMIT 1"
-    if cursor and store.connection.execute(moved, (node, cursor, cursor)).fetchone():
+    if cursor and any(since > cursor or (until or 0) > cursor for _, since, until in scopes.entitlements(store, node)):
         return None
     proof = _found(view, scope, scopes.node_scope(node), cursor, head)
     tables = [digest for table, names in view.compared(()) if (digest := proof.table(table, names)) is not None]

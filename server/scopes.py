@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from schema.capture import Store, clean, read_rows
+from schema.capture import Row, Store, clean, read_rows
 from schema.declare import EVERYONE, Everyone, Table
 from schema.dialects.base import ROW_ID, News
 from schema.dialects.sqlite import quote
@@ -106,14 +106,12 @@ def note_states(store: Store, table: Table, lines: Iterable[tuple[int, str]], ve
 
 def has_descendants(store: Store, table: Table, low: int, high: int) -> bool:
     """Tell whether the scope of any row runs through the rows low … high of a table."""
-    return any(
-        store.connection.execute(
-            f"SELECT 1 FROM {quote(table.name)} r CROSS JOIN {quote(edge.table.name)} c ON c.{quote(edge.column)} = r.{quote(table.key[0])}"
-            f" WHERE r.{ROW_ID} BETWEEN ? AND ? LIMIT 1",
-            (low, high),
-        ).fetchone()
+    below = [
+        f"EXISTS (SELECT 1 FROM {quote(table.name)} r CROSS JOIN {quote(edge.table.name)} c"
+        f" ON c.{quote(edge.column)} = r.{quote(table.key[0])} WHERE r.{ROW_ID} BETWEEN ?1 AND ?2)"
         for edge in store.schema.children[table.name]
-    )
+    ]
+    return bool(below) and store.connection.execute(f"SELECT 1 WHERE {' OR '.join(below)}", (low, high)).fetchone() is not None
 
 
 def parents_of_known(store: Store, table: Table, low: int, high: int, news: News) -> list[int]:
@@ -185,9 +183,13 @@ def _id_of(store: Store, table: Table, rid: int) -> Any:
 
 def entitled(store: Store, node: int, since: int | None = None) -> frozenset[str]:
     """Return the scope keys a node has now, or those it had at any time after version `since` as well."""
-    sql = "SELECT scope FROM _entitled WHERE node = ? AND (until IS NULL OR until > ?)"
-    rows = store.connection.execute(sql, (node, 1 << 62 if since is None else since))
-    return frozenset([EVERYONE, *(row[0] for row in rows)])
+    rows = entitlements(store, node)
+    return frozenset([EVERYONE, *(scope for scope, _, until in rows if until is None or (since is not None and until > since))])
+
+
+def entitlements(store: Store, node: int) -> list[Row]:
+    """Return every scope key that a node has or had, with the version since which, and that up to which, it had it."""
+    return store.once("SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (node,))
 
 
 def has_sent(store: Store, node: int) -> bool:

@@ -17,7 +17,7 @@ from server.database import Database, raise_if_away
 from server.snapshot import answer as snapshots
 from server.snapshot.making import Maker
 from sync import box
-from sync.errors import Diverged, PeerError, without_frames
+from sync.errors import Diverged, without_frames
 from sync.limits import PROTOCOL_VERSIONS
 from sync.messages import (
     HealReply,
@@ -89,14 +89,8 @@ class Service:
     def keys_of(self, identities: Sequence[str]) -> list[bytes | Exception]:
         """Return the public keys of nodes; of one that may not speak why: UnknownNode, Revoked."""
 
-        def found(store: Store, node: str) -> bytes | Exception:
-            try:
-                return nodes.public_key(store, node)
-            except PeerError as error:
-                return error
-
         with self.database.reading() as store:
-            return [found(store, node) for node in identities]
+            return nodes.public_keys(store, identities)
 
     @again_where_others_wrote
     def join(self, request: JoinRequest, now_ms: int) -> JoinReply:
@@ -147,8 +141,9 @@ class Service:
         """Yield pages, one at a time in memory; from where the database failed on, each by itself."""
         done = 0
         with suppress(*self.database.dialect.errors), absorbing.up_to_date(self.database, now_ms) as store:
+            life = self.database.life(store)
             for node, request in requests:
-                yield self._answered(store, node, request, now_ms)
+                yield self._answered(store, node, request, life, now_ms)
                 done += 1
         for node, request in requests[done:]:
             try:
@@ -156,9 +151,9 @@ class Service:
             except Exception as error:
                 yield without_frames(error)
 
-    def _answered(self, store: Store, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None] | Exception:
+    def _answered(self, store: Store, node: str, request: PullRequest, life: bytes, now_ms: int) -> tuple[Page, Note | None] | Exception:
         try:
-            return self._page(store, node, request, now_ms)
+            return self._page(store, node, request, life, now_ms)
         except self.database.dialect.errors:
             raise
         except Exception as error:
@@ -167,12 +162,12 @@ class Service:
     @again_where_others_wrote
     def _page_alone(self, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
         with absorbing.up_to_date(self.database, now_ms) as store:
-            return self._page(store, node, request, now_ms)
+            return self._page(store, node, request, self.database.life(store), now_ms)
 
-    def _page(self, store: Store, node: str, request: PullRequest, now_ms: int) -> tuple[Page, Note | None]:
+    def _page(self, store: Store, node: str, request: PullRequest, life: bytes, now_ms: int) -> tuple[Page, Note | None]:
         self._same_epoch(request.epoch, journal.epoch(store))
         number = nodes.number_of(store, node)
-        page = pulling.pull(store, number, request, self.database.life(store), now_ms)
+        page = pulling.pull(store, number, request, life, now_ms)
         if page.position is None:
             return page, lambda store: nodes.note_pull(store, number, request, page.to.number, now_ms)
         if not nodes.is_unheard_of(store, number):

@@ -44,7 +44,7 @@ class Sweep:
         self.store, self.cursor, self.low, self.high, self.scope = store, cursor, low, high, scope
         self.afresh = afresh if low == cursor else frozenset[str]()  # once in a pull: the first sweep tells all of them
         self._private = scopes.node_scope(node)
-        rows = store.connection.execute("SELECT scope, since, until FROM _entitled WHERE node = ? ORDER BY scope", (node,)).fetchall()
+        rows = scopes.entitlements(store, node)
 
         def at(version: int) -> dict[str, int]:
             return {scope: since for scope, since, until in rows if since <= version and (until is None or until > version)}

@@ -1,6 +1,7 @@
 """Together: what several requests want to write is written in one transaction, and committed once.
 
-    [push, push, …] ─► one transaction: a savepoint each ─► one commit ─► a result, or an error, each
+    [push, push, …] ─► one transaction ─► one commit ─► a result each
+                        └ one has an error ─► all anew, a savepoint each ─► one commit ─► a result, or an error, each
 
 A commit waits for the disk; a thousand branches at two in the morning would wait for a thousand of them one after the other. An error
 of one (a forged segment) undoes its own part alone; one of the database undoes all, and server/service.py then does each by itself, so
@@ -19,6 +20,7 @@ from server.database import Database
 from sync.errors import without_frames
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def write(database: Database, works: Sequence[Callable[[Store], T]], engine_ms: int | None = None) -> list[T | Exception]:
@@ -33,9 +35,22 @@ def write(database: Database, works: Sequence[Callable[[Store], T]], engine_ms: 
 
 
 def _committed(database: Database, works: Sequence[Callable[[Store], T]], engine_ms: int | None) -> list[T | Exception]:
-    """Carry works out in one transaction. Raises what the database does; of one alone what that raises."""
+    """Carry works out in one transaction, and with savepoints, each a way to the database and back, only where one raised without. Raises
+    what the database does; of one alone what that raises.
+    """
+    try:
+        return _in_one(database, engine_ms, lambda store: [work(store) for work in works])
+    except database.dialect.errors:
+        raise
+    except Exception:
+        if len(works) == 1:
+            raise
+    return _in_one(database, engine_ms, lambda store: [_undone_alone(store, work) for work in works])
+
+
+def _in_one(database: Database, engine_ms: int | None, work: Callable[[Store], R]) -> R:
     with database.writing() as store, nullcontext() if engine_ms is None else centre.engine_writes(store, engine_ms):
-        return [works[0](store)] if len(works) == 1 else [_undone_alone(store, work) for work in works]
+        return work(store)
 
 
 def _undone_alone(store: Store, work: Callable[[Store], T]) -> T | Exception:

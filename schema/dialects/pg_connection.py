@@ -24,6 +24,8 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Loader
 from psycopg.types.numeric import FloatLoader, Int8Dumper
 
+from schema.dialects import pg_copy
+
 _QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
 _TOKEN = re.compile(rf"(?P<quoted>{_QUOTED})|(?P<number>\?\d+)|(?P<mark>\?)|(?<!:):(?P<name>[a-z_]\w*)|(?P<percent>%)")
 _TYPES = {
@@ -126,10 +128,13 @@ class PgConnection:
         return self.raw.execute(text, _given(text, parameters))
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[object]], /) -> psycopg.Cursor[Any]:
-        """Run one statement for many parameter rows."""
-        cursor = self.raw.cursor()
+        """Run one statement for many parameter rows; for one row without the pipeline, which costs more than it saves there."""
         text = translated(sql)
-        cursor.executemany(text, [_given(text, row) for row in parameters])
+        rows = [_given(text, row) for row in parameters]
+        if len(rows) == 1:
+            return self.raw.execute(text, rows[0])
+        cursor = self.raw.cursor()
+        cursor.executemany(text, rows)
         return cursor
 
     def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[Any]:
@@ -142,11 +147,15 @@ class PgConnection:
 
     def copy_in(self, sql: str, columns: Iterable[Sequence[object]]) -> int:
         """Copy rows, given by their columns, into a table, and return how many it took: a trigger may leave some out."""
-        given = [column if _is_plain(column) else list(map(_value, column)) for column in columns]
-        cursor = self.raw.cursor()
+        given, cursor = list(columns), self.raw.cursor()
+        lines = pg_copy.lines(given)
         with cursor.copy(sql) as copy:
-            for row in zip(*given, strict=True):
-                copy.write_row(row)
+            if lines is None:
+                for row in zip(*(column if _is_plain(column) else list(map(_value, column)) for column in given), strict=True):
+                    copy.write_row(row)
+            else:
+                for some in lines:
+                    copy.write(some)
         return cursor.rowcount
 
     def commit(self) -> None:
