@@ -5,7 +5,7 @@ What is not whole numbers or plain texts is left to psycopg, which knows how to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 ROWS: Final = 1_000
@@ -19,33 +19,31 @@ _NOT_PLAIN: Final = ("\\", "\t", "\n", "\r", "\0", "\uffff")
 def lines(columns: Sequence[Sequence[object]]) -> Iterator[bytes] | None:
     """Return the rows, given by their columns, some at a time; None where a column holds anything but whole numbers or plain texts.
 
-    Raises UnicodeEncodeError, when they are asked for, for a text that is not UTF-8.
+    Raises, when they are asked for, UnicodeEncodeError for a text that is not UTF-8, ValueError for columns of different lengths.
     """
-    made = list[Sequence[str]]()
-    for column in columns:
-        texts = _texts(column)
-        if texts is None:
-            return None
-        made.append(texts)
-    return _some_at_a_time(list(map("\t".join, zip(*made, strict=True))))
+    return _some_at_a_time(columns) if all(map(_is_plain, columns)) else None
 
 
-def _some_at_a_time(rows: Sequence[str]) -> Iterator[bytes]:
-    for low in range(0, len(rows), ROWS):
-        yield ("\n".join(rows[low : low + ROWS]) + "\n").encode()
+def _some_at_a_time(columns: Sequence[Sequence[object]]) -> Iterator[bytes]:
+    for low in range(0, max(map(len, columns)), ROWS):
+        rows = map("\t".join, zip(*(_texts(column[low : low + ROWS]) for column in columns), strict=True))
+        yield ("\n".join(rows) + "\n").encode()
 
 
-def _texts(column: Sequence[object]) -> Sequence[str] | None:
-    """Return a column's values as COPY spells them; None where that is not so plain."""
-    kinds = set(map(type, column))
-    has_nulls = type(None) in kinds
-    kinds.discard(type(None))
+def _is_plain(column: Sequence[object]) -> bool:
+    """Tell whether a column's values are all of one of these kinds, or none."""
+    kinds = set(map(type, column)) - {type(None)}
     if kinds <= {int}:
-        return [_NULL if value is None else str(value) for value in column] if has_nulls else list(map(str, column))
+        return True
     if kinds != {str}:
-        return None
-    texts: list[str] = [value for value in column if value is not None] if has_nulls else column  # type: ignore[assignment,misc]
-    every = "".join(texts)
-    if any(char in every for char in _NOT_PLAIN):
-        return None
-    return [_NULL if value is None else value for value in column] if has_nulls else texts  # type: ignore[misc]
+        return False
+    every = "".join(filter(None, column))  # type: ignore[arg-type]
+    return not any(char in every for char in _NOT_PLAIN)
+
+
+def _texts(values: Sequence[object]) -> Iterable[str]:
+    """Return values as COPY spells them."""
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return values  # type: ignore[return-value]
+    return map(str, values) if kinds == {int} else [_NULL if value is None else str(value) for value in values]
