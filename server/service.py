@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from schema.capture import Store
 from server import absorbing, centre, filling, healing, ingest, journal, nodes, pulling, together, verify
+from server.board import Board, Note
 from server.database import Database, raise_if_away
 from server.snapshot import answer as snapshots
 from server.snapshot.making import Maker
@@ -51,9 +52,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-Note = Callable[[Store], None]
-"""What the board of nodes is to show of a pull."""
-
 
 def again_where_others_wrote(method: Callable[Concatenate[Service, P], R]) -> Callable[Concatenate[Service, P], R]:
     """Let a request that met a central program on the same rows do its work again, on what is there then: nothing of it was kept."""
@@ -80,6 +78,7 @@ class Service:
     def __init__(self, database: Database, maker: Maker | None = None) -> None:
         """Serve a database; without a `maker` nobody is told a snapshot."""
         self.database, self._maker = database, maker
+        self._board = Board(self._noted)
 
     def key_of(self, node: str) -> bytes:
         """Return a node's public key. Raises UnknownNode, Revoked."""
@@ -123,7 +122,7 @@ class Service:
 
     def pull_all(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Iterator[Page | Exception]:
         """Yield a page of the feed of each of several nodes, of one snapshot. After the last, what the board of nodes shows of them is
-        committed together.
+        committed, with that of other pulls that wait.
         """
         notes: list[Note] = []
         for asked in self._each_page(requests, now_ms):
@@ -133,9 +132,10 @@ class Service:
                 page, note = asked
                 notes += [note] if note is not None else []
                 yield page
-        for error in self._written(notes):
-            if isinstance(error, Exception):  # the pages are good all the same
-                log.warning("what nodes told could not be noted: %s", error)
+        self._board.show(notes)
+
+    def _noted(self, note: Note) -> Exception | None:
+        return self._written([note])[0]
 
     def _each_page(self, requests: Sequence[tuple[str, PullRequest]], now_ms: int) -> Iterator[tuple[Page, Note | None] | Exception]:
         """Yield pages, one at a time in memory; from where the database failed on, each by itself."""
