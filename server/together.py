@@ -17,7 +17,7 @@ from typing import TypeVar
 from schema.capture import Store
 from server import centre
 from server.database import Database
-from sync.errors import without_frames
+from sync.errors import WorldError, without_frames
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,8 +40,8 @@ def _committed(database: Database, works: Sequence[Callable[[Store], T]], engine
     """
     try:
         return _in_one(database, engine_ms, lambda store: [work(store) for work in works])
-    except database.dialect.errors:
-        raise
+    except (WorldError, *database.dialect.errors):  # type: ignore[misc]  # classes of the driver
+        raise  # nothing is wrong with one of them: the database is away, and a second try would wait for it as long again
     except Exception:
         if len(works) == 1:
             raise

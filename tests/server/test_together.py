@@ -14,7 +14,7 @@ import pytest
 from schema.capture import Store
 from sync import wire
 from sync.digest import segment_point
-from sync.errors import Diverged, Malformed, UnknownNode
+from sync.errors import DatabaseAway, Diverged, Malformed, UnknownNode
 from sync.messages import Point, PushReply, PushRequest, Sealed
 from tests import databases
 from tests.protocol.stories import push_request, sale
@@ -162,6 +162,19 @@ def test_a_disk_that_is_full_is_told_to_all_and_nothing_is_kept(world: World) ->
     world.settle()
     assert there(world) == sorted(BRANCHES)
     assert world.agree()
+
+
+def test_a_database_that_is_away_is_not_waited_for_twice(world: World, tills: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try waits up to ten seconds for a machine that says nothing, and all who push wait for it."""
+    tried: list[None] = []
+
+    def away() -> None:
+        tried.append(None)
+        raise DatabaseAway("The database cannot be reached.")
+
+    monkeypatch.setattr(world.database, "_begin_write", away)
+    assert {type(each) for each in world.service.push_all(pushes(tills), world.clock.read())} == {DatabaseAway}
+    assert len(tried) == 1
 
 
 BOMB = 24 * 1024 * 1024
