@@ -76,6 +76,7 @@ def test_segments_whole_and_in_part_and_scattered_rows(tmp_path: Path, runs: tup
             world.sql(f"UPDATE sale SET total_minor = 2 WHERE id IN ('s{high - 1}', 's{high - 3}', 'b{high - 1}', 'b{high - 5}')")
             world.settle()
         world.rescope("t3", "branch:LON")
+        world.node("late", "branch:LON", "branch:PAR")  # pulls segments together with rows in the middle of them that were changed
         world.settle()
         assert world.agree()
     finally:
