@@ -330,6 +330,8 @@ def test_nothing_is_forgotten_that_no_backup_holds(world: World) -> None:
         horizon.set_policy(store, Policy(forget=90, lease=180, unbacked=365))
     done = Compactor(world.database).run(late)
     assert done.version == journal_head(world)
+    with world.database.reading() as store:
+        assert journal.covered(store) == done.version, "nodes keep it for a restore no longer either"
 
 
 def test_nothing_young_is_forgotten(world: World) -> None:
