@@ -42,7 +42,7 @@ def _committed(database: Database, works: Sequence[Callable[[Store], T]], engine
         return _in_one(database, engine_ms, lambda store: [work(store) for work in works])
     except (WorldError, *database.dialect.errors):  # type: ignore[misc]  # classes of the driver
         raise  # nothing is wrong with one of them: the database is away, and a second try would wait for it as long again
-    except Exception:
+    except Exception:  # something is wrong with one of them, whatever it is: with savepoints it shows with which, and the others go on
         if len(works) == 1:
             raise
     return _in_one(database, engine_ms, lambda store: [_undone_alone(store, work) for work in works])
